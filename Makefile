@@ -1,0 +1,30 @@
+# Each target sets itself up on a bare machine: Python 3.11 or later is all it needs. The environment is .venv.
+PYTHON ?= python3
+BIN = .venv/bin
+INSTALLED = .venv/installed
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)  ## the main job on scikit-learn's digits: a table and a figure in minutes
+	for memory in random herding dm; do \
+		$(BIN)/harness run cl --dataset digits --steps 5 --memory $$memory --preset quick --set orders=0-2 \
+			--model convnet-d2-w32 --out runs/demo --quiet || exit $$?; \
+	done
+	$(BIN)/harness table runs/demo/cl-digits-*
+	$(BIN)/harness plot runs/demo/cl-digits-* --figure cl-accuracy -o runs/demo/cl-accuracy.png
+
+test: lint  ## what has to pass: style, types, tests (warnings are errors)
+	$(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv runs/demo
