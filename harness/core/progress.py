@@ -1,0 +1,25 @@
+"""What a long computation tells its caller, and where it picks up after a kill."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+class Progress:
+    """Nothing is reported, kept or stopped: the default for whoever calls a long function directly."""
+
+    def resume(self) -> State | None:
+        """The state last kept by an earlier, interrupted call of the same work; None to start afresh."""
+        return None
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        """Say that `done` of `total` rounds are finished.
+
+        Called every round, so it must cost next to nothing; `state` is called only when a checkpoint is due and
+        returns all that the remaining rounds depend on. May raise to stop the work, after keeping its state.
+        """
+
+
+SILENT = Progress()
