@@ -1,0 +1,32 @@
+"""Real images drawn at random: what every condensed memory has to beat."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from harness.core.memory import Budget, Memory
+from memory.sampling import check_enough, draw, rows_by_class
+
+
+@dataclass(frozen=True)
+class RandomConfig:
+    """Nothing to choose."""
+
+    per_class: ClassVar[bool] = True  # each class depends on its own images alone
+
+
+def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: RandomConfig = RandomConfig()) -> Memory:
+    """budget.ipc real images of each class, without replacement, classes ascending.
+
+    Args:
+        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        rng: CPU generator; advanced by the call.
+    Raises:
+        ValueError: a class has fewer than budget.ipc images.
+    """
+    rows = rows_by_class(labels)
+    check_enough(rows, budget)
+    chosen = torch.cat([draw(of_class, budget.ipc, rng) for of_class in rows.values()]).to(images.device)
+    return Memory(images[chosen], labels[chosen], real=True)
