@@ -1,0 +1,208 @@
+"""GDumb with a condensed memory, as an ordinary Avalanche strategy.
+
+Per experience: condense the new classes, append them to the growing memory, draw a fresh network, train it on the
+memory alone (Prabhu et al., ECCV 2020; with condensed memory: Zhao & Bilen, WACV 2023, section 3.5). Any plugin,
+metric and logger attaches.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
+from avalanche.benchmarks.utils.flat_data import ConstantSequence
+from avalanche.core import SupervisedPlugin
+from avalanche.training.storage_policy import ExemplarsBuffer
+from avalanche.training.templates import SupervisedTemplate
+from torch import Generator, Tensor, nn
+from torch.utils.data import TensorDataset
+
+from harness.core import compute
+from harness.core.memory import Budget, Builder, Memory, join
+from harness.core.models import draw_weights
+from harness.core.progress import SILENT, Progress
+from harness.core.rng import generator
+from harness.core.train import (
+    TrainConfig,
+    batches,
+    check_finite,
+    keep,
+    optimizer_for,
+    restore,
+    set_rate,
+    training_form,
+)
+
+Condense = Callable[[Any], Memory]  # an Avalanche experience -> the memory of its classes
+
+
+def condense_with(builder: Builder, budget: Budget, rng: Generator, cfg: Any) -> Condense:
+    """A builder applied to an experience's own, un-augmented images."""
+
+    def condense(experience: Any) -> Memory:
+        samples = list(experience.dataset.eval())
+        images = torch.stack([sample[0] for sample in samples])
+        labels = torch.tensor([int(sample[1]) for sample in samples])
+        return builder(images, labels, budget, rng, cfg)
+
+    return condense
+
+
+class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is not typed
+    """The memory of all experiences so far, as tensors and as an Avalanche data set."""
+
+    def __init__(self, condense: Condense, device: torch.device | str = "cpu") -> None:
+        super().__init__(max_size=0)
+        self.condense, self.device = condense, torch.device(device)
+        self._parts: list[Memory] = []
+
+    def post_adapt(self, agent: Any, exp: Any) -> None:
+        """Condense the experience's classes and append them."""
+        self.append(self.condense(exp))
+
+    def append(self, memory: Memory) -> None:
+        """Add the memory of new classes; what was kept of old ones is never touched.
+
+        Raises:
+            ValueError: a class is in the memory already.
+        """
+        if twice := {c for part in self._parts for c in part.labels.tolist()} & set(memory.labels.tolist()):
+            raise ValueError(f"memory: classes {sorted(twice)} were kept already")
+        self._parts.append(memory)
+        everything = join(self._parts)
+        self.max_size = len(everything.labels)
+        tensors = TensorDataset(everything.images, everything.labels)
+        self.buffer = TaskAwareSupervisedClassificationDataset(
+            [tensors],
+            data_attributes=[
+                DataAttribute(everything.labels.tolist(), "targets"),
+                DataAttribute(ConstantSequence(0, self.max_size), "targets_task_labels", use_in_getitem=True),
+            ],
+        )
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """All images (N, C, H, W) and labels (N,), experience after experience, on the buffer's device."""
+        everything = join(self._parts)
+        return everything.images.to(self.device), everything.labels.to(self.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory as stored."""
+        return sum(part.nbytes for part in self._parts)
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """A condensed set is not divisible: a part of it is no condensed set of that size."""
+        raise NotImplementedError("a condensed memory cannot be resized; build one with another ipc")
+
+
+class TensorLoader:
+    """Epochs over tensors on the device, as the minibatches [images, labels, task labels] Avalanche expects."""
+
+    def __init__(self, images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> None:
+        self.images, self.labels, self.cfg, self.rng = images, labels, cfg, rng
+        self._tasks = torch.zeros_like(labels)
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.cfg.batch_size)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        for images, labels in batches(self.images, self.labels, self.cfg, self.rng):
+            yield [images, labels, self._tasks[: len(labels)]]
+
+
+class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not typed
+    """Train a freshly drawn network on the memory alone, experience after experience.
+
+    Args:
+        model: its weights are redrawn in place for every experience, so references to it stay valid.
+        memory: what has been kept; asked for the new experience's classes before training on it.
+        recipe: epochs, optimiser, augmentation and form of computing.
+        seed: names the run and repeat; weights and batches are drawn from it and the number of classes seen, so two
+            streams that have kept the same images of the same classes train the same network.
+        progress: keeps a checkpoint of an experience's training inside.
+        kwargs: Avalanche's own (plugins, evaluator, eval_mb_size, eval_every, device ...).
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        memory: CondensedBuffer,
+        recipe: TrainConfig,
+        seed: tuple[Any, ...],
+        progress: Progress = SILENT,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            model=model,
+            optimizer=optimizer_for(model, recipe),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=recipe.batch_size,
+            train_epochs=recipe.rounds,
+            **kwargs,
+        )
+        self.memory, self.recipe, self.seed, self.progress = memory, recipe, seed, progress
+        self._epoch = 0  # of this experience; not Avalanche's clock, which does not know of an earlier start
+        self._rng = generator(*seed)
+        self._fast_training = training_form(model, recipe, self.device)
+        evaluation = compute.fast(model, "forward", recipe.compute, "float32", self.device)
+        self._fast_evaluation = compute.chunked(evaluation, compute.CPU_CHUNK)
+
+    def train_dataset_adaptation(self, **kwargs: Any) -> None:
+        self.memory.post_adapt(self, self.experience)
+        self.adapted_dataset = self.memory.buffer.train()
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        self._rng = generator("batches", *self.seed, self._classes_seen())
+        self.dataloader = TensorLoader(*self.memory.tensors(), self.recipe, self._rng)
+
+    def check_model_and_optimizer(self, **kwargs: Any) -> None:
+        """Fresh weights in place and an optimiser that remembers nothing, or both as a checkpoint kept them."""
+        super().check_model_and_optimizer(reset_optimizer_state=True, **kwargs)
+        draw_weights(self.model, generator("weights", *self.seed, self._classes_seen()))
+        self.optimizer.state.clear()
+        kept = self.progress.resume()
+        self._epoch = 0 if kept is None else restore(kept, self.model, self.optimizer, self._rng)
+        self.train_epochs = self.recipe.rounds - self._epoch
+        self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the step before, and undo the redraw
+
+    def _before_training_epoch(self, **kwargs: Any) -> None:
+        set_rate(self.optimizer, self.recipe, self._epoch)
+        super()._before_training_epoch(**kwargs)
+
+    def _after_training_epoch(self, **kwargs: Any) -> None:
+        check_finite(self.loss, self._epoch, self.recipe)
+        self._epoch += 1
+        super()._after_training_epoch(**kwargs)
+        self.progress.tick(
+            self._epoch, self.recipe.rounds, lambda: keep(self.model, self.optimizer, self._rng, self._epoch)
+        )
+
+    def forward(self) -> Tensor:
+        """Logits of the minibatch; compiled where the recipe says so, Avalanche's own call otherwise."""
+        if self.recipe.compute == "eager" and self.recipe.dtype == "float32":
+            logits: Tensor = super().forward()
+            return logits
+        return self._fast_training(self.mb_x) if self.is_training else self._fast_evaluation(self.mb_x)
+
+    def _classes_seen(self) -> int:
+        """How many classes the memory holds."""
+        return len(set(self.memory.buffer.targets))
+
+
+class RightByClass(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not typed
+    """Counts, during an evaluation, the images of each class and those classified rightly: (K,) int64 each."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.right = torch.zeros(num_classes, dtype=torch.int64)
+        self.total = torch.zeros(num_classes, dtype=torch.int64)
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        self.right.zero_()
+        self.total.zero_()
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        labels, guesses = strategy.mb_y.cpu(), strategy.mb_output.argmax(1).cpu()
+        self.right += torch.bincount(labels[labels == guesses], minlength=len(self.right))
+        self.total += torch.bincount(labels, minlength=len(self.total))
