@@ -1,0 +1,208 @@
+"""A row is one measurement; a row file is a CSV of them. What stands in each column:
+
+    track               cl, condense or nas
+    dataset             name of the data set (cifar100, digits ...)
+    dataset_digest      digest of its pixels and labels in official order
+    exactness           "official" where that digest is the known one, else what differs
+    preset              paper, quick or smoke; a smoke row is no result
+    changes             fields set otherwise than the preset has them, such as memory.iterations=1000; empty: none
+    memory              name of the builder of the memory (or NAS proxy) trained on
+    league              pixel, storage or soft; never mixed in one ranking
+    ipc                 budget, images per class
+    stored_bytes        size of the whole memory at this experience, bytes
+    recipe              name of the way a network is trained on the memory
+    model               name of that network's architecture
+    steps               number of experiences of the stream
+    order               seed of the class order, as text, or "listed"
+    experience          index of the experience after which was measured, from 0
+    classes_seen        number of classes up to and including that experience
+    tested_experience   index of the experience whose test images were used, from 0; empty: all seen classes
+    repeat              number of the network within its order, from 0
+    arch                one candidate of the NAS space
+    metric              what was measured, spelled out: seen_accuracy, last_accuracy, forgetting ...
+    unit                the unit of `value`: %, images ...
+    value               the measurement; missing where it cannot be computed
+    seed                seed of the unit of work
+    split               test or validation
+    spec                the unit of work, as JSON
+    key                 its key: a digest of spec, data and schema
+    version             version of the harness
+    device              cpu, or the name of the GPU
+    compute             the form of computing taken: eager or compiled, and its precision
+    torch               version of torch
+    wall_seconds        time the unit took, seconds
+    peak_bytes          most device memory it held, bytes
+
+An empty cell: the value is missing, or there is no such thing in this track.
+"""
+
+import csv
+import io
+import math
+import operator
+import os
+import uuid
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame, Series
+
+SCHEMA = 1
+
+COLUMNS = (
+    "track", "dataset", "dataset_digest", "exactness", "preset", "changes", "memory", "league", "ipc", "stored_bytes",
+    "recipe", "model", "steps", "order", "experience", "classes_seen", "tested_experience", "repeat", "arch", "metric",
+    "unit", "value", "seed", "split", "spec", "key", "version", "device", "compute", "torch", "wall_seconds",
+    "peak_bytes",
+)  # fmt: skip
+INTEGERS = frozenset(
+    ("ipc", "stored_bytes", "steps", "experience", "classes_seen", "tested_experience", "repeat", "seed", "peak_bytes")
+)
+FLOATS = frozenset(("value", "wall_seconds"))
+
+# A unit is done once, so rows that agree here are one measurement met twice. Presets may share a unit.
+IDENTITY = ["key", "metric", "experience", "tested_experience", "steps", "order", "repeat", "split", "preset"]
+
+
+def write(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
+    """Put `rows` at `path` as CSV, in one step: the same rows give the same bytes.
+
+    Args:
+        rows: column -> value; columns left out, None and NaN are written as empty cells.
+        path: where to; folders are made, an older file is replaced.
+    Raises:
+        ValueError: a column that `COLUMNS` does not have, or a value that does not fit its column.
+    """
+    lines = [COLUMNS, *(_cells(row) for row in rows)]
+    write_bytes(Path(path), "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode())
+
+
+def to_frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """The frame that `write` and then `read` would give, without a file.
+
+    Raises:
+        ValueError: as `write`.
+    """
+    return _frame([_cells(row) for row in rows])
+
+
+def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
+    """The rows found at `paths`, each measurement once.
+
+    Args:
+        paths: row files, run directories holding a rows.csv, or directories to search for rows*.csv.
+    Returns:
+        One line per row, in the order of `paths`; `COLUMNS` as columns. Text is never missing but may be empty,
+        integers are nullable Int64, `value` and `wall_seconds` float64.
+    Raises:
+        FileNotFoundError: a path does not exist, or is a directory without row files.
+        ValueError: no row is left; damaged files are skipped with a warning that names them.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    frames = []
+    for file in dict.fromkeys(file.resolve() for path in paths for file in _files(Path(path))):
+        try:
+            frames.append(_parse(file.read_bytes()))
+        except (ValueError, OverflowError, csv.Error) as error:
+            warnings.warn(f"{file}: damaged, its rows are left out ({error})", stacklevel=2)
+    if not any(len(frame) for frame in frames):
+        raise ValueError(f"no rows in {', '.join(map(str, paths)) or 'an empty list of paths'}")
+    return _once(pd.concat(frames, ignore_index=True))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: readers see the old file, the new one, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if unknown := [column for column in row if column not in COLUMNS]:
+        raise ValueError(f"unknown column {', '.join(map(repr, unknown))}; a row has {', '.join(COLUMNS)}")
+    return tuple(_cell(column, row.get(column)) for column in COLUMNS)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    try:
+        if column in FLOATS:
+            number = float(value)
+            return "" if math.isnan(number) else repr(number)
+        if column in INTEGERS:
+            if not -(2**63) <= operator.index(value) < 2**63:
+                raise ValueError("more than 64 bits")
+            return str(operator.index(value))
+        return value if isinstance(value, str) else str(operator.index(value))  # an order may come as a number
+    except (TypeError, ValueError) as error:
+        kind = "a number" if column in FLOATS else "a 64-bit integer" if column in INTEGERS else "text"
+        raise ValueError(f"column {column}: expected {kind}, got {value!r}") from error
+
+
+def _quoted(cell: str) -> str:
+    # csv.writer leaves a lone carriage return unquoted, which csv.reader then refuses.
+    return '"' + cell.replace('"', '""') + '"' if any(sign in cell for sign in ',"\r\n') else cell
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or directory; pass a rows.csv or a run directory")
+    if (path / "rows.csv").is_file():
+        return [path / "rows.csv"]
+    if not (found := sorted(path.rglob("rows*.csv"))):
+        raise FileNotFoundError(f"{path}: no rows.csv here or below; pass a rows.csv or a run directory")
+    return found
+
+
+def _parse(content: bytes) -> DataFrame:
+    text = content.decode()
+    if not text.endswith("\n"):
+        raise ValueError("cut short" if text else "empty")
+    header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    if header != list(COLUMNS):
+        differing = sorted(set(header) ^ set(COLUMNS)) or ["in another order"]
+        raise ValueError(f"its columns are not those of schema {SCHEMA}: {', '.join(differing)}")
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(COLUMNS):
+            raise ValueError(f"row {number} has {len(line)} cells, not {len(COLUMNS)}")
+    return _frame(lines)
+
+
+def _frame(lines: Iterable[Iterable[str]]) -> DataFrame:
+    columns = list(zip(*lines, strict=True)) or [()] * len(COLUMNS)
+    return DataFrame({name: _series(name, cells) for name, cells in zip(COLUMNS, columns, strict=True)})
+
+
+def _series(name: str, cells: tuple[str, ...]) -> "Series[Any]":
+    if name in INTEGERS:
+        return Series([int(cell) if cell else pd.NA for cell in cells], dtype="Int64")
+    if name in FLOATS:
+        return Series([float(cell or "nan") for cell in cells], dtype="float64")
+    return Series(cells, dtype=str)
+
+
+def _once(rows: DataFrame) -> DataFrame:
+    has_key = rows["key"] != ""
+    again = (has_key & rows.duplicated(IDENTITY)) | rows.duplicated()
+    differing = again & ~rows.duplicated([*IDENTITY, "value"])
+    if differing.any():
+        keys = rows.loc[differing, "key"]
+        warnings.warn(
+            f"{len(keys)} rows repeat a measurement with another value (the first: key {keys.iloc[0]}); "
+            "the earlier one is kept",
+            stacklevel=3,
+        )
+    return rows[~again].reset_index(drop=True)

@@ -1,0 +1,150 @@
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results import rows
+
+ODD = 'a,"b"\r\nc\rd|$\\ [x] ü\x1b'
+
+
+def row(**more: object) -> dict[str, object]:
+    return {"track": "cl", "metric": "seen_accuracy", "key": "k", "experience": 0, "value": 1.5} | more
+
+
+def test_every_column_is_explained() -> None:
+    described = [line.split()[0] for line in (rows.__doc__ or "").splitlines() if line.startswith("    ")]
+    assert tuple(described) == rows.COLUMNS
+
+
+def test_rows_survive_a_round_trip(tmp_path: Path) -> None:
+    value = 0.1 + 0.2  # 0.30000000000000004: its repr is needed in full
+    first = row(memory=ODD, device="\r", compute="\n", value=value, seed=2**63 - 1, order=3)
+    rows.write([first, row(value=math.nan, ipc=None)], tmp_path / "r.csv")
+    back = rows.read(tmp_path / "r.csv")
+    assert tuple(back.columns) == rows.COLUMNS
+    assert back["memory"].tolist() == [ODD, ""]
+    assert back[["device", "compute"]].iloc[0].tolist() == ["\r", "\n"]
+    assert back["value"][0] == value
+    assert math.isnan(back["value"][1])
+    assert back["seed"][0] == 2**63 - 1  # a float would round it
+    assert back["seed"][1] is pd.NA
+    assert back["order"].tolist() == ["3", ""]
+    assert back["ipc"].isna().all()
+
+
+def test_a_frame_is_what_is_read_back(tmp_path: Path) -> None:
+    some = [row(memory=ODD, ipc=20), row(experience=1, value=None, wall_seconds=0.5)]
+    rows.write(some, tmp_path / "rows.csv")
+    pd.testing.assert_frame_equal(rows.to_frame(some), rows.read([tmp_path]))
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    rows.write([row(value=2)], tmp_path / "new" / "a.csv")
+    rows.write(iter([dict(reversed(row(value=2.0).items()))]), tmp_path / "b.csv")
+    content = (tmp_path / "new" / "a.csv").read_bytes()
+    assert content == (tmp_path / "b.csv").read_bytes()
+    assert content == (",".join(rows.COLUMNS) + "\ncl,,,,,,,,,,,,,0,,,,,seen_accuracy,,2.0,,,,k,,,,,,\n").encode()
+
+
+def test_writing_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    rows.write([row(value=1.0)], tmp_path / "rows.csv")
+    rows.write([row(value=2.0)], tmp_path / "rows.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert rows.read(tmp_path)["value"].tolist() == [2.0]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").mkdir()
+    with pytest.raises(OSError, match=r"rows\.csv"):
+        rows.write([row()], tmp_path / "rows.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"acc": 1}, "unknown column 'acc'"),
+        ({"ipc": 2.5}, "column ipc: expected a 64-bit integer, got 2.5"),
+        ({"seed": 2**63}, "column seed: expected a 64-bit integer"),
+        ({"value": "much"}, "column value: expected a number, got 'much'"),
+        ({"spec": {"a": 1}}, "column spec: expected text"),
+    ],
+)
+def test_a_wrong_row_is_refused_and_nothing_written(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rows.write([row(**wrong)], tmp_path / "rows.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_may_be_a_file_a_run_or_a_folder_of_runs(tmp_path: Path) -> None:
+    rows.write([row(key="a")], tmp_path / "runs" / "one" / "rows.csv")
+    rows.write([row(key="b")], tmp_path / "runs" / "deep" / "two" / "rows-1.csv")
+    rows.write([row(key="c")], tmp_path / "runs" / "one" / "rows-old.csv")  # beside a rows.csv: searched folders only
+    assert rows.read(tmp_path / "runs" / "one" / "rows.csv")["key"].tolist() == ["a"]
+    assert rows.read(str(tmp_path / "runs" / "one"))["key"].tolist() == ["a"]
+    assert sorted(rows.read([tmp_path / "runs"])["key"]) == ["a", "b", "c"]
+
+
+def test_a_measurement_met_twice_counts_once(tmp_path: Path) -> None:
+    first = [row(), row(experience=1), row(steps=5), row(order="1"), row(repeat=1), row(tested_experience=0),
+             row(metric="forgetting"), row(split="test"), row(preset="quick")]  # fmt: skip
+    rows.write(first, tmp_path / "a" / "rows.csv")
+    rows.write([row(wall_seconds=9.0), row(key="other")], tmp_path / "b" / "rows.csv")
+    together = rows.read([tmp_path / "a", tmp_path, tmp_path / "a" / "rows.csv"])
+    assert len(together) == len(first) + 1
+    assert together["wall_seconds"].isna().all()  # the first one is kept
+
+
+def test_rows_without_a_key_count_once_only_if_equal(tmp_path: Path) -> None:
+    rows.write([row(key="", memory="dm"), row(key="", memory="dsa"), row(key="", memory="dm")], tmp_path / "rows.csv")
+    assert rows.read(tmp_path)["memory"].tolist() == ["dm", "dsa"]
+
+
+def test_a_measurement_met_with_another_value_is_told(tmp_path: Path) -> None:
+    rows.write([row(value=1.0), row(value=2.0)], tmp_path / "rows.csv")
+    with pytest.warns(UserWarning, match="1 rows repeat a measurement with another value"):
+        assert rows.read(tmp_path)["value"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: text[:-5], "cut short"),
+        (lambda text: "", "empty"),
+        (lambda text: text[: text.rindex(",k,")] + "\n", "row 2 has 24 cells, not 31"),
+        (lambda text: text.replace("tested_experience", "tested"), "not those of schema 1: tested, tested_experience"),
+        (lambda text: text.replace("1.5", "1.5x"), "could not convert"),
+        (lambda text: text + '"\n', "unexpected end of data"),
+    ],
+)
+def test_a_damaged_file_is_named_and_skipped(tmp_path: Path, damage: object, reason: str) -> None:
+    rows.write([row(key="whole")], tmp_path / "rows-1.csv")
+    rows.write([row(), row(experience=1)], tmp_path / "rows-2.csv")
+    text = (tmp_path / "rows-2.csv").read_text()
+    (tmp_path / "rows-2.csv").write_text(damage(text))  # type: ignore[operator]
+    with pytest.warns(UserWarning, match=rf"rows-2\.csv: damaged.*{reason}"):
+        assert rows.read(tmp_path)["key"].tolist() == ["whole"]
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match=r"no rows in .*rows-2\.csv"):
+        rows.read(tmp_path / "rows-2.csv")
+
+
+def test_a_missing_path_is_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", tmp_path):  # absent, and a folder without rows
+        with pytest.raises(FileNotFoundError, match=r"pass a rows\.csv or a run directory") as caught:
+            rows.read([path])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("module", ["rows", "tables", "plots"])
+def test_results_import_neither_torch_nor_pyplot_nor_our_packages(module: str) -> None:
+    code = (
+        f"import sys, results.{module}; "
+        "print({'torch', 'matplotlib.pyplot', 'harness', 'memory', 'nas', 'scenarios'} & set(sys.modules) or 'none')"
+    )
+    root = Path(rows.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "none\n"

@@ -1,0 +1,226 @@
+import csv
+import io
+import math
+from collections.abc import Iterator
+
+import pytest
+from pandas import DataFrame
+from rich.console import Console
+
+from results import rows, tables
+
+# Two orders x two networks. Means of the orders 11 and 15; their mean 13, their std sqrt(8) = 2.8284;
+# t(df 1) = 12.7062, so the half width is 12.7062 * 2.8284 / sqrt(2) = 25.4124.
+TWO_BY_TWO = {("0", 0): 10.0, ("0", 1): 12.0, ("1", 0): 14.0, ("1", 1): 16.0}
+
+
+def stream(values: dict[tuple[str, int], float], **more: object) -> Iterator[dict[str, object]]:
+    setting = {
+        "track": "cl", "dataset": "cifar100", "dataset_digest": "d1", "exactness": "official", "preset": "paper",
+        "memory": "dm", "league": "pixel", "ipc": 20, "stored_bytes": 100 * 61440, "recipe": "dm", "model": "convnet3",
+        "steps": 5, "experience": 4, "classes_seen": 100, "split": "test", "unit": "%",
+    } | more  # fmt: skip
+    for (order, repeat), value in values.items():
+        for metric, shift in (("last_accuracy", 0), ("average_incremental_accuracy", 20), ("forgetting", 30)):
+            yield setting | {"order": order, "repeat": repeat, "metric": metric, "value": value + shift}
+
+
+def frame(*streams: Iterator[dict[str, object]]) -> DataFrame:
+    return rows.to_frame(row for part in streams for row in part)
+
+
+def only(table: DataFrame) -> dict[str, object]:
+    assert len(table) == 1
+    return {str(name): value for name, value in table.iloc[0].items()}
+
+
+def test_the_interval_is_over_the_means_of_the_orders() -> None:
+    line = only(tables.summary(frame(stream(TWO_BY_TWO)), "last_accuracy", by=["memory"]))
+    assert line["mean"] == 13.0
+    assert line["low"] == pytest.approx(13 - 25.4124, abs=1e-3)
+    assert line["high"] == pytest.approx(13 + 25.4124, abs=1e-3)
+    assert line["std"] == pytest.approx(2.8284, abs=1e-4)
+    assert (line["n"], line["n_orders"], line["n_nets"], line["varies"]) == (4, 2, 2, "orders")
+
+
+def test_orders_weigh_alike_however_many_networks_they_have() -> None:
+    values = {("0", 0): 10.0, ("0", 1): 12.0, ("0", 2): 14.0, ("1", 0): 18.0}  # orders 12 and 18
+    line = only(tables.summary(frame(stream(values)), "last_accuracy", by=["memory"]))
+    assert line["mean"] == 15.0  # not 13.5, the mean of the four
+    assert tables.cl_table(frame(stream(values)))["n"].tolist() == ["4 nets in 2 orders"]
+
+
+def test_with_one_order_the_interval_is_over_its_networks() -> None:
+    values = {("listed", 0): 10.0, ("listed", 1): 12.0, ("listed", 2): 14.0}
+    line = only(tables.summary(frame(stream(values)), "last_accuracy", by=["memory"]))
+    # std 2, t(df 2) = 4.3027, half width 4.3027 * 2 / sqrt(3) = 4.9683
+    assert (line["mean"], line["varies"], line["std"]) == (12.0, "nets", 2.0)
+    assert line["high"] == pytest.approx(12 + 4.9683, abs=1e-3)
+    assert tables.cl_table(frame(stream(values)))[["n", "varies"]].iloc[0].tolist() == ["1 order x 3 nets", "nets"]
+
+
+def test_one_value_has_no_interval() -> None:
+    line = only(tables.summary(frame(stream({("0", 0): 10.0})), "last_accuracy", by=["memory"]))
+    assert (line["mean"], line["n"], line["varies"]) == (10.0, 1, "nothing")
+    assert all(math.isnan(float(str(line[name]))) for name in ("low", "high", "std"))
+    assert "[" not in tables.to_text(tables.cl_table(frame(stream({("0", 0): 10.0}))), "md")
+
+
+def test_missing_values_are_left_out_and_not_counted() -> None:
+    line = only(tables.summary(frame(stream(TWO_BY_TWO | {("1", 1): math.nan})), "last_accuracy", by=["memory"]))
+    assert (line["mean"], line["n"]) == (12.5, 3)  # orders 11 and 14
+    none = only(tables.summary(frame(stream({("0", 0): math.nan})), "last_accuracy", by=["memory"]))
+    assert math.isnan(float(str(none["mean"])))
+    assert none["n"] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"league": "soft"}, "a mean over league pixel and soft"),
+        ({"preset": "smoke"}, "a mean over preset paper and smoke"),
+        ({"split": "validation"}, "a mean over split test and validation"),
+        ({"dataset_digest": "d2"}, "a mean over dataset_digest d1 and d2"),
+        ({"ipc": None}, r"a mean over ipc \(missing\) and 20"),
+        ({"experience": 3}, "order 0, repeat 0 has several values"),
+    ],
+)
+def test_a_mean_over_what_must_not_be_mixed_is_refused(more: dict[str, object], message: str) -> None:
+    mixed = frame(stream(TWO_BY_TWO), stream(TWO_BY_TWO, **more))
+    with pytest.raises(ValueError, match=message):
+        tables.summary(mixed, "last_accuracy", by=["memory"])
+
+
+def test_an_unknown_metric_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match="none of the 12 rows is accuracy; there are: average_incremental_accuracy, f"):
+        tables.summary(frame(stream(TWO_BY_TWO)), "accuracy", by=["memory"])
+
+
+def test_a_line_of_the_table() -> None:
+    line = only(tables.cl_table(frame(stream(TWO_BY_TWO))))
+    assert (line["last_accuracy"], line["average_incremental_accuracy"], line["forgetting"]) == (13.0, 33.0, 43.0)
+    assert line["forgetting_low"] == pytest.approx(43 - 25.4124, abs=1e-3)
+    assert (line["n"], line["varies"], line["note"]) == ("2 orders x 2 nets", "orders", "")
+    assert line["stored_kib_per_class"] == 60.0  # 61440 bytes: 20 images of 3072
+    assert line["published"] == 34.4  # DM paper, section 3.5, 5 steps
+    assert line["difference"] == pytest.approx(13 - 34.4)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"dataset": "cifar10"}, {"ipc": 10}, {"ipc": None}, {"preset": "quick"}, {"split": "validation"}, {"steps": 20},
+     {"memory": "dc"}, {"recipe": "other"}, {"model": "convnet-d3-w32"}],
+)  # fmt: skip
+def test_an_end_point_published_for_another_setting_is_not_shown(more: dict[str, object]) -> None:
+    line = only(tables.cl_table(frame(stream(TWO_BY_TWO, **more))))
+    assert math.isnan(float(str(line["published"])))
+    assert math.isnan(float(str(line["difference"])))
+
+
+def test_the_published_end_points_are_all_found() -> None:
+    points = {(p.steps, p.memory): p.value for p in tables.published_end_points().itertuples()}
+    assert points == {(5, "random"): 24.8, (5, "herding"): 28.2, (5, "dsa"): 31.7, (5, "dm"): 34.4,
+                      (10, "random"): 24.8, (10, "herding"): 27.4, (10, "dsa"): 30.5, (10, "dm"): 34.6}  # fmt: skip
+
+
+def test_leagues_stand_apart_and_the_best_comes_first() -> None:
+    table = tables.cl_table(
+        frame(
+            stream({("0", 0): 20.0}, memory="random"),
+            stream({("0", 0): 30.0}, memory="dm"),
+            stream({("0", 0): 40.0}, memory="lodm", league="storage"),
+            stream({("0", 0): 35.0}, memory="dm", steps=10),
+            stream({("0", 0): 90.0}, memory="dm", dataset="cifar10"),
+            stream({("0", 0): 10.0}, memory="dm", dataset_digest="d2", exactness="jpeg"),
+        )
+    )
+    assert table[["dataset", "exactness", "league", "steps", "memory"]].apply(tuple, axis="columns").tolist() == [
+        ("cifar10", "official", "pixel", 5, "dm"),
+        ("cifar100", "jpeg", "pixel", 5, "dm"),
+        ("cifar100", "official", "pixel", 5, "dm"),
+        ("cifar100", "official", "pixel", 5, "random"),
+        ("cifar100", "official", "pixel", 10, "dm"),
+        ("cifar100", "official", "storage", 5, "lodm"),
+    ]
+    assert tables.to_text(table, "md").count("| ---: |") >= 4  # a table per block
+    assert tables.to_text(table, "latex").count(r"\midrule") == 4  # under the heading, and between four blocks
+
+
+def test_metrics_that_are_not_there_stay_empty() -> None:
+    some = frame(stream(TWO_BY_TWO))
+    line = only(tables.cl_table(some[some["metric"] == "last_accuracy"]))
+    assert math.isnan(float(str(line["forgetting"])))
+    with pytest.raises(ValueError, match="no stream is finished"):
+        tables.cl_table(some[some["metric"] == "forgetting"])
+
+
+def printed(table: DataFrame, width: int = 200) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(tables.to_rich(table))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_smoke_rows_are_marked_everywhere() -> None:
+    table = tables.cl_table(frame(stream(TWO_BY_TWO, preset="smoke")))
+    texts = [tables.to_text(table, format) for format in ("md", "csv", "latex")]
+    assert all("(smoke: not a result)" in text for text in [*texts, printed(table)])
+    assert "not a result" not in tables.to_text(tables.cl_table(frame(stream(TWO_BY_TWO))), "md")
+
+
+def test_text_of_a_small_table() -> None:
+    values = {("0", 0): 22.0, ("0", 1): 22.2}  # half width 12.7062 * 0.14142 / sqrt(2) = 1.27062
+    table = tables.cl_table(frame(stream(values, steps=10), stream({("0", 0): 20.0}, memory="my_own", steps=10)))
+    assert tables.to_text(table, "md").splitlines() == [
+        r"dataset cifar100, exactness official, split test, preset paper, league pixel, ipc 20, recipe dm, "
+        r"model convnet3",
+        "",
+        "| steps | memory | last accuracy (%) | average incremental accuracy (%) | forgetting (points) | n "
+        "| 95 % interval over | KiB / class | published | gap |",
+        "| ---: | --- | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: |",
+        "| 10 | dm | 22.1 [20.8, 23.4] | 42.1 [40.8, 43.4] | 52.1 [50.8, 53.4] | 1 order x 2 nets | nets "
+        "| 60.0 | 34.6 | -12.5 |",
+        r"| 10 | my\_own | 20.0 | 40.0 | 50.0 | 1 order x 1 net | nothing | 60.0 |  |  |",
+    ]
+    latex = tables.to_text(table, "latex").splitlines()
+    assert latex[3] == r"\begin{tabular}{rlrrrllrrr}"
+    assert r"10 & my\_own & 20.0 & 40.0 & 50.0 & 1 order x 1 net & nothing & 60.0 &  &  \\" in latex
+    assert latex[4] == r"\toprule"
+    assert latex[-3:] == [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    assert r"60.0 & 34.6 & $-$12.5 \\" in "\n".join(latex)
+
+
+def test_odd_characters_survive() -> None:
+    odd = "a|b_[/red]&%$#{}~^\\\n\rc"
+    one_line = "a|b_[/red]&%$#{}~^\\  c"
+    table = tables.cl_table(frame(stream(TWO_BY_TWO, memory=odd)))
+    assert r"| a\|b\_\[/red]&%$#{}~^\\  c |" in tables.to_text(table, "md")
+    latex = r"a\textbar{}b\_{[}/red{]}\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}  c &"
+    assert latex in tables.to_text(table, "latex")
+    assert next(csv.DictReader(io.StringIO(tables.to_text(table, "csv"), newline="")))["memory"] == one_line
+    assert one_line in printed(table)
+    assert "[/red] [b]" in printed(table.rename(columns={"memory": "[/red] [b]"}))
+
+
+def test_csv_holds_the_numbers_in_full() -> None:
+    table = tables.cl_table(frame(stream({("0", 0): 1 / 3})))
+    line = next(csv.DictReader(io.StringIO(tables.to_text(table, "csv"))))
+    assert float(line["last_accuracy"]) == 1 / 3
+    assert (line["last_accuracy_low"], line["preset"], line["dataset_digest"]) == ("", "paper", "d1")
+
+
+def test_the_terminal_loses_no_number_when_it_is_narrow() -> None:
+    table = tables.cl_table(frame(stream(TWO_BY_TWO)))
+    for cell in ("13.0", "[-12.4,", "38.4]", "34.4", "-21.4"):  # 13 +- 25.4124; 13 - 34.4
+        assert cell in printed(table, width=80)
+
+
+def test_any_summary_can_be_written() -> None:
+    table = tables.summary(frame(stream(TWO_BY_TWO)), "forgetting", by=["memory", "steps"])
+    assert "43.0 [17.6, 68.4]" in printed(table)
+    assert r"dm & 5 & 43.0 [17.6, 68.4] & 4 & 2 & 2 & 2.8 \\" in tables.to_text(table, "latex")
+    assert "| dm | 5 | 43.0 [17.6, 68.4] | 4 | 2 | 2 |" in tables.to_text(table, "md")
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected md, csv, latex, got 'html'"):
+        tables.to_text(tables.cl_table(frame(stream(TWO_BY_TWO))), "html")
