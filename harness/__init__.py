@@ -1,0 +1,26 @@
+"""Whether a small condensed memory can stand in for the full data: one fair evaluator for condensation methods.
+
+import harness
+rows = harness.run(harness.CLRun(dataset="digits", memory="herding", steps=5, preset="smoke"))
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.config import CLRun
+    from harness.runs import Options, run
+
+__all__ = ["CLRun", "Options", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: torch takes a second, and `harness --help` needs none of it."""
+    if name == "CLRun":
+        from harness.config import CLRun
+
+        return CLRun
+    if name in ("Options", "run"):
+        from harness import runs
+
+        return getattr(runs, name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

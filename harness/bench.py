@@ -1,0 +1,203 @@
+"""How fast the shipped forms are against the plain ones: interleaved in one process, with equal threads."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness import config, engines, runs
+from harness.config import CLRun, known
+from harness.core import augment, models
+from harness.core.memory import Budget, Memory
+from harness.core.rng import generator
+from harness.core.train import TrainConfig, batches, fit
+from memory import dm, random_real
+from memory.sampling import draw, rows_by_class
+
+Result = dict[str, Any]
+SIZES = {"paper": (10, 10), "quick": (100, 10)}  # classes of 32 x 32 colour images, and images kept of each
+
+
+def run(name: str, preset: str, seconds: float, threads: int | None, device: str) -> Result:
+    """Time benchmark `name` at the sizes of `preset` for about `seconds` each form.
+
+    Returns:
+        ratio (plain over shipped; for `stream`, strategy over plain), its quartiles over interleaved pairs, both
+        times in seconds, the form taken and the threads both had; on CUDA also iterations and TFLOP a second.
+    Raises:
+        ValueError: an unknown benchmark or preset, or no such device.
+    """
+    known(name, BENCHMARKS, "bench")
+    known(preset, SIZES, "preset")
+    where = runs.pick_device(device)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or engines.usable_cpus())
+    try:
+        result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
+        return result | {"preset": preset, "threads": torch.get_num_threads(), "device": str(where)}
+    finally:
+        torch.set_num_threads(before)
+
+
+def _settings(preset: str, device: torch.device) -> CLRun:
+    run, _ = config.in_form(config.assemble(preset, {"memory": "dm"}), device)
+    return run
+
+
+def _images(classes: int, each: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Noise with the shape of CIFAR: time does not depend on what an image shows."""
+    images = torch.randn(classes * each, 3, 32, 32, generator=Generator().manual_seed(0))
+    return images.to(device), torch.arange(classes).repeat_interleave(each).to(device)
+
+
+def _interleave(plain: Callable[[], object], shipped: Callable[[], object], seconds: float) -> tuple[list[float], ...]:
+    """Times of the two, alternating, until each has had `seconds`; both run once before."""
+    plain(), shipped()
+    times: tuple[list[float], ...] = ([], [])
+    while min(map(sum, times)) < seconds or len(times[0]) < 5:
+        for one, spent in zip((plain, shipped), times, strict=True):
+            began = time.perf_counter()
+            one()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            spent.append(time.perf_counter() - began)
+    return times
+
+
+def _compare(plain: Callable[[], object], shipped: Callable[[], object], seconds: float) -> Result:
+    slow, fast = _interleave(plain, shipped, seconds)
+    ratios = statistics.quantiles([a / b for a, b in zip(slow, fast, strict=True)], n=4)
+    return {
+        "ratio": statistics.median(slow) / statistics.median(fast),
+        "ratio_quartiles": [ratios[0], ratios[2]],
+        "plain_seconds": statistics.median(slow),
+        "shipped_seconds": statistics.median(fast),
+        "pairs": len(slow),
+    }
+
+
+def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
+    """An iteration of DM, augmentation included, against the published loop over classes, eager and in float32."""
+    classes, ipc = SIZES[preset]
+    cfg: dm.DMConfig = run.memory_config
+    images, labels = _images(classes, max(cfg.real_batch, 300), device)
+    rows = list(rows_by_class(labels).values())
+    start = random_real.build(images, labels, Budget(ipc), generator("bench"))
+
+    def iteration(backward: Callable[..., object], network: models.ConvNet) -> Callable[[], None]:
+        rng, pixels = generator("bench"), start.images.clone().requires_grad_()
+        optimizer = torch.optim.SGD([pixels], lr=cfg.lr, momentum=cfg.momentum)
+
+        def once() -> None:
+            models.draw_weights(network, rng)
+            batch = [draw(of_class, cfg.real_batch, rng) for of_class in rows]
+            parameters = augment.draw_shared(cfg.augment, classes, rng)
+            optimizer.zero_grad()
+            backward(pixels, batch, parameters)
+            optimizer.step()
+
+        return once
+
+    match = dm.Matching(images, classes, ipc, cfg)
+    network = models.build(cfg.model, (3, 32, 32), 1, generator("bench")).to(device).requires_grad_(False)
+
+    def plain(pixels: Tensor, batch: list[Tensor], parameters: augment.Parameters) -> None:
+        loss = torch.zeros((), device=device)
+        for c, some in enumerate(batch):
+            theirs, own = (parameters.of(torch.full((n,), c)) for n in (len(some), ipc))
+            real = network.embed(augment.apply(cfg.augment, images[some.to(device)], theirs)).detach()
+            synthetic = network.embed(augment.apply(cfg.augment, pixels[c * ipc : (c + 1) * ipc], own))
+            loss = loss + dm.mean_gap(real.mean(0), synthetic.mean(0))
+        loss.backward()
+
+    result = _compare(iteration(plain, network), iteration(match.backward, match.network), seconds)
+    form = f"{cfg.compute}, real {cfg.real_dtype}, synthetic {cfg.synthetic_dtype}"
+    flop = _flop(network, device) * classes * (min(cfg.real_batch, 300) + 3 * ipc)
+    return {"bench": "dm", **result, "form": form, **_rates(result, flop, device)}
+
+
+def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
+    """An epoch of `fit` on 100 images, against the plain eager loop."""
+    images, labels = _images(10, 10, device)
+    cfg = run.recipe_config
+    assert cfg is not None  # `in_form` fits it
+    plain_cfg = replace(cfg, compute="eager", dtype="float32")
+    networks = [models.build(run.model, (3, 32, 32), 10, generator("bench")).to(device) for _ in range(2)]
+
+    def epoch(network: models.ConvNet, cfg: TrainConfig) -> Callable[[], None]:
+        rng = generator("bench")
+        one = replace(cfg, epochs=1)  # two rounds: a longer schedule only repeats them
+        return lambda: fit(network, images, labels, one, rng)
+
+    result = _compare(epoch(networks[0], plain_cfg), epoch(networks[1], cfg), seconds)
+    flop = _flop(networks[0], device) * 3 * 2 * len(labels)
+    return {"bench": "fit", **result, "form": f"{cfg.compute}, {cfg.dtype}", **_rates(result, flop, device)}
+
+
+def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
+    """A training iteration of the Avalanche strategy, against the plain tensor loop, both eager."""
+    from avalanche.logging import BaseLogger
+    from avalanche.training.plugins import EvaluationPlugin
+
+    from scenarios.strategy import CondensedBuffer, MemoryOnly
+
+    assert run.recipe_config is not None  # `in_form` fits it
+    cfg = replace(run.recipe_config, compute="eager", epochs=4)
+    images, labels = _images(10, 20, device)
+    stream = _tiny_stream(images, labels)
+    shape, silent = (3, 32, 32), EvaluationPlugin(loggers=[BaseLogger()])
+
+    def strategy() -> None:
+        memory = CondensedBuffer(lambda _: Memory(images, labels), device)
+        model = models.scratch(run.model, shape, 10, device, torch.float32)
+        learner = MemoryOnly(model=model, memory=memory, recipe=cfg, seed=(0,), device=device, evaluator=silent)
+        learner.train(stream.train_stream[0], eval_streams=[])
+
+    def plain() -> None:
+        network, rng = models.build(run.model, shape, 10, generator("bench")).to(device), generator("bench")
+        optimizer = torch.optim.SGD(network.parameters(), cfg.lr, cfg.momentum, weight_decay=cfg.weight_decay)
+        for _ in range(cfg.rounds):
+            for some, theirs in batches(images, labels, cfg, rng):
+                loss = F.cross_entropy(network(some), theirs)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    result = _compare(plain, strategy, seconds)
+    low, high = result["ratio_quartiles"]
+    inverse = {"ratio": 1 / result["ratio"], "ratio_quartiles": [1 / high, 1 / low]}
+    return {"bench": "stream", **result, **inverse, "ratio_is": "strategy over plain", "form": "eager"}
+
+
+def _tiny_stream(images: Tensor, labels: Tensor) -> Any:
+    from harness.core.data import DataSet
+    from scenarios.stream import class_incremental
+
+    few, theirs = (images[:20].cpu() * 0).to(torch.uint8), labels[:200:10].cpu()
+    dataset = DataSet(
+        "noise", few, theirs, few, theirs, tuple(map(str, range(10))), (0.5,) * 3, (0.5,) * 3, "", "as listed: noise"
+    )
+    return class_incremental(dataset, range(10), 1)
+
+
+def _flop(network: models.ConvNet, device: torch.device) -> int:
+    """Floating point operations of one image's forward pass."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32, device=device))
+    return int(counter.get_total_flops())
+
+
+def _rates(result: Result, flop: int, device: torch.device) -> Result:
+    seconds = result["shipped_seconds"]
+    if device.type != "cuda":
+        return {}
+    return {"iterations_per_second": 1 / seconds, "tflop_per_second": flop / seconds / 1e12}
+
+
+BENCHMARKS = {"dm": bench_dm, "fit": bench_fit, "stream": bench_stream}

@@ -1,0 +1,406 @@
+"""The `harness` command: argv to a configuration, a run, rows. Nothing heavy is imported until a command needs it."""
+
+import json
+import re
+import sys
+import tomllib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.config import CLRun
+    from harness.runs import Finished, Options, Prepared
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+run_app = typer.Typer(no_args_is_help=True, help="Carry a run out, or on: finished units are never done again.")
+estimate_app = typer.Typer(no_args_is_help=True, help="Say what a run would do and how long it takes here.")
+data_app = typer.Typer(no_args_is_help=True, help="The image data: what there is, whether it is the official data.")
+app.add_typer(run_app, name="run")
+app.add_typer(estimate_app, name="estimate")
+app.add_typer(data_app, name="data")
+
+COMPLETE, FAULT, BAD_INPUT, UNFINISHED = 0, 1, 2, 3
+AN_HOUR = 3600.0
+
+Dataset = Annotated[str | None, typer.Option(help="A name of `harness data list`, or folder:PATH.")]
+Memory = Annotated[str | None, typer.Option(help="A builder of `harness ls memories`.")]
+Steps = Annotated[str | None, typer.Option(help="Experiences of the stream.")]
+Ipc = Annotated[str | None, typer.Option(help="Images kept per class.")]
+Orders = Annotated[str | None, typer.Option(help="Seeds of the class orders, such as 0 or 0-4.")]
+Nets = Annotated[str | None, typer.Option(help="Networks trained on each memory.")]
+Recipe = Annotated[str | None, typer.Option(help="How networks are trained: `harness ls recipes`.")]
+Model = Annotated[str | None, typer.Option(help="A network such as convnet3 or convnet-d3-w32-batchnorm.")]
+Seed = Annotated[str | None, typer.Option(help="Of everything drawn but the class orders.")]
+Preset = Annotated[str | None, typer.Option(help="paper (the default), quick or smoke: `harness ls presets`.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field: memory.iterations=300. Repeatable.")
+]
+Config = Annotated[Path | None, typer.Option(help="A TOML file of fields; --set and the options above win over it.")]
+Out = Annotated[Path, typer.Option(help="Where runs and their units are kept.")]
+Name = Annotated[str | None, typer.Option(help="The run's directory under --out.")]
+Data = Annotated[Path | None, typer.Option(help="A directory that holds the data.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Engine = Annotated[str, typer.Option(help="local (worker processes) or serial.")]
+Jobs = Annotated[int | None, typer.Option(help="Worker processes; by default one per core or GPU.")]
+Shard = Annotated[str, typer.Option(help="i/n: do the i-th of n parts.")]
+TimeLimit = Annotated[str | None, typer.Option(help="Stop, ready to go on, after 90s, 9m or 2h.")]
+AvalancheLogger = Annotated[str | None, typer.Option(help="text or tensorboard, passed to Avalanche.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object last on stdout.")]
+DryRun = Annotated[bool, typer.Option(help="Say what would be done, in which configuration, and stop.")]
+Quiet = Annotated[bool, typer.Option(help="Say only what went wrong.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories or row files.")]
+
+
+@run_app.command("cl")
+def run_cl(
+    dataset: Dataset = None,
+    memory: Memory = None,
+    steps: Steps = None,
+    ipc: Ipc = None,
+    orders: Orders = None,
+    nets: Nets = None,
+    recipe: Recipe = None,
+    model: Model = None,
+    seed: Seed = None,
+    preset: Preset = None,
+    set_: Set = None,
+    config: Config = None,
+    out: Out = Path("runs"),
+    name: Name = None,
+    data: Data = None,
+    device: Device = "auto",
+    engine: Engine = "local",
+    jobs: Jobs = None,
+    shard: Shard = "1/1",
+    time_limit: TimeLimit = None,
+    avalanche_logger: AvalancheLogger = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+) -> None:
+    """A class-incremental stream: condense each step's classes, train fresh networks on the memory alone."""
+    given = dict(dataset=dataset, memory=memory, steps=steps, ipc=ipc, orders=orders, nets=nets)
+    run = _configuration(config, set_, given | dict(recipe=recipe, model=model, seed=seed, preset=preset))
+    from harness import runs
+
+    options = runs.Options(out, name, data, device, engine, jobs, _shard(shard), _seconds(time_limit), avalanche_logger)
+    prepared = runs.prepare(run, options)
+    _announce(prepared, options, configuration=dry_run, quiet=quiet and not dry_run)
+    if dry_run:
+        return
+    from harness.display import watching
+
+    with watching(prepared.planned.units, quiet) as report:
+        finished = runs.carry_out(prepared, options, report)
+    _conclude(finished, as_json, quiet)
+
+
+@estimate_app.command("cl")
+def estimate_cl(
+    dataset: Dataset = None,
+    memory: Memory = None,
+    steps: Steps = None,
+    ipc: Ipc = None,
+    orders: Orders = None,
+    nets: Nets = None,
+    recipe: Recipe = None,
+    model: Model = None,
+    preset: Preset = None,
+    set_: Set = None,
+    config: Config = None,
+    out: Out = Path("runs"),
+    data: Data = None,
+    device: Device = "auto",
+    jobs: Jobs = None,
+) -> None:
+    """What `run cl` with the same options would still have to do, and how long that takes on this machine."""
+    given = dict(dataset=dataset, memory=memory, steps=steps, ipc=ipc, orders=orders, nets=nets)
+    run = _configuration(config, set_, given | dict(recipe=recipe, model=model, preset=preset))
+    from harness import runs
+
+    options = runs.Options(out=out, data=data, device=device, jobs=jobs)
+    _announce(runs.prepare(run, options), options, configuration=False, quiet=False)
+
+
+def _configuration(file: Path | None, pairs: list[str] | None, given: dict[str, str | None]) -> "CLRun":
+    from harness.config import assemble
+
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            settings |= _flat(tomllib.loads(file.read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"--config: {file} cannot be read ({error})") from error
+    settings |= {key: value for key, value in given.items() if value is not None}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected KEY=VALUE, got {pair!r}")
+        settings[key.strip()] = value.strip()
+    return assemble(str(settings.pop("preset", "paper")), settings)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"--shard: expected i/n with i from 1 to n, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None:
+        raise ValueError(f"--time-limit: expected a time such as 90s, 9m or 2h, got {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, quiet: bool) -> None:
+    """Say what a run will do, in which form, and how long that takes here."""
+    if quiet:
+        return
+    from harness import cl, engines, estimates
+    from harness.config import dotted
+    from harness.display import duration
+
+    run, left = prepared.run, prepared.left
+    if configuration:
+        for key, value in dotted(run).items():
+            _say(f"{key} = {value}")
+    orders = "the listed order" if run.class_order else f"orders {', '.join(map(str, run.orders))}"
+    _say(f"{run.dataset}, {run.steps} steps, memory {run.memory} ({run.ipc} per class), {orders}, {run.nets} networks")
+    _say(f"form: {prepared.form}; device {prepared.place.device}")
+    _say(f"{len(prepared.planned.units)} units, {len(prepared.planned.units) - len(left)} of them done already")
+    workers = min(options.jobs or engines.usable_cpus(), max(len(left), 1)) if prepared.place.device == "cpu" else 1
+    if options.engine == "serial":
+        workers = 1
+    costs = estimates.with_costs(left, run, cl.load(run, prepared.place))
+    seconds = estimates.seconds_left(costs, workers)
+    if left:
+        _say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
+    if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper":
+        _say(f"for an answer in minutes: harness run cl --steps {run.steps} --memory {run.memory} --preset quick")
+
+
+def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
+    """Print the table and what is left; exit 3 where something is."""
+    outcome, rows = finished.outcome, finished.rows
+    complete = not outcome.failed and not outcome.left
+    if not quiet and (rows["metric"] == "last_accuracy").any():
+        from rich.console import Console
+
+        from results import tables
+
+        Console(file=sys.stderr if as_json else sys.stdout, width=None).print(tables.to_rich(tables.cl_table(rows)))
+    for label, reason in outcome.failed.items():
+        _complain(f"failed: {label}: {reason}")
+    if not complete:
+        why = f" ({outcome.stopped})" if outcome.stopped else ""
+        _complain(f"{len(outcome.left)} units are left{why}; the same command continues")
+    elif not quiet:
+        _say(f"rows: {finished.directory / 'rows.csv'}")
+    if as_json:
+        print(json.dumps(_as_json(finished, complete)))
+    if not complete:
+        raise typer.Exit(UNFINISHED)
+
+
+def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
+    rows = finished.rows
+    whole = rows[rows["metric"].isin(("last_accuracy", "average_incremental_accuracy", "forgetting"))]
+    columns = ["metric", "unit", "value", "memory", "steps", "order", "repeat", "preset"]
+    return {
+        "complete": complete,
+        "directory": str(finished.directory),
+        "results": json.loads(whole[columns].to_json(orient="records")),  # pandas knows what is missing
+        "failed": finished.outcome.failed,
+        "left": len(finished.outcome.left),
+        "seconds": round(finished.seconds, 1),
+    }
+
+
+@app.command()
+def table(runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, or terminal.")] = "terminal") -> None:
+    """The results of runs: means with 95 % intervals and n, beside the published values."""
+    from results import rows, tables
+
+    result = tables.cl_table(rows.read(runs))
+    if format == "terminal":
+        from rich.console import Console
+
+        Console().print(tables.to_rich(result))
+    else:
+        print(tables.to_text(result, format), end="")
+
+
+@app.command()
+def plot(
+    runs: Runs,
+    figure: Annotated[str, typer.Option(help="A name of `harness ls figures`.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="FILE.png, .pdf or .svg.")] = None,
+    data: Data = None,
+) -> None:
+    """Draw a figure of runs, and write the numbers in it beside it as CSV."""
+    from harness import figures
+
+    for path in figures.draw(figure, runs, output, data):
+        print(path)
+
+
+@app.command()
+def ls(kind: Annotated[str, typer.Argument(help="memories, recipes, presets, datasets, figures or runs.")]) -> None:
+    """What there is of a kind."""
+    from harness import listings
+
+    for name, note in listings.of_kind(kind):
+        print(f"{name:16} {note}".rstrip())
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="NAME|RUN|FILE")]) -> None:
+    """A memory builder, recipe, preset, network, run or memory file in full."""
+    from harness import listings
+
+    print(listings.show(name))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="dm, fit or stream.")],
+    preset: Annotated[str, typer.Option(help="paper or quick: the sizes to time.")] = "paper",
+    seconds: Annotated[float, typer.Option(help="Time to spend measuring each form.")] = 20.0,
+    threads: Annotated[int | None, typer.Option(help="For both forms alike; by default one per core.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time the shipped form against the plain one, interleaved in this process."""
+    from harness import bench as benches
+
+    result = benches.run(name, preset, seconds, threads, device)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key}: {value}")
+
+
+@data_app.command("list")
+def data_list(data: Data = None) -> None:
+    """Every named data set and where it would come from."""
+    from harness.core import data as sets
+
+    for listing in sets.describe(data):
+        where = listing.found or ("a download" if listing.downloadable else "nowhere yet: supply it by --data")
+        print(f"{listing.name:14} {where}")
+
+
+@data_app.command("check")
+def data_check(
+    name: str,
+    data: Data = None,
+    official: Annotated[bool, typer.Option(help="Exit 2 unless it is the official data.")] = False,
+) -> None:
+    """Whether a data set is the official one, by digests of its pixels and labels."""
+    from harness.core import data as sets
+
+    _print_report(sets.check(name, data))
+    if official:
+        sets.require_official(sets.load(name, data))
+
+
+@data_app.command("fetch")
+def data_fetch(name: str) -> None:
+    """Download a data set, continuing where an earlier call was cut off."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from harness.core import data as sets
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(name)
+        print(sets.fetch(name, lambda done, total: bars.update(task, completed=done, total=total or None)))
+
+
+@data_app.command("import")
+def data_import(source: Path, name: Annotated[str, typer.Option(help="The data set it is.")]) -> None:
+    """Decode a directory or archive into the cache, so that no --data is needed later."""
+    from harness.core import data as sets
+
+    _print_report(sets.import_data(source, name))
+
+
+def _print_report(report: Any) -> None:
+    print(f"{report.name}: {report.exactness}")
+    print(f"  {report.train_size} train and {report.test_size} test images, {report.num_classes} classes, ", end="")
+    print(f"{' x '.join(map(str, report.image_shape))}, from {report.found}")
+    print(f"  digest {report.digest}")
+    for part, digest in report.digests.items():
+        expected = report.expected.get(part)
+        verdict = "" if expected is None else "  as expected" if expected == digest else f"  expected {expected}"
+        print(f"  {part:13} {digest}{verdict}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"harness: {line}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0 complete, 1 our fault, 2 bad input, 3 stopped with work left."""
+    warnings.showwarning = _warn
+    command: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        result = command(args=None if argv is None else list(argv), prog_name="harness", standalone_mode=False)
+    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        _complain(" ".join(str(error).split()))
+        return BAD_INPUT
+    except typer.Exit as done:
+        return done.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command continues")
+        return UNFINISHED
+    except Exception as error:
+        if (code := _usage_error(error)) is None:
+            raise
+        return code
+    return result if isinstance(result, int) else COMPLETE
+
+
+def _usage_error(error: Exception) -> int | None:
+    """Exit code of an error that the option parser raised, which says what is wrong itself; None for any other."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return None
+    if text := message().strip():  # none where no command was given: the help has been shown
+        _complain(text)
+    return BAD_INPUT
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if category is UserWarning:
+        _complain(f"warning: {message}")
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

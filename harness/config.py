@@ -1,0 +1,248 @@
+"""What a run is: frozen configurations that check themselves, presets, and how text becomes typed values."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+
+import memory
+from harness.core import augment, compute, models
+from harness.core.train import RECIPES, TrainConfig
+
+Settings = Mapping[str, Any]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
+SPLITS = ("test", "validation")
+
+
+@dataclass(frozen=True)
+class CLRun:
+    """A class-incremental stream with a condensed memory. Defaults are the DM paper's (section 3.5)."""
+
+    dataset: str = "cifar100"
+    memory: str = "dm"  # a builder's name; its own fields are set as memory.FIELD
+    steps: int = 10  # experiences of the stream
+    ipc: int = 20  # images kept per class; the memory grows with the classes
+    orders: tuple[int, ...] = (0, 1, 2, 3, 4)  # seeds of the class orders; each condenses anew
+    class_order: tuple[int, ...] = ()  # an explicit order of all classes, instead of the seeds'
+    nets: int = 3  # networks trained on each memory
+    recipe: str = "dm"  # how a network is trained on any memory; its fields are set as recipe.FIELD
+    model: str = "convnet3"  # for condensing and for training
+    compute: str = "auto"  # auto, eager or compiled
+    real_dtype: str = "auto"  # what is multiplied in where no gradient passes: auto, float32 or bfloat16
+    split: str = "test"  # validation: a fixed tenth of train is held out, and judged on instead of the test set
+    classes_per_unit: int = 10  # classes condensed together, where the builder treats each on its own
+    seed: int = 0  # of everything drawn but the class order
+    preset: str = "paper"
+    memory_config: Any = None  # the builder's frozen configuration; None: its defaults, fitted to this run
+    recipe_config: TrainConfig | None = None  # None: the recipe's own, fitted to this run
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "ipc", "nets", "classes_per_unit"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
+        if not self.orders and not self.class_order:
+            raise ValueError("orders: at least one class order is needed, such as 0 or 0-4")
+        if min(self.orders, default=0) < 0:
+            raise ValueError(f"orders: seeds are 0 or more, got {min(self.orders)}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split: {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
+        known(self.recipe, RECIPES, "recipe")
+        known(self.preset, PRESETS, "preset")
+        memory.find(self.memory)
+        models.parse(self.model)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Values that take the place of defaults: of the run, of its recipe, of each builder that is named."""
+
+    note: str
+    run: Settings = field(default_factory=dict)
+    recipe: Settings = field(default_factory=dict)
+    memory: Mapping[str, Settings] = field(default_factory=dict)
+
+
+PRESETS = {
+    "paper": Preset("the published protocol to the letter"),
+    "quick": Preset(
+        "a real answer on two CPU cores in about ten minutes",
+        run={"model": "convnet-d3-w32", "ipc": 10, "orders": (0,), "nets": 2},
+        recipe={"epochs": 200, "lr": 0.02, "batch_size": 100},
+        memory={
+            "dm": {"iterations": 1000, "real_batch": 64},
+            "herding": {"train.epochs": 30},
+            "full": {"epochs": 10},
+        },
+    ),
+    "smoke": Preset(
+        "every line in seconds; its numbers mean nothing",
+        run={"model": "convnet-d2-w8", "ipc": 2, "orders": (0,), "nets": 1},
+        recipe={"epochs": 3},
+        memory={
+            "dm": {"iterations": 3, "real_batch": 16},
+            "herding": {"train.epochs": 1},
+            "full": {"epochs": 1},
+        },
+    ),
+}
+
+
+def known(name: str, names: Mapping[str, Any] | list[str], what: str) -> str:
+    """`name` if it is one of `names`; else a ValueError that names the nearest."""
+    if name in names:
+        return name
+    near = get_close_matches(name, list(names), 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"{what}: {name!r} is unknown; {hint}Known: {', '.join(sorted(names))}")
+
+
+def assemble(preset: str, settings: Settings) -> CLRun:
+    """A run from a preset and what the user set, the latter winning.
+
+    Raises:
+        ValueError: an unknown field (with the nearest known one), a wrong type or value.
+    """
+    chosen = PRESETS[known(preset, PRESETS, "preset")]
+    settings = {{"memory.name": "memory", "recipe.name": "recipe"}.get(key, key): v for key, v in settings.items()}
+    for key in settings:
+        if "." in key and (last := key.rpartition(".")[2]) in ("compute", "real_dtype"):
+            raise ValueError(f"--set: {key} follows the run's own; set {last} instead")
+    own = {key: value for key, value in settings.items() if "." not in key}
+    run: CLRun = changed(CLRun(preset=preset), {**chosen.run, **own})
+    nested: CLRun = changed(fitted(run), {k: v for k, v in settings.items() if "." in k}, _aliases)
+    return nested
+
+
+def _aliases(key: str) -> str:
+    head, _, rest = key.partition(".")
+    return f"{head}_config.{rest}" if head in ("memory", "recipe") and rest else key
+
+
+def fitted(run: CLRun) -> CLRun:
+    """The run with its builder's and recipe's configurations worked out, where they were left open."""
+    preset = PRESETS[run.preset]
+    shared = {"model": run.model, "augment": augmentation(run.dataset)}
+    recipe = run.recipe_config or changed(_with(RECIPES[run.recipe], shared), preset.recipe)
+    config = run.memory_config
+    if config is None:
+        config = _with(memory.default_config(memory.find(run.memory)), shared)
+        if isinstance(getattr(config, "train", None), TrainConfig):
+            config = replace(config, train=replace(recipe, epochs=config.train.epochs))
+        config = changed(config, preset.memory.get(run.memory, {}))
+    if run.recipe_config is None and not getattr(config, "stored", True):
+        recipe = replace(recipe, epochs=config.epochs)  # the whole data, which has its own number of epochs
+    return replace(run, memory_config=config, recipe_config=recipe)
+
+
+def in_form(run: CLRun, device: torch.device) -> tuple[CLRun, str]:
+    """The run with its form of computing decided for `device`, everywhere it was left open, and the form in words."""
+    form, why = compute.resolve(run.compute, device, run.preset == "smoke")
+    dtype = compute.resolve_dtype(run.real_dtype, form, device)
+    run = fitted(run)
+    assert run.recipe_config is not None  # fitted fills it
+    config = _with(run.memory_config, {"compute": form, "real_dtype": dtype})
+    if isinstance(getattr(config, "train", None), TrainConfig):
+        config = replace(config, train=replace(config.train, compute=form))
+    return (
+        replace(run, memory_config=config, recipe_config=replace(run.recipe_config, compute=form)),
+        f"{form} ({why}), {dtype} where no gradient passes",
+    )
+
+
+def augmentation(dataset: str) -> str:
+    """The DSA operations of a data set: all six, without the flip where a mirrored image is another thing."""
+    return augment.DSA_WITHOUT_FLIP if dataset in ("mnist", "svhn", "digits") else augment.DSA
+
+
+def _with(config: Any, values: Settings) -> Any:
+    """`config` with those of `values` that it has a field for."""
+    return replace(config, **{k: v for k, v in values.items() if k in {f.name for f in fields(config)}})
+
+
+def changed(config: Any, settings: Settings, rename: Any = lambda key: key) -> Any:
+    """`config`, a frozen dataclass, with `settings` in place, each typed and checked; dots lead into nested ones."""
+    for key, value in settings.items():
+        config = _set(config, rename(key).split("."), value, key)
+    return config
+
+
+def _set(config: Any, path: list[str], value: Any, key: str) -> Any:
+    hints = typing.get_type_hints(type(config))
+    names = {f.name for f in fields(config)}
+    head, rest = path[0], path[1:]
+    if head not in names or (rest and not is_dataclass(getattr(config, head))):
+        raise ValueError(_unknown(key, config, len(path)))
+    if rest:
+        return replace(config, **{head: _set(getattr(config, head), rest, value, key)})
+    return replace(config, **{head: typed(value, hints[head], key)})
+
+
+def _unknown(key: str, config: Any, depth: int) -> str:
+    prefix = ".".join(key.split(".")[:-depth])
+    choices = sorted(f"{prefix}.{name}" if prefix else name for name in dotted(config))
+    near = get_close_matches(key, choices, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"--set: {key!r} is unknown; {hint}Known: {', '.join(choices)}"
+
+
+def dotted(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every field of a configuration by its dotted name, as `--set` knows it."""
+    flat: dict[str, Any] = {}
+    for f in fields(config):
+        value, name = getattr(config, f.name), prefix + f.name.removesuffix("_config")
+        if is_dataclass(value) and not isinstance(value, type):
+            flat |= dotted(value, f"{name}.")
+        elif not f.name.endswith("_config"):
+            flat[name] = value
+    return flat
+
+
+def typed(value: Any, hint: Any, key: str) -> Any:
+    """`value`, which may be text, as a value of type `hint`.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        return _typed(value, hint)
+    except (ValueError, TypeError):
+        name = getattr(hint, "__name__", str(hint)) if not typing.get_origin(hint) else str(hint)
+        raise ValueError(f"{key}: expected {name}, got {value!r}") from None
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)[0]
+        if isinstance(value, str):
+            value = [number for part in value.split(",") for number in _range(part.strip())]
+        return tuple(_typed(part, inner) for part in (value if isinstance(value, list | tuple) else [value]))
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        if value in (None, "none"):
+            return None
+        return _typed(value, next(arg for arg in typing.get_args(hint) if arg is not type(None)))
+    if hint is bool:
+        if str(value).lower() not in ("true", "false"):
+            raise ValueError
+        return str(value).lower() == "true"
+    if isinstance(value, bool) or (hint is int and isinstance(value, float) and value != int(value)):
+        raise ValueError
+    if hint in (int, float, str):
+        return hint(value)
+    raise TypeError
+
+
+def _range(part: str) -> list[Any]:
+    first, dash, last = part.partition("-")
+    return list(range(int(first), int(last) + 1)) if dash and first else [part]
+
+
+def plain(config: Any) -> Any:
+    """A configuration as JSON-able values."""
+    return {
+        f.name: plain(v) if is_dataclass(v := getattr(config, f.name)) else list(v) if isinstance(v, tuple) else v
+        for f in dataclasses.fields(config)
+    }

@@ -1,0 +1,103 @@
+"""How long the units of a run take on this machine: images they push through a network, over measured rates."""
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator
+
+from harness.config import CLRun
+from harness.core import augment, compute, models
+from harness.core.data import DataSet, cache_dir
+from harness.core.files import write_bytes
+from harness.units import Unit
+
+SECONDS = 0.4  # of measuring each rate
+AVALANCHE_SECONDS = 2.0  # per training unit: the stream, evaluation, a share of what a worker imports
+
+
+def with_costs(units: Sequence[Unit], run: CLRun, dataset: DataSet) -> list[Unit]:
+    """The units with the seconds each is expected to take on one core, or on the GPU."""
+    return [replace(unit, cost=_seconds(unit, run, dataset)) for unit in units]
+
+
+def seconds_left(units: Sequence[Unit], workers: int) -> float:
+    """Wall-clock seconds for units with costs, shared among `workers`: no less than the longest takes."""
+    return max(sum(unit.cost for unit in units) / workers, max((unit.cost for unit in units), default=0.0))
+
+
+def _seconds(unit: Unit, run: CLRun, dataset: DataSet) -> float:
+    classes, per_class = len(unit.spec["classes"]), len(dataset.train_labels) // dataset.num_classes
+    device = torch.device(unit.context["device"])
+    shape = dataset.image_shape
+    if unit.kind == "training":
+        recipe = run.recipe_config
+        assert recipe is not None  # planned runs are fitted
+        images = classes * (per_class if isinstance(unit.spec["memory"], str) else run.ipc) * recipe.rounds
+        return AVALANCHE_SECONDS + images / rate(run.model, shape, recipe.compute, recipe.dtype, device, training=True)
+    cfg = run.memory_config
+    if not hasattr(cfg, "passes"):
+        return 0.0  # a builder that trains nothing, or does not say what it costs
+    forward, both = cfg.passes(classes, per_class, run.ipc)
+    form = getattr(cfg, "train", cfg)
+    weights = getattr(form, "dtype", getattr(form, "synthetic_dtype", "float32"))
+    model = getattr(cfg, "model", run.model)
+    without = getattr(form, "real_dtype", "float32")
+    seconds: float = both / rate(model, shape, form.compute, weights, device, training=True)
+    return seconds + float(forward) / rate(model, shape, form.compute, without, device, training=False)
+
+
+def rate(
+    model: str, shape: tuple[int, int, int], form: str, dtype: str, device: torch.device, *, training: bool
+) -> float:
+    """Images per second through `model`, augmented, forward alone or forward and backward.
+
+    One thread of a CPU, or a GPU. Measured once for each machine and version of torch, and kept in the cache.
+    """
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
+    passes = "both" if training else "forward"
+    key = f"{hardware}, torch {torch.__version__}, {models.parse(model)}, {shape}, {form}, {dtype}, {passes}"
+    path = cache_dir() / "rates.json"
+    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    if key not in known:
+        known[key] = _measure(model, shape, form, dtype, device, training)
+        write_bytes(path, json.dumps(known, indent=1, sort_keys=True).encode())
+    return known[key]
+
+
+def _measure(
+    model: str, shape: tuple[int, int, int], form: str, dtype: str, device: torch.device, training: bool
+) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rng = Generator().manual_seed(0)
+        network = models.scratch(model, shape, 10, device, torch.float32)
+        models.draw_weights(network, rng)
+        chunk = compute.CPU_CHUNK if device.type == "cpu" else 2048
+        forward = compute.fast(network, "forward", form, dtype, device)
+        images = torch.randn(chunk, *shape, generator=rng).to(device)
+
+        def once() -> Any:
+            parameters = augment.draw_batch(augment.DSA, chunk, rng)
+            batch = augment.apply(augment.DSA, images, parameters)
+            if not training:
+                with torch.no_grad():
+                    return forward(batch)
+            network.zero_grad()
+            return forward(batch).square().mean().backward()
+
+        once()
+        done, began = 0, time.perf_counter()
+        while time.perf_counter() - began < SECONDS:
+            once()
+            done += chunk
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return done / (time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)

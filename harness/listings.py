@@ -1,0 +1,86 @@
+"""What `harness ls` and `harness show` tell."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import memory
+from harness import figures
+from harness.config import PRESETS, assemble, dotted, known
+from harness.core import data, files, models
+from harness.core.train import RECIPES
+
+KINDS = ("memories", "recipes", "presets", "datasets", "figures", "runs")
+
+
+def of_kind(kind: str) -> Iterator[tuple[str, str]]:
+    """(name, one line) of everything of `kind`, which may be KIND or, for runs, a directory of them.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    known(kind, list(KINDS), "ls")
+    if kind == "memories":
+        yield from ((name, _first_line(memory.find(name))) for name in memory.names())
+    elif kind == "recipes":
+        yield from ((name, _first_line(type(config))) for name, config in RECIPES.items())
+    elif kind == "presets":
+        yield from ((name, preset.note) for name, preset in PRESETS.items())
+    elif kind == "datasets":
+        yield from ((listing.name, listing.found) for listing in data.describe())
+    elif kind == "figures":
+        yield from ((name, "") for name in figures.names())
+    else:
+        yield from ((path.parent.name, "") for path in sorted(Path("runs").glob("*/config.json")))
+
+
+def show(name: str) -> str:
+    """All there is to say of a run directory, a memory file, a builder, a recipe, a preset or a network.
+
+    Raises:
+        ValueError: nothing of that name.
+    """
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return _run(path)
+    if path.is_file():
+        return json.dumps(files.load(path)[1], indent=2)
+    found = []  # a builder and a recipe may share a name
+    if name in memory.names():
+        builder = memory.find(name)
+        found.append(f"{inspect.getdoc(builder)}\n\n" + _fields(memory.default_config(builder), "memory."))
+    if name in RECIPES:
+        found.append(f"{inspect.getdoc(type(RECIPES[name]))}\n\n" + _fields(RECIPES[name], "recipe."))
+    if found:
+        return "\n\n".join(found)
+    if name in PRESETS:
+        lines = [f"# --memory {builder}\n{_fields(assemble(name, {'memory': builder}))}" for builder in memory.names()]
+        return f"{PRESETS[name].note}\n\n" + "\n\n".join(lines)
+    if name.startswith("convnet"):
+        return str(models.parse(name))
+    known(name, sorted({*memory.names(), *RECIPES, *PRESETS, "convnet3"}), "show")
+    raise AssertionError("known() raises for what is unknown")
+
+
+def _run(path: Path) -> str:
+    from results import rows, tables
+
+    config = json.loads((path / "config.json").read_text())
+    parts = [json.dumps(config, indent=2)]
+    if (path / "environment.json").is_file():
+        parts.append((path / "environment.json").read_text().strip())
+    if (path / "rows.csv").is_file():
+        table = rows.read([path])
+        finished = bool((table["metric"] == "last_accuracy").any())
+        parts.append(tables.to_text(tables.cl_table(table), "md") if finished else "no stream is finished yet")
+    return "\n".join(parts)
+
+
+def _fields(config: Any, prefix: str = "") -> str:
+    return "\n".join(f"{prefix}{key} = {value}" for key, value in dotted(config).items())
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").splitlines()[0]

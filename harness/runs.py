@@ -1,0 +1,200 @@
+"""Carry a run out: plan its units, skip finished ones, hand the rest to an engine, leave rows."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pandas import DataFrame
+
+from harness import cl, config, engines, estimates
+from harness.config import CLRun
+from harness.core import memory as memories
+from harness.core.files import write_bytes
+from harness.engines import Event, Outcome
+from harness.units import Store, Unit
+from results import rows as rowfiles
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out here; no result depends on it but through the form of computing."""
+
+    out: Path = Path("runs")
+    name: str | None = None  # of the run's directory; None: one made of the configuration
+    data: Path | None = None
+    device: str = "auto"  # auto, cpu or cuda
+    engine: str = "local"
+    jobs: int | None = None  # worker processes; None: one per core, or one per GPU
+    shard: tuple[int, int] = (1, 1)  # (i, n): the i-th of n parts of the units, from 1
+    time_limit: float | None = None  # seconds
+    logger: str | None = None  # an Avalanche logger: text or tensorboard
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could start: all that can be wrong with it has been checked."""
+
+    run: CLRun
+    form: str  # of computing, and why
+    planned: cl.Plan
+    store: Store
+    directory: Path
+    place: cl.Place
+
+    @property
+    def left(self) -> list[Unit]:
+        """Units whose results are not there yet."""
+        return [unit for unit in self.planned.units if not self.store.has(unit.key)]
+
+
+@dataclass(frozen=True)
+class Finished:
+    rows: DataFrame
+    outcome: Outcome
+    directory: Path
+    seconds: float
+
+
+def prepare(run: CLRun, options: Options) -> Prepared:
+    """Check and plan a run, and make its directory.
+
+    Raises:
+        ValueError, FileNotFoundError, PermissionError: bad input, in one line.
+    """
+    device = pick_device(options.device)
+    config.known(options.engine, list(engines.ENGINES), "engine")
+    if options.jobs is not None and options.jobs < 1:
+        raise ValueError(f"jobs: at least 1, got {options.jobs}")
+    if options.logger is not None:
+        config.known(options.logger, list(cl.LOGGERS), "avalanche logger")
+    run, form = config.in_form(run, device)
+    data = None if options.data is None else str(options.data.resolve())
+    place = cl.Place(str(device), data, options.logger)
+    dataset = cl.load(run, place)
+    directory = options.out / (options.name or default_name(run))
+    place = replace(place, logs=str((directory / "tensorboard").resolve()))
+    planned = cl.plan(run, dataset, place)
+    _claim_directory(directory, run)
+    return Prepared(run, form, planned, Store(options.out / "units"), directory, place)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        ValueError: unknown, or CUDA asked for where there is none.
+    """
+    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+        raise ValueError(f"device: {name!r} is unknown; choose from auto, cpu, cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("device: cuda is asked for, but torch finds no CUDA device here; use --device cpu")
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def default_name(run: CLRun) -> str:
+    """A directory name people can read, and that another configuration does not have."""
+    digest = Unit("run", config.plain(run), "").key[:6]
+    dataset = run.dataset.replace(":", "-").replace("/", "-").strip("-")
+    return f"cl-{dataset}-{run.memory}-{run.steps}steps-{run.preset}-{digest}"
+
+
+def _claim_directory(directory: Path, run: CLRun) -> None:
+    wanted = json.loads(json.dumps(config.plain(run)))
+    path = directory / "config.json"
+    try:
+        there = json.loads(path.read_text()) if path.exists() else None
+        if there is not None and there != wanted:
+            differ = sorted(key for key in wanted if there.get(key) != wanted[key])
+            raise ValueError(f"{directory}: holds a different run ({', '.join(differ)} differ); use another --name")
+        write_bytes(path, json.dumps(wanted, indent=2).encode() + b"\n")
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{directory}: cannot be used as a run directory ({error}); use another --out") from error
+
+
+def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], None] = lambda event: None) -> Finished:
+    """Do what is left of a run and write its rows; a unit that fails is named in the outcome, the others go on.
+
+    Raises:
+        ValueError: an unknown engine, jobs below 1, a shard that is none.
+    """
+    began = time.monotonic()
+    on_cuda = prepared.place.device.startswith("cuda")
+    mine, dataset = _shard(prepared.planned, options.shard), cl.load(prepared.run, prepared.place)
+    outcome = engines.run(
+        estimates.with_costs(mine, prepared.run, dataset),
+        prepared.store,
+        cl.work,
+        engine=options.engine,
+        jobs=options.jobs or (torch.cuda.device_count() if on_cuda else None),
+        deadline=None if options.time_limit is None else began + options.time_limit,
+        report=report,
+    )
+    return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
+
+
+def _shard(planned: cl.Plan, shard: tuple[int, int]) -> list[Unit]:
+    """The networks whose turn it is, and the memories they need; a memory that several shards need is done once."""
+    index, parts = shard
+    if not 1 <= index <= parts:
+        raise ValueError(f"shard: {index}/{parts} is none; give i/n with i from 1 to n")
+    if parts == 1:
+        return planned.units
+    networks = [training.unit for training in planned.trainings][index - 1 :: parts]
+    needed = {key for unit in networks for key in unit.needs}
+    return [unit for unit in planned.units if unit in networks or unit.key in needed]
+
+
+def write_rows(prepared: Prepared) -> DataFrame:
+    """Write the run's rows, its environment and the memories it has so far; the rows."""
+    dataset = cl.load(prepared.run, prepared.place)
+    made = [*cl.rows(prepared.run, prepared.planned, prepared.store, dataset, changes(prepared.run))]
+    rowfiles.write(made, prepared.directory / "rows.csv")
+    environment = {
+        "device": prepared.place.device,
+        "form": prepared.form,
+        "harness": version("condensation-harness"),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    write_bytes(prepared.directory / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
+    for order, units in prepared.planned.memories.items():
+        parts = [prepared.store.load(unit.key) for unit in units]
+        whole = [memories.decode(*part, dataset) for part in parts if part is not None]
+        if whole and len(whole) == len(units):
+            origin = {"builder": prepared.run.memory, "ipc": prepared.run.ipc, "units": [unit.key for unit in units]}
+            path = prepared.directory / "memories" / f"order-{order}.safetensors"
+            memories.save(memories.join(whole), path, dataset, origin)
+    return rowfiles.to_frame(made)
+
+
+def changes(run: CLRun) -> str:
+    """What makes a run another than its preset, such as "memory.iterations=1000"; "" for the preset itself."""
+    plain = replace(run, memory_config=None, recipe_config=None)
+    fitted, _ = config.in_form(plain, torch.device("cpu"))
+    usual, own = config.dotted(fitted), config.dotted(run)
+    differ = [key for key in own if own[key] != usual.get(key) and not _has_own_column(key)]
+    return ", ".join(f"{key}={own[key]}" for key in differ)
+
+
+def _has_own_column(key: str) -> bool:
+    return "." not in key or key.rpartition(".")[2] in ("compute", "real_dtype")
+
+
+def run(configuration: CLRun, options: Options = Options()) -> DataFrame:
+    """Carry a run out, or on, and give its rows: the Python form of `harness run cl`.
+
+    Raises:
+        ValueError, FileNotFoundError: bad input.
+        RuntimeError: some units failed, or were left; the same call continues.
+    """
+    finished = carry_out(prepare(configuration, options), options)
+    if finished.outcome.failed or finished.outcome.left:
+        first = next(iter(finished.outcome.failed.items()), ("left", ", ".join(finished.outcome.left[:3])))
+        raise RuntimeError(f"{finished.directory}: the run is not complete; {': '.join(first)}")
+    return finished.rows
