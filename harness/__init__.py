@@ -1,7 +1,7 @@
 """Whether a small condensed memory can stand in for the full data: one fair evaluator for condensation methods.
 
 import harness
-rows = harness.run(harness.CLRun(dataset="digits", memory="herding", steps=5, preset="smoke"))
+rows = harness.run(harness.CLRun.of("smoke", dataset="digits", memory="herding", steps=5))
 """
 
 from typing import TYPE_CHECKING, Any

@@ -155,7 +155,7 @@ def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) 
 
     def strategy() -> None:
         memory = CondensedBuffer(lambda _: Memory(images, labels), device)
-        model = models.scratch(run.model, shape, 10, device, torch.float32)
+        model = models.scratch(run.model, shape, 10, device)
         learner = MemoryOnly(model=model, memory=memory, recipe=cfg, seed=(0,), device=device, evaluator=silent)
         learner.train(stream.train_stream[0], eval_streams=[])
 

@@ -251,7 +251,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
         buffer.append(memories.of_classes(kept, old))
     recipe = _config_from(TrainConfig(), spec["recipe"])
     counts = RightByClass(dataset.num_classes)
-    model = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device, torch.float32)
+    model = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
     strategy = MemoryOnly(
         model=model,
         memory=buffer,

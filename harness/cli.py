@@ -89,6 +89,8 @@ def run_cl(
 
     options = runs.Options(out, name, data, device, engine, jobs, _shard(shard), _seconds(time_limit), avalanche_logger)
     prepared = runs.prepare(run, options)
+    if not dry_run:
+        runs.claim_directory(prepared)  # before anything is announced
     _announce(prepared, options, configuration=dry_run, quiet=quiet and not dry_run)
     if dry_run:
         return
@@ -133,7 +135,7 @@ def _configuration(file: Path | None, pairs: list[str] | None, given: dict[str, 
     if file is not None:
         try:
             settings |= _flat(tomllib.loads(file.read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:  # no such file, no text, no TOML
             raise ValueError(f"--config: {file} cannot be read ({error})") from error
     settings |= {key: value for key, value in given.items() if value is not None}
     for pair in pairs or []:
@@ -367,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[..., Any] = typer.main.get_command(app)
     try:
         result = command(args=None if argv is None else list(argv), prog_name="harness", standalone_mode=False)
-    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
         _complain(" ".join(str(error).split()))
         return BAD_INPUT
     except typer.Exit as done:

@@ -1,6 +1,7 @@
 """What a run is: frozen configurations that check themselves, presets, and how text becomes typed values."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -54,6 +55,14 @@ class CLRun:
         known(self.preset, PRESETS, "preset")
         memory.find(self.memory)
         models.parse(self.model)
+
+    @classmethod
+    def of(cls, preset: str, **settings: Any) -> "CLRun":
+        """A run as the command line makes it: a preset's values, then `settings` by field name.
+
+        Nested fields are given by dotted names: `CLRun.of("quick", memory="dm", **{"memory.iterations": 300})`.
+        """
+        return assemble(preset, settings)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,9 @@ def assemble(preset: str, settings: Settings) -> CLRun:
     own = {key: value for key, value in settings.items() if "." not in key}
     run: CLRun = changed(CLRun(preset=preset), {**chosen.run, **own})
     nested: CLRun = changed(fitted(run), {k: v for k, v in settings.items() if "." in k}, _aliases)
+    for key, value in dotted(nested).items():
+        if key.endswith((".dtype", ".synthetic_dtype")) and value not in ("float32", "bfloat16"):
+            raise ValueError(f"{key}: {value!r} is unknown; choose from float32, bfloat16")
     return nested
 
 
@@ -229,6 +241,8 @@ def _typed(value: Any, hint: Any) -> Any:
             raise ValueError
         return str(value).lower() == "true"
     if isinstance(value, bool) or (hint is int and isinstance(value, float) and value != int(value)):
+        raise ValueError
+    if hint is float and not math.isfinite(float(value)):
         raise ValueError
     if hint in (int, float, str):
         return hint(value)

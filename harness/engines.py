@@ -32,6 +32,8 @@ POLL_SECONDS = 1.0  # between looks at a unit that someone else has in hand
 TURN_SECONDS = 0.2  # between looks at signals and at workers that say nothing
 WATCH_SECONDS = 1.0  # between a worker's looks at whether its parent lives
 GRACE_SECONDS = 20.0  # for workers to keep a checkpoint when told to stop
+LEAVE_SECONDS = 5.0  # for an idle worker to leave in its own way
+LEAVE = b"leave"
 FALSE_STARTS = 3  # workers in a row that end before they are up, after which the run gives up
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -297,7 +299,7 @@ def _local(plan: _Plan, work: Work, jobs: int, limits: _Limits) -> str | None:
         reason = "interrupted"
     finally:
         for worker in workers:
-            worker.kill()
+            worker.end()
     return reason
 
 
@@ -327,6 +329,13 @@ class _Worker:
                 if event is not None:
                     yield event
 
+    def end(self) -> None:
+        """Let an idle worker leave in its own way, so that it puts away what libraries share; end any other."""
+        if self.unit is None and self.is_up:
+            self.send(LEAVE)
+            self.process.join(LEAVE_SECONDS)
+        self.kill()
+
     def kill(self) -> None:
         self.process.kill()
         self.process.join()
@@ -350,8 +359,8 @@ def _serve(connection: Connection, parent: int, store: Store, work: Work) -> Non
 
     tell(None)  # up
     with _one_thread():
-        while True:
-            unit, seconds = pickle.loads(inbox.get())
+        while (message := inbox.get()) != LEAVE:
+            unit, seconds = pickle.loads(message)
             tell(_attempt(unit, store, work, time.monotonic() + seconds, stop.is_set, tell))
 
 

@@ -76,9 +76,9 @@ def _measure(
     torch.set_num_threads(1)
     try:
         rng = Generator().manual_seed(0)
-        network = models.scratch(model, shape, 10, device, torch.float32)
+        network = models.scratch(model, shape, 10, device)
         models.draw_weights(network, rng)
-        chunk = compute.CPU_CHUNK if device.type == "cpu" else 2048
+        chunk = compute.evaluation_chunk(device)
         forward = compute.fast(network, "forward", form, dtype, device)
         images = torch.randn(chunk, *shape, generator=rng).to(device)
 

@@ -61,7 +61,7 @@ class Finished:
 
 
 def prepare(run: CLRun, options: Options) -> Prepared:
-    """Check and plan a run, and make its directory.
+    """Check and plan a run; nothing is written.
 
     Raises:
         ValueError, FileNotFoundError, PermissionError: bad input, in one line.
@@ -79,7 +79,6 @@ def prepare(run: CLRun, options: Options) -> Prepared:
     directory = options.out / (options.name or default_name(run))
     place = replace(place, logs=str((directory / "tensorboard").resolve()))
     planned = cl.plan(run, dataset, place)
-    _claim_directory(directory, run)
     return Prepared(run, form, planned, Store(options.out / "units"), directory, place)
 
 
@@ -103,14 +102,21 @@ def default_name(run: CLRun) -> str:
     return f"cl-{dataset}-{run.memory}-{run.steps}steps-{run.preset}-{digest}"
 
 
-def _claim_directory(directory: Path, run: CLRun) -> None:
-    wanted = json.loads(json.dumps(config.plain(run)))
-    path = directory / "config.json"
+def claim_directory(prepared: Prepared) -> None:
+    """Make the run's directory, or see that it is this run's.
+
+    Raises:
+        ValueError: it cannot be written to, or holds a different run.
+    """
+    directory, path = prepared.directory, prepared.directory / "config.json"
+    wanted = json.loads(json.dumps(config.plain(prepared.run)))
     try:
         there = json.loads(path.read_text()) if path.exists() else None
         if there is not None and there != wanted:
-            differ = sorted(key for key in wanted if there.get(key) != wanted[key])
+            known = there if isinstance(there, dict) else {}
+            differ = sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key))
             raise ValueError(f"{directory}: holds a different run ({', '.join(differ)} differ); use another --name")
+        prepared.store.root.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(wanted, indent=2).encode() + b"\n")
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{directory}: cannot be used as a run directory ({error}); use another --out") from error
@@ -120,9 +126,10 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     """Do what is left of a run and write its rows; a unit that fails is named in the outcome, the others go on.
 
     Raises:
-        ValueError: an unknown engine, jobs below 1, a shard that is none.
+        ValueError: an unknown engine, jobs below 1, a shard that is none, a directory that is not this run's.
     """
     began = time.monotonic()
+    claim_directory(prepared)
     on_cuda = prepared.place.device.startswith("cuda")
     mine, dataset = _shard(prepared.planned, options.shard), cl.load(prepared.run, prepared.place)
     outcome = engines.run(

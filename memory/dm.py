@@ -97,7 +97,8 @@ def build(
         optimizer.zero_grad()
         match.backward(pixels, batch, parameters)
         optimizer.step()
-        if iteration % 50 == 0 and not bool(pixels.isfinite().all()):
+        last = iteration == cfg.iterations - 1
+        if (iteration % 50 == 0 or last) and not bool(pixels.isfinite().all()):
             raise FloatingPointError(f"dm: the images are not finite after iteration {iteration}; use a smaller lr")
         progress.tick(iteration + 1, cfg.iterations, state)
     return Memory(pixels.detach(), start.labels)
@@ -109,7 +110,7 @@ class Matching:
     def __init__(self, images: Tensor, classes: int, ipc: int, cfg: DMConfig) -> None:
         shape = (images.shape[1], images.shape[2], images.shape[3])
         self.images, self.classes, self.ipc, self.strategy = images, classes, ipc, cfg.augment
-        self.network = models.scratch(cfg.model, shape, 1, images.device, images.dtype)
+        self.network = models.scratch(cfg.model, shape, 1, images.device, images.dtype, trainable=False)
         together = models.has_batch_statistics(self.network)
         chunk = compute.chunk_size(images.device, _bytes_per_image(self.network, shape))
         self.real_chunk = classes * cfg.real_batch if together else chunk
@@ -134,7 +135,7 @@ class Matching:
             shared = parameters.of(classes.repeat_interleave(self.ipc))
             features = self.embed_synthetic(augment.apply(self.strategy, pixels[first:last], shared))
             loss = mean_gap(means[classes[0] : classes[-1] + 1], features.unflatten(0, (-1, self.ipc)).mean(1))
-            torch.autograd.backward(loss, inputs=pixels)
+            loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 

@@ -54,9 +54,8 @@ def build(
     local = torch.searchsorted(torch.tensor(list(rows), device=labels.device), labels)  # a head for these classes only
     fit(network, images, local, cfg.train, rng, progress)
     network.eval()
-    embed = compute.chunked(
-        compute.fast(network, "embed", cfg.train.compute, "float32", images.device), compute.CPU_CHUNK
-    )
+    fast = compute.fast(network, "embed", cfg.train.compute, "float32", images.device)
+    embed = compute.chunked(fast, compute.evaluation_chunk(images.device))
     with torch.no_grad():
         chosen = [of_class[herd(embed(images[of_class]), budget.ipc)] for of_class in rows.values()]
     network.train()

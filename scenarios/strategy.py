@@ -146,7 +146,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self._rng = generator(*seed)
         self._fast_training = training_form(model, recipe, self.device)
         evaluation = compute.fast(model, "forward", recipe.compute, "float32", self.device)
-        self._fast_evaluation = compute.chunked(evaluation, compute.CPU_CHUNK)
+        self._fast_evaluation = compute.chunked(evaluation, compute.evaluation_chunk(self.device))
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         self.memory.post_adapt(self, self.experience)

@@ -21,9 +21,9 @@ from harness.engines import ENGINES, Event, Outcome, run
 from harness.units import Store, Unit
 
 HERE = Path(__file__).parent
-if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))  # worker processes inherit it, and so find the toy work
-toy = importlib.import_module("toy_work")
+if str(HERE.parent) not in sys.path:
+    sys.path.append(str(HERE.parent))  # worker processes inherit it, and so find the toy work
+toy = importlib.import_module("tests.toy_work")
 SECONDS = 30.0  # more than anything here takes on a busy machine
 
 both_engines = pytest.mark.parametrize("engine", ["serial", "local"])

@@ -20,6 +20,7 @@ from harness.core.data import cache_dir
 FORMS = ("auto", "eager", "compiled")
 DTYPES = ("auto", "float32", "bfloat16")
 CPU_CHUNK = 64  # images: with their first feature maps they fit a core's second-level cache
+CUDA_EVALUATION_CHUNK = 1000  # images
 Batch = Callable[[Tensor], Tensor]
 
 
@@ -89,6 +90,7 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
         key = (method, dtype, device.type, batch.shape)
         if key not in known:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor"))  # outlives the process
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside each worker
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it reports that a CPU has no CUDA
             # Dynamo fails at the ninth variant of one code object, whatever networks and shapes they are for: so a
             # code object for each.
@@ -105,6 +107,11 @@ def chunk_size(device: torch.device, bytes_per_image: int) -> int:
         return CPU_CHUNK
     free, _ = torch.cuda.mem_get_info(device)
     return max(CPU_CHUNK, min(65_536, free // 2 // bytes_per_image))
+
+
+def evaluation_chunk(device: torch.device) -> int:
+    """Images to test, or to embed, at a time."""
+    return CPU_CHUNK if device.type == "cpu" else CUDA_EVALUATION_CHUNK
 
 
 def chunked(function: Batch, chunk: int) -> Batch:

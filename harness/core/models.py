@@ -142,15 +142,20 @@ def build(name: str, image_shape: tuple[int, int, int], num_classes: int, rng: G
 
 @lru_cache(maxsize=8)
 def scratch(
-    name: str, image_shape: tuple[int, int, int], num_classes: int, device: torch.device, dtype: torch.dtype
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    trainable: bool = True,
 ) -> ConvNet:
     """A network whose weights the caller is about to draw: the same object for the same arguments.
 
     So what is compiled for it serves every iteration and every unit of a process. It is in train mode and belongs to
-    one caller at a time.
+    one caller at a time. One that is not trainable costs no gradients of its weights.
     """
     with torch.random.fork_rng(devices=[]):
-        return ConvNet(parse(name), image_shape, num_classes).to(device, dtype).train().requires_grad_(True)
+        return ConvNet(parse(name), image_shape, num_classes).to(device, dtype).train().requires_grad_(trainable)
 
 
 @torch.no_grad()

@@ -117,7 +117,7 @@ def set_rate(optimizer: Optimizer, cfg: TrainConfig, epoch: int) -> None:
 def check_finite(loss: Tensor, epoch: int, cfg: TrainConfig) -> None:
     """Raise FloatingPointError for a loss that is not finite; looks once in 50 epochs, to not wait on a device."""
     if (epoch % 50 == 0 or epoch == cfg.rounds - 1) and not bool(torch.isfinite(loss)):
-        raise FloatingPointError(f"training: the loss is {float(loss)} in epoch {epoch}; a smaller lr may help")
+        raise FloatingPointError(f"training: the loss is {loss.item()} in epoch {epoch}; a smaller lr may help")
 
 
 def keep(network: nn.Module, optimizer: Optimizer, rng: Generator, done: int) -> State:

@@ -1,0 +1,222 @@
+"""Bad input gets one clear line and exit code 2, and loses nothing."""
+
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.cli import main
+
+RUN = ["run", "cl"]
+DIGITS = [*RUN, "--dataset", "digits", "--preset", "smoke", "--steps", "2"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty directory to work in; `main` shows warnings its own way, for good."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+
+def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that `arguments` get."""
+    before = {path: path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()}
+    code = main(arguments)
+    printed, errors = capsys.readouterr()
+    assert code == 2, errors
+    assert printed == ""
+    lines = errors.splitlines()
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("harness: ")
+    after = {path: path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()}
+    assert after == before
+    return lines[0].removeprefix("harness: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        # names, with the nearest
+        ([*RUN, "--memory", "dmm"], "memory: 'dmm' is unknown; did you mean 'dm'? Known: dm, full, herding, random"),
+        ([*RUN, "--dataset", "digit"], "data set 'digit' is not known; did you mean digits? There are cifar100, "),
+        ([*DIGITS, "--recipe", "dmm"], "recipe: 'dmm' is unknown; did you mean 'dm'? Known: dm"),
+        ([*DIGITS, "--model", "convnt3"], "model: 'convnt3' is unknown; models are named like convnet3 or "),
+        ([*DIGITS, "--model", "convnet3-bm"], "model: 'bm' in 'convnet3-bm' is unknown; parts are dDEPTH, wWIDTH, "),
+        ([*RUN, "--preset", "quik"], "preset: 'quik' is unknown; did you mean 'quick'? Known: paper, quick, smoke"),
+        ([*DIGITS, "--set", "memory.iteration=3"], "--set: 'memory.iteration' is unknown; did you mean 'memory.iterat"),
+        ([*DIGITS, "--set", "recipe.epoch=3"], "--set: 'recipe.epoch' is unknown; did you mean 'recipe.epochs'? Known"),
+        ([*DIGITS, "--set", "stepz=3"], "--set: 'stepz' is unknown; did you mean 'steps'? Known: class_order, "),
+        ([*DIGITS, "--engine", "sreial"], "engine: 'sreial' is unknown; did you mean 'serial'? Known: local, serial"),
+        ([*DIGITS, "--avalanche-logger", "txt"], "avalanche logger: 'txt' is unknown; did you mean 'text'? Known: "),
+        ([*DIGITS, "--device", "tpu"], "device: 'tpu' is unknown; choose from auto, cpu, cuda"),
+        ([*DIGITS, "--set", "split=train"], "split: 'train' is unknown; choose from test, validation"),
+        ([*DIGITS, "--set", "compute=fast"], "compute: 'fast' is unknown; choose from auto, eager, compiled"),
+        ([*DIGITS, "--set", "recipe.augment=colour"], "augment: 'colour' is unknown; operations are color, crop, "),
+        (["plot", "x", "--figure", "cl-acuracy"], "figure: 'cl-acuracy' is unknown; did you mean 'cl-accuracy'? Kno"),
+        (["ls", "memoris"], "ls: 'memoris' is unknown; did you mean 'memories'? Known: "),
+        (["show", "herdin"], "show: 'herdin' is unknown; did you mean 'herding'? Known: "),
+        (["frobnicate"], "No such command 'frobnicate'."),
+        ([*RUN, "--bogus"], "No such option: --bogus"),
+        # types and ranges
+        ([*DIGITS, "--set", "recipe.epochs=ten"], "recipe.epochs: expected int, got 'ten'"),
+        ([*DIGITS, "--set", "memory.lr=fast"], "memory.lr: expected float, got 'fast'"),
+        ([*DIGITS, "--orders", "x"], "orders: expected tuple[int, ...], got 'x'"),
+        ([*DIGITS, "--orders", "-1"], "orders: seeds are 0 or more, got -1"),
+        ([*DIGITS, "--orders", "4-0"], "orders: at least one class order is needed, such as 0 or 0-4"),
+        ([*DIGITS, "--set", "ipc"], "--set: expected KEY=VALUE, got 'ipc'"),
+        ([*DIGITS, "--steps", "0"], "steps: at least 1 is needed, got 0"),
+        ([*DIGITS, "--steps", "3"], "steps: 3 does not divide the 10 classes; choose from 1, 2, 5, 10"),
+        ([*DIGITS, "--steps", "two"], "steps: expected int, got 'two'"),
+        ([*DIGITS, "--ipc", "0"], "ipc: at least 1 is needed, got 0"),
+        ([*DIGITS, "--ipc", "141"], "ipc: 141 images a class are asked for, class 8 has 140"),
+        ([*DIGITS, "--nets", "0"], "nets: at least 1 is needed, got 0"),
+        ([*DIGITS, "--set", "memory.iterations=0"], "dm: iterations and real_batch are at least 1, got 0 and 16"),
+        ([*DIGITS, "--set", "recipe.lr=-1"], "recipe: lr is above 0, got -1"),
+        ([*DIGITS, "--set", "class_order=0,1,2"], "class_order: expected each of 0 .. 9 once"),
+        ([*DIGITS, "--model", "convnet-d9"], "model: convnet-d9-w128-instancenorm-relu-avgpooling pools 8 x 8 images "),
+        ([*DIGITS, "--set", "memory.model=convnet9"], "model: convnet-d9-w128-instancenorm-relu-avgpooling pools 8 x"),
+        (
+            [*DIGITS, "--set", "memory.compute=eager"],
+            "--set: memory.compute follows the run's own; set compute instead",
+        ),
+        ([*DIGITS, "--set", "recipe.dtype=half"], "recipe.dtype: 'half' is unknown; choose from float32, bfloat16"),
+        ([*DIGITS, "--set", "memory.synthetic_dtype=auto"], "memory.synthetic_dtype: 'auto' is unknown; choose from "),
+        ([*DIGITS, "--set", "recipe.momentum=nan"], "recipe.momentum: expected float, got 'nan'"),
+        ([*DIGITS, "--time-limit", "soon"], "--time-limit: expected a time such as 90s, 9m or 2h, got 'soon'"),
+        ([*DIGITS, "--time-limit", "-5s"], "--time-limit: expected a time such as 90s, 9m or 2h, got '-5s'"),
+        ([*DIGITS, "--shard", "3/2"], "--shard: expected i/n with i from 1 to n, got '3/2'"),
+        ([*DIGITS, "--shard", "0/2"], "--shard: expected i/n with i from 1 to n, got '0/2'"),
+        ([*DIGITS, "--jobs", "0"], "jobs: at least 1, got 0"),
+        ([*DIGITS, "--jobs", "two"], "Invalid value for '--jobs': "),
+        (["table", "x", "--format", "xlsx"], "x: no such file or directory; pass a rows.csv or a run directory"),
+        # data and files
+        ([*RUN, "--dataset", "cifar100"], "cifar100: not in the cache ("),
+        ([*RUN, "--data", "nowhere"], r"/nowhere: is no such directory; expected train/ and test/ "),
+        ([*RUN, "--dataset", "folder:nowhere"], "nowhere: is no such directory; expected train/ and test/ "),
+        ([*DIGITS, "--config", "nowhere.toml"], "--config: nowhere.toml cannot be read ("),
+        (["data", "check", "cifar10"], "cifar10: not in the cache ("),
+        (["data", "check", "cifr10"], "data set 'cifr10' is not known; did you mean cifar10? "),
+        (["data", "fetch", "cifar10"], "cifar10: not in the cache ("),
+        (["data", "fetch", "digits"], "digits: "),
+        (["data", "import", "nowhere", "--name", "cifar10"], "nowhere: is no such directory; expected "),
+        (["plot", "nowhere", "--figure", "cl-accuracy"], "nowhere: no such file or directory; pass a rows.csv or "),
+        (["plot", "nowhere", "--figure", "memory-images"], "nowhere: "),
+        (["table", "nowhere"], "nowhere: no such file or directory; pass a rows.csv or a run directory"),
+    ],
+    ids=lambda part: " ".join(part[-2:]) if isinstance(part, list) else "",
+)
+def test_one_clear_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in complaint(arguments, capsys)
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["data"]])
+def test_no_command_shows_the_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 2
+    printed, errors = capsys.readouterr()
+    assert "Usage: harness" in printed + errors
+    assert "harness: " not in errors.replace("Usage: harness", "")
+
+
+def test_cuda_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = complaint([*DIGITS, "--device", "cuda"], capsys)
+    assert said == "device: cuda is asked for, but torch finds no CUDA device here; use --device cpu"
+
+
+def test_a_config_that_is_no_toml(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run.toml").write_text("steps = = 2")
+    assert complaint([*DIGITS, "--config", "run.toml"], capsys).startswith("--config: run.toml cannot be read (")
+    Path("bytes.toml").write_bytes(b"\xff\xfe\x00")
+    assert complaint([*DIGITS, "--config", "bytes.toml"], capsys).startswith("--config: bytes.toml cannot be read (")
+
+
+def test_a_config_with_an_unknown_field(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run.toml").write_text("[memory]\niteration = 2")
+    assert "'memory.iteration' is unknown; did you mean 'memory.iterations'?" in complaint(
+        [*DIGITS, "--config", "run.toml"], capsys
+    )
+
+
+def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()  # also for root, to whom permissions mean nothing
+    said = complaint([*DIGITS, "--out", "file/runs"], capsys)
+    assert re.match(r"file/runs/cl-digits-\S+: cannot be used as a run directory \(.*\); use another --out$", said)
+
+
+def test_an_output_whose_units_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").mkdir()
+    Path("runs/units").touch()
+    assert "units" in complaint([*DIGITS, "--engine", "serial"], capsys)
+
+
+def test_a_run_directory_with_a_damaged_config(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/config.json").write_text('{"steps": 2')
+    assert "runs/mine: cannot be used as a run directory" in complaint([*DIGITS, "--name", "mine"], capsys)
+
+
+# --- data that are not what they should be --------------------------------------------------------------------------
+
+
+def write_folder(root: Path, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+    """Class folders of two images each."""
+    rng = np.random.default_rng(0)
+    for part, names in (("train", train), ("test", test)):
+        for name in names:
+            (root / part / name).mkdir(parents=True)
+            for number in range(2):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{number}.png")
+
+
+def test_a_class_folder_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(Path("set"), ("ape", "cat"), ("ape",))
+    said = complaint([*RUN, "--dataset", "folder:set", "--preset", "smoke", "--steps", "1"], capsys)
+    assert "cat" in said
+
+
+def test_a_cut_zip(capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(Path("set"), ("ape", "cat"), ("ape", "cat"))
+    for part in ("train", "test"):
+        with zipfile.ZipFile(f"zips-{part}", "w") as file:
+            for path in sorted(Path("set", part).rglob("*.png")):
+                file.write(path, path.relative_to(Path("set", part)))
+        Path("zips").mkdir(exist_ok=True)
+        Path(f"zips-{part}").rename(f"zips/{part}.zip")
+    whole = Path("zips/train.zip").read_bytes()
+    Path("zips/train.zip").write_bytes(whole[: len(whole) // 2])
+    said = complaint([*RUN, "--dataset", "folder:zips", "--preset", "smoke", "--steps", "1"], capsys)
+    assert "train.zip" in said
+
+
+def test_other_data_than_the_named(capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(Path("set"), ("ape", "cat"), ("ape", "cat"))
+    said = complaint([*RUN, "--dataset", "cifar10", "--data", "set", "--preset", "smoke"], capsys)
+    assert "set" in said
+    assert "cifar10" in said
+
+
+def test_official_data_demanded_of_others(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from harness.core import data
+
+    four = ("0" * 64,) * 4
+    known = {**data.KNOWN, "digits": replace(data.KNOWN["digits"], digests={"official": four})}
+    monkeypatch.setattr(data, "KNOWN", known)
+    assert main(["data", "check", "digits", "--official"]) == 2
+    printed, errors = capsys.readouterr()
+    assert errors.startswith("harness: digits: the official data are asked for, these are as listed: train images, ")
+    assert len(errors.splitlines()) == 1
+    assert "expected 0000" in printed  # the report, which says what differs, comes before
+    assert main(["data", "check", "digits"]) == 0
+
+
+def test_memory_images_of_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    said = complaint(["plot", "a", "b", "--figure", "memory-images"], capsys)
+    assert said == "memory-images: shows one run's memory, or one memory file, got 2"
