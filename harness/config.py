@@ -80,11 +80,11 @@ PRESETS = {
     "quick": Preset(
         "a real answer on two CPU cores in about ten minutes",
         run={"model": "convnet-d3-w32", "ipc": 10, "orders": (0,), "nets": 2},
-        recipe={"epochs": 200, "lr": 0.02, "batch_size": 100},
+        recipe={"epochs": 200, "lr": 0.02, "batch_size": 100, "dtype": "auto"},
         memory={
-            "dm": {"iterations": 1000, "real_batch": 64},
-            "herding": {"train.epochs": 30},
-            "full": {"epochs": 10},
+            "dm": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
+            "herding": {"train.epochs": 20},
+            "full": {"epochs": 6},
         },
     ),
     "smoke": Preset(
@@ -124,8 +124,8 @@ def assemble(preset: str, settings: Settings) -> CLRun:
     run: CLRun = changed(CLRun(preset=preset), {**chosen.run, **own})
     nested: CLRun = changed(fitted(run), {k: v for k, v in settings.items() if "." in k}, _aliases)
     for key, value in dotted(nested).items():
-        if key.endswith((".dtype", ".synthetic_dtype")) and value not in ("float32", "bfloat16"):
-            raise ValueError(f"{key}: {value!r} is unknown; choose from float32, bfloat16")
+        if key.endswith((".dtype", ".synthetic_dtype")):
+            known(value, list(compute.DTYPES), key)
     return nested
 
 
@@ -153,16 +153,20 @@ def fitted(run: CLRun) -> CLRun:
 def in_form(run: CLRun, device: torch.device) -> tuple[CLRun, str]:
     """The run with its form of computing decided for `device`, everywhere it was left open, and the form in words."""
     form, why = compute.resolve(run.compute, device, run.preset == "smoke")
-    dtype = compute.resolve_dtype(run.real_dtype, form, device)
+    real_dtype = compute.resolve_dtype(run.real_dtype, form, device)
     run = fitted(run)
-    assert run.recipe_config is not None  # fitted fills it
-    config = _with(run.memory_config, {"compute": form, "real_dtype": dtype})
-    if isinstance(getattr(config, "train", None), TrainConfig):
-        config = replace(config, train=replace(config.train, compute=form))
-    return (
-        replace(run, memory_config=config, recipe_config=replace(run.recipe_config, compute=form)),
-        f"{form} ({why}), {dtype} where no gradient passes",
-    )
+
+    def decided(config: Any) -> Any:
+        """`config` and what is nested in it, with no form left open."""
+        values = {f.name: getattr(config, f.name) for f in fields(config)}
+        open_dtypes = {name for name in ("dtype", "synthetic_dtype") if name in values}
+        settled = {name: compute.resolve_dtype(values[name], form, device) for name in open_dtypes}
+        nested = {name: decided(value) for name, value in values.items() if is_dataclass(value)}
+        return _with(config, {**settled, **nested, "compute": form, "real_dtype": real_dtype})
+
+    recipe: TrainConfig = decided(run.recipe_config)
+    words = f"{form} ({why}), {real_dtype} where no gradient passes, training in {recipe.dtype}"
+    return replace(run, memory_config=decided(run.memory_config), recipe_config=recipe), words
 
 
 def augmentation(dataset: str) -> str:

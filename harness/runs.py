@@ -159,7 +159,15 @@ def _shard(planned: cl.Plan, shard: tuple[int, int]) -> list[Unit]:
 def write_rows(prepared: Prepared) -> DataFrame:
     """Write the run's rows, its environment and the memories it has so far; the rows."""
     dataset = cl.load(prepared.run, prepared.place)
-    made = [*cl.rows(prepared.run, prepared.planned, prepared.store, dataset, changes(prepared.run))]
+    made = [
+        *cl.rows(
+            prepared.run,
+            prepared.planned,
+            prepared.store,
+            dataset,
+            changes(prepared.run, torch.device(prepared.place.device)),
+        )
+    ]
     rowfiles.write(made, prepared.directory / "rows.csv")
     environment = {
         "device": prepared.place.device,
@@ -180,10 +188,10 @@ def write_rows(prepared: Prepared) -> DataFrame:
     return rowfiles.to_frame(made)
 
 
-def changes(run: CLRun) -> str:
+def changes(run: CLRun, device: torch.device) -> str:
     """What makes a run another than its preset, such as "memory.iterations=1000"; "" for the preset itself."""
     plain = replace(run, memory_config=None, recipe_config=None)
-    fitted, _ = config.in_form(plain, torch.device("cpu"))
+    fitted, _ = config.in_form(plain, device)
     usual, own = config.dotted(fitted), config.dotted(run)
     differ = [key for key in own if own[key] != usual.get(key) and not _has_own_column(key)]
     return ", ".join(f"{key}={own[key]}" for key in differ)

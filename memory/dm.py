@@ -25,7 +25,7 @@ class DMConfig:
     augment: str = augment.DSA  # one draw per class and iteration, shared by real and synthetic images
     compute: str = "eager"  # eager or compiled
     real_dtype: str = "float32"  # multiplied in, where no gradient passes
-    synthetic_dtype: str = "float32"  # multiplied in, where the gradient passes
+    synthetic_dtype: str = "float32"  # multiplied in, where the gradient passes; auto decides by hardware
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.real_batch < 1:

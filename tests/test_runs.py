@@ -384,14 +384,14 @@ def test_a_directory_of_a_different_run_is_refused(
 
 
 def test_changes_name_what_sets_a_run_off_its_preset() -> None:
-    assert runs.changes(in_form(assemble("smoke", {"dataset": "digits"}), CPU)[0]) == ""
+    assert runs.changes(in_form(assemble("smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
     run = assemble("smoke", {"dataset": "digits", "memory.iterations": "7", "recipe.epochs": "9"})
-    assert set(runs.changes(in_form(run, CPU)[0]).split(", ")) == {"memory.iterations=7", "recipe.epochs=9"}
+    assert set(runs.changes(in_form(run, CPU)[0], CPU).split(", ")) == {"memory.iterations=7", "recipe.epochs=9"}
 
 
 def test_what_has_a_column_of_its_own_is_no_change() -> None:
     run = assemble("smoke", {"dataset": "digits", "ipc": "9", "model": "convnet-d1-w4", "steps": "2"})
-    assert runs.changes(in_form(run, CPU)[0]) == ""
+    assert runs.changes(in_form(run, CPU)[0], CPU) == ""
 
 
 def test_different_runs_have_different_names() -> None:

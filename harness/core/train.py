@@ -32,7 +32,7 @@ class TrainConfig:
     batch_size: int = 256
     augment: str = augment.DSA  # one operation per batch, its values per image; "none" for none
     compute: str = "eager"  # eager or compiled
-    dtype: str = "float32"  # what is multiplied; bfloat16 keeps the weights in float32
+    dtype: str = "float32"  # what is multiplied; bfloat16 keeps the weights in float32; auto decides by hardware
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
