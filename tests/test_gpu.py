@@ -1,0 +1,40 @@
+"""What differs on a CUDA device: skipped where there is none, and never the only test of its code."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import harness
+from harness.core import models
+from harness.core.rng import generator
+from harness.core.train import TrainConfig, fit
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("form", ["eager", "compiled"])
+def test_fit_gives_the_cpus_weights(form: str) -> None:
+    images = torch.randn(40, 3, 8, 8, generator=generator("images"), dtype=torch.float64)
+    labels = torch.arange(40) % 4
+    recipe = TrainConfig(epochs=3, batch_size=16)
+    trained = []
+    for device, compute in (("cpu", "eager"), ("cuda", form)):
+        network = models.build("convnet-d2-w8", (3, 8, 8), 4, generator("weights")).to(device, torch.float64)
+        fit(network, images.to(device), labels.to(device), replace(recipe, compute=compute), generator("batches"))
+        trained.append([weight.detach().cpu() for weight in network.parameters()])
+    for ours, theirs in zip(*trained, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("memory", ["random", "herding", "dm", "full"])
+def test_a_run_on_the_device_leaves_its_name_and_memory_in_the_rows(memory: str, tmp_path: Path) -> None:
+    run = harness.CLRun.of("smoke", dataset="digits", memory=memory, steps=2)
+    rows = harness.run(run, harness.Options(out=tmp_path, device="cuda", engine="serial"))
+    trained = rows[rows["metric"] == "last_accuracy"]
+    assert set(trained["device"]) == {torch.cuda.get_device_name()}
+    assert (trained["peak_bytes"] > 0).all()
