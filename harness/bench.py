@@ -142,21 +142,18 @@ def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> 
 
 def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
     """A training iteration of the Avalanche strategy, against the plain tensor loop, both eager."""
-    from avalanche.logging import BaseLogger
-    from avalanche.training.plugins import EvaluationPlugin
-
-    from scenarios.strategy import CondensedBuffer, MemoryOnly
+    from scenarios.strategy import CondensedBuffer, MemoryOnly, evaluator
 
     assert run.recipe_config is not None  # `in_form` fits it
     cfg = replace(run.recipe_config, compute="eager", epochs=4)
     images, labels = _images(10, 20, device)
     stream = _tiny_stream(images, labels)
-    shape, silent = (3, 32, 32), EvaluationPlugin(loggers=[BaseLogger()])
+    shape = (3, 32, 32)
 
     def strategy() -> None:
         memory = CondensedBuffer(lambda _: Memory(images, labels), device)
         model = models.scratch(run.model, shape, 10, device)
-        learner = MemoryOnly(model=model, memory=memory, recipe=cfg, seed=(0,), device=device, evaluator=silent)
+        learner = MemoryOnly(model=model, memory=memory, recipe=cfg, seed=(0,), device=device, evaluator=evaluator())
         learner.train(stream.train_stream[0], eval_streams=[])
 
     def plain() -> None:

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -213,7 +212,14 @@ def _condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, 
     if any(int(counts[c]) != spec["ipc"] for c in spec["classes"]) or int(counts.sum()) != len(built.labels):
         raise ValueError(f"{spec['builder']}: the builder's memory does not hold {spec['ipc']} images of each class")
     on_cpu = Memory(built.images.cpu(), built.labels.cpu(), built.real, built.league)
-    return memories.encode(on_cpu, dataset, {"builder": spec["builder"], "ipc": spec["ipc"]})
+    return memories.encode(on_cpu, dataset, origin(spec))
+
+
+def origin(spec: Mapping[str, Any]) -> Card:
+    """What a memory's card says of its making, besides the data: enough to make and to judge it again."""
+    return {name: spec[name] for name in ("builder", "config", "ipc", "seed")} | {
+        "augment": config.augmentation(spec["dataset"])  # what networks are to be trained on it with
+    }
 
 
 def _config_from(default: Any, plain: Mapping[str, Any]) -> Any:
@@ -239,7 +245,7 @@ def _real_images(dataset: DataSet, classes: Sequence[int], device: torch.device)
 
 
 def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
-    from scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass
+    from scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, evaluator
 
     spec, context = unit.spec, unit.context
     kept = _kept(spec, store, dataset)
@@ -261,7 +267,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
         eval_mb_size=1000,
         device=device,
         plugins=[counts],
-        evaluator=_evaluator(context["logger"], context["logs"], unit.label),
+        evaluator=evaluator(context["logger"], Path(context["logs"]) / unit.label.replace(" ", "-")),
     )
     strategy.train(stream.train_stream[t], eval_streams=[])
     strategy.eval(stream.test_stream[: t + 1])
@@ -294,19 +300,6 @@ def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...],
     from scenarios.stream import class_incremental
 
     return class_incremental(_dataset(name, directory, part), order, steps)
-
-
-def _evaluator(logger: str | None, logs: str, label: str) -> Any:
-    """Avalanche's evaluation plugin: empty, or with accuracy and loss for the logger asked for."""
-    from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
-    from avalanche.logging import BaseLogger, TensorboardLogger, TextLogger
-    from avalanche.training.plugins import EvaluationPlugin
-
-    if logger is None:
-        return EvaluationPlugin(loggers=[BaseLogger()])  # without any, it warns that nothing will be logged
-    to = TextLogger(sys.stderr) if logger == "text" else TensorboardLogger(str(Path(logs) / label.replace(" ", "-")))
-    shown = accuracy_metrics(epoch=True, experience=True, stream=True), loss_metrics(epoch=True)
-    return EvaluationPlugin(*shown, loggers=[to])
 
 
 def _device_name(device: torch.device) -> str:

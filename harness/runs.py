@@ -182,7 +182,7 @@ def write_rows(prepared: Prepared) -> DataFrame:
         parts = [prepared.store.load(unit.key) for unit in units]
         whole = [memories.decode(*part, dataset) for part in parts if part is not None]
         if whole and len(whole) == len(units):
-            origin = {"builder": prepared.run.memory, "ipc": prepared.run.ipc, "units": [unit.key for unit in units]}
+            origin = {**cl.origin(units[0].spec), "units": [unit.key for unit in units]}
             path = prepared.directory / "memories" / f"order-{order}.safetensors"
             memories.save(memories.join(whole), path, dataset, origin)
     return rowfiles.to_frame(made)

@@ -5,13 +5,18 @@ memory alone (Prabhu et al., ECCV 2020; with condensed memory: Zhao & Bilen, WAC
 metric and logger attaches.
 """
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
 from avalanche.benchmarks.utils.flat_data import ConstantSequence
 from avalanche.core import SupervisedPlugin
+from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
+from avalanche.logging import BaseLogger, TensorboardLogger, TextLogger
+from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.storage_policy import ExemplarsBuffer
 from avalanche.training.templates import SupervisedTemplate
 from torch import Generator, Tensor, nn
@@ -188,6 +193,15 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
     def _classes_seen(self) -> int:
         """How many classes the memory holds."""
         return len(set(self.memory.buffer.targets))
+
+
+def evaluator(logger: str | None = None, directory: Path = Path()) -> EvaluationPlugin:
+    """Avalanche's evaluation plugin: accuracy and loss for a logger, "text" (stderr) or "tensorboard", or nothing."""
+    if logger is None:
+        return EvaluationPlugin(loggers=[BaseLogger()])  # without any, it warns that nothing will be logged
+    to = TextLogger(sys.stderr) if logger == "text" else TensorboardLogger(str(directory))
+    shown = accuracy_metrics(epoch=True, experience=True, stream=True), loss_metrics(epoch=True)
+    return EvaluationPlugin(*shown, loggers=[to])
 
 
 class RightByClass(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not typed
