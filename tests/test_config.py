@@ -110,14 +110,16 @@ def test_the_form_of_computing_is_set_for_the_whole_run(key: str) -> None:
 @each_preset
 @each_builder
 def test_every_preset_fits_every_builder(preset: str, builder: str) -> None:
-    run, form = in_form(assemble(preset, {"memory": builder, "dataset": "digits", "steps": 5}), CPU)
+    asked = assemble(preset, {"memory": builder, "dataset": "digits", "steps": 5})
+    run, form = in_form(asked, CPU)
     default = memory.default_config(memory.find(builder))
     assert type(run.memory_config) is type(default)
     assert (run.preset, run.memory) == (preset, builder)
     assert form
     expected = PRESETS[preset].memory.get(builder, {})
-    flat = dotted(run)
+    flat = dotted(asked)
     assert {key: flat[f"memory.{key}"] for key in expected} == dict(expected)
+    assert "auto" not in {value for key, value in dotted(run).items() if "." in key}  # every form is decided
 
 
 def test_the_paper_preset_is_the_published_protocol() -> None:
@@ -177,7 +179,7 @@ def test_the_form_is_decided_everywhere() -> None:
     assert run.recipe_config is not None
     assert (run.recipe_config.compute, run.memory_config.compute) == ("eager", "eager")
     assert run.memory_config.real_dtype == "bfloat16"
-    assert words == "eager (as asked), bfloat16 where no gradient passes"
+    assert words == "eager (as asked), bfloat16 where no gradient passes, training in float32"
     herding, _ = in_form(assemble("smoke", {"memory": "herding", "compute": "compiled"}), CPU)
     assert herding.recipe_config is not None
     assert herding.memory_config.train.compute == herding.recipe_config.compute == "compiled"
@@ -186,7 +188,7 @@ def test_the_form_is_decided_everywhere() -> None:
 def test_smoke_is_eager_and_says_why() -> None:
     run, words = in_form(assemble("smoke", {}), CPU)
     assert run.memory_config.compute == "eager"
-    assert words == "eager (preset smoke), float32 where no gradient passes"
+    assert words == "eager (preset smoke), float32 where no gradient passes, training in float32"
 
 
 # --- there and back -------------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ from harness.engines import ENGINES, Event, Outcome, run
 from harness.units import Store, Unit
 
 HERE = Path(__file__).parent
-if str(HERE.parent) not in sys.path:
-    sys.path.append(str(HERE.parent))  # worker processes inherit it, and so find the toy work
-toy = importlib.import_module("tests.toy_work")
+if str(HERE / "work") not in sys.path:
+    sys.path.insert(0, str(HERE / "work"))  # holds the toy work alone; worker processes inherit it, and so find it
+toy = importlib.import_module("toy_work")
 SECONDS = 30.0  # more than anything here takes on a busy machine
 
 both_engines = pytest.mark.parametrize("engine", ["serial", "local"])
@@ -83,7 +83,14 @@ class Parents:
         """A new parent, once it is up; it works when `go`."""
         path = os.pathsep.join([str(HERE.parent), *sys.path])
         environment = {**os.environ, "PYTHONPATH": path, "TOY_MARK": str(self.folder)}
-        command = [sys.executable, str(HERE / "toy_work.py"), str(self.folder), engine, str(jobs), json.dumps(context)]
+        command = [
+            sys.executable,
+            str(HERE / "work" / "toy_work.py"),
+            str(self.folder),
+            engine,
+            str(jobs),
+            json.dumps(context),
+        ]
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         self.processes.append(process)
         assert wait_until(self.folder.joinpath(f"up-{process.pid}").exists)

@@ -84,8 +84,11 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             [*DIGITS, "--set", "memory.compute=eager"],
             "--set: memory.compute follows the run's own; set compute instead",
         ),
-        ([*DIGITS, "--set", "recipe.dtype=half"], "recipe.dtype: 'half' is unknown; choose from float32, bfloat16"),
-        ([*DIGITS, "--set", "memory.synthetic_dtype=auto"], "memory.synthetic_dtype: 'auto' is unknown; choose from "),
+        ([*DIGITS, "--set", "recipe.dtype=half"], "recipe.dtype: 'half' is unknown; Known: auto, bfloat16, float32"),
+        (
+            [*DIGITS, "--set", "memory.synthetic_dtype=float16"],
+            "memory.synthetic_dtype: 'float16' is unknown; did you ",
+        ),
         ([*DIGITS, "--set", "recipe.momentum=nan"], "recipe.momentum: expected float, got 'nan'"),
         ([*DIGITS, "--time-limit", "soon"], "--time-limit: expected a time such as 90s, 9m or 2h, got 'soon'"),
         ([*DIGITS, "--time-limit", "-5s"], "--time-limit: expected a time such as 90s, 9m or 2h, got '-5s'"),

@@ -70,7 +70,8 @@ def test_the_plain_loop_is_followed(
     assert torch.equal(rngs[0].get_state(), rngs[1].get_state())
 
 
-def test_batch_norm_sees_all_classes_together() -> None:
+def test_batch_norm_sees_all_classes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "CPU_CHUNK", 4)  # two classes: not for BatchNorm
     images, labels = a_set(dtype=torch.float64)
     cfg = replace(CFG, model="convnet2-w4-bn")
     memory = dm.build(images, labels, Budget(2), seeded(1), cfg)

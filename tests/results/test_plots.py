@@ -236,3 +236,11 @@ def test_an_unknown_suffix_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a figure is written as \.pdf, \.png, \.svg"):
         plots.save(Figure(), tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_memory_in_two_configurations_is_refused() -> None:
+    mixed = rows.to_frame([*stream(), *stream(changes="memory.iterations=1000")])
+    with pytest.raises(
+        ValueError, match=r"shows dm in one configuration; the rows mix '' and 'memory.iterations=1000'"
+    ):
+        plots.cl_accuracy(mixed)
