@@ -34,6 +34,12 @@ def a_set(sizes: dict[int, int] = SIZES, dtype: torch.dtype = torch.float32) -> 
     return (patterns[labels] + 0.5 * torch.randn(len(labels), *SHAPE, generator=rng)).to(dtype), labels
 
 
+def cut(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `chunk` images through a network at a time, forward alone as well as both ways."""
+    monkeypatch.setattr(compute, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(compute, "gradient_chunk", lambda _: chunk)
+
+
 # --- the formula -----------------------------------------------------------------------------------------------------
 
 
@@ -58,7 +64,7 @@ def test_mean_gap_by_hand() -> None:
 def test_the_plain_loop_is_followed(
     ipc: int, chunk: int, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compute, "CPU_CHUNK", chunk)
+    cut(chunk, monkeypatch)
     images, labels = a_set(dtype=torch.float64)
     cfg, rngs = replace(CFG, **change), (seeded(1), seeded(1))  # type: ignore[arg-type]
     memory = dm.build(images, labels, Budget(ipc), rngs[0], cfg)
@@ -71,7 +77,7 @@ def test_the_plain_loop_is_followed(
 
 
 def test_batch_norm_sees_all_classes_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "CPU_CHUNK", 4)  # two classes: not for BatchNorm
+    cut(4, monkeypatch)  # two classes: not for BatchNorm
     images, labels = a_set(dtype=torch.float64)
     cfg = replace(CFG, model="convnet2-w4-bn")
     memory = dm.build(images, labels, Budget(2), seeded(1), cfg)
@@ -125,7 +131,7 @@ def matching(images: Tensor, ipc: int, cfg: DMConfig = CFG, classes: int = 3) ->
 
 @pytest.mark.parametrize("chunk", [3, 64])
 def test_backward_returns_the_loss_and_adds_its_gradient(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "CPU_CHUNK", chunk)
+    cut(chunk, monkeypatch)
     images, labels = a_set(dtype=torch.float64)
     rows = list(rows_by_class(labels).values())
     parameters = augment.draw_shared("none", 3, seeded(0))

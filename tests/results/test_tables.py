@@ -227,8 +227,8 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 def test_what_was_set_otherwise_than_in_the_preset_stands_beside_the_memory_on_a_line_of_its_own() -> None:
-    usual = stream({(0, 0): 30.0, (1, 0): 32.0})
-    changed = stream({(0, 0): 20.0, (1, 0): 22.0}, changes="memory.iterations=1000")
+    usual = stream({("0", 0): 30.0, ("1", 0): 32.0})
+    changed = stream({("0", 0): 20.0, ("1", 0): 22.0}, changes="memory.iterations=1000")
     table = tables.cl_table(frame(usual, changed))
     assert table[["last_accuracy", "note"]].to_numpy().tolist() == [[31.0, ""], [21.0, "(memory.iterations=1000)"]]
     assert "dm (memory.iterations=1000)" in tables.to_text(table, "md")
