@@ -84,7 +84,7 @@ PRESETS = {
         memory={
             "dm": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
             "herding": {"train.epochs": 20},
-            "full": {"epochs": 6},
+            "full": {"epochs": 4},
         },
     ),
     "smoke": Preset(
