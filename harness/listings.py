@@ -83,4 +83,4 @@ def _fields(config: Any, prefix: str = "") -> str:
 
 
 def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").splitlines()[0]
+    return next(iter((inspect.getdoc(thing) or "").splitlines()), "")

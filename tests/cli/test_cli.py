@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import memory
 from harness.cli import main
 from results import rows as rowfiles
 
@@ -279,3 +280,11 @@ def test_data_list_and_check(said: pytest.CaptureFixture[str]) -> None:
     assert found["cifar100"] == "a download"
     assert main(["data", "check", "digits", "--official"]) == 0
     assert said.readouterr().out.startswith("digits: official\n  1442 train and 355 test images, 10 classes, 1 x 8 x 8")
+
+
+def test_ls_lists_a_builder_of_another_package_that_says_nothing_of_itself(
+    monkeypatch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(memory.BUILDERS, "mute", lambda images, labels, budget, rng, cfg=None: None)
+    assert main(["ls", "memories"]) == 0
+    assert "mute\n" in said.readouterr().out
