@@ -102,7 +102,7 @@ def cl_accuracy(rows: DataFrame) -> Figure:
     _title(
         figure,
         f"{data_set}{ipc}, preset {setting['preset']}{smoke}\n"
-        f"recipe {setting['recipe']}, {setting['model']}; {_bars(data)}",
+        f"recipe {setting['recipe']}, {setting['model']}\n{_bars(data)}",
     )
     return figure
 
