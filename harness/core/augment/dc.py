@@ -1,0 +1,122 @@
+"""The augmentation that evaluates DC (Zhao et al., ICLR 2021, arXiv:2006.05929): `augment` in the authors' utils.py.
+
+It trains on a memory and takes no part in condensing. Images are (N, C, H, W), normalised. Each operation takes uniform
+numbers u (N, 3) and the mean colour (1, C, 1, 1) of the batch, which crop and rotate fill with.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def crop(images: Tensor, u: Tensor, mean: Tensor) -> Tensor:
+    """Shift by whole pixels, the mean colour moving in.
+
+    The authors pad by 4 and draw where to cut from 0 .. 7 rather than 0 .. 8: the image moves down and right by 4 at
+    most, up and left by 3. The published numbers rest on that.
+    """
+    height, width = images.shape[2:]
+    start = (u * 8).floor().long() - 4  # (N, 3): first row, first column; the third is not used
+    rows = torch.arange(height, device=images.device) + start[:, 0:1]
+    columns = torch.arange(width, device=images.device) + start[:, 1:2]
+    return _read(images, rows, columns, mean)
+
+
+def scale(images: Tensor, u: Tensor, _: Tensor) -> Tensor:
+    """Resized to 0.8 .. 1.2 of the height on either side, by the nearest pixel, then centred; 0 around it.
+
+    As published, the height is the measure of both sides, and the result is centred in a square that holds it and the
+    image, from whose centre the image is cut.
+    """
+    height, width = images.shape[2:]
+    size = ((0.8 + 0.4 * u[:, :2]) * height).floor().long()  # (N, 2)
+    old = torch.tensor([height, width], device=images.device)
+    square = size.amax(1, keepdim=True).clamp(min=max(height, width))
+    start = (square - old) // 2 - (square - size) // 2  # (N, 2): the resized pixel that the first one shows
+    rows = (torch.arange(height, device=images.device) + start[:, 0:1]) * height // size[:, 0:1]
+    columns = (torch.arange(width, device=images.device) + start[:, 1:2]) * width // size[:, 1:2]
+    return _read(images, rows, columns, images.new_zeros(()))
+
+
+def rotate(images: Tensor, u: Tensor, mean: Tensor) -> Tensor:
+    """A turn by -45 .. 44 whole degrees, by cubic splines; the mean colour around it.
+
+    That of `scipy.ndimage.rotate(image, angle, (2, 3), reshape=False, cval=mean)`, channel by channel. The authors
+    turn with reshape=True and cut out the middle: half a pixel off where the difference in size is odd. They fill all
+    channels with one number, the mean over channels, but turn only MNIST, which has one.
+    """
+    height, width = images.shape[2:]
+    angle = ((u[:, 0].double() * 90).floor() - 45).deg2rad().view(-1, 1, 1)
+    # In float64: rounding must not move a place on the border outside.
+    down = torch.arange(height, device=images.device, dtype=torch.float64).unsqueeze(1) - (height - 1) / 2  # (H, 1)
+    right = torch.arange(width, device=images.device, dtype=torch.float64) - (width - 1) / 2  # (W,)
+    rows = angle.cos() * down + angle.sin() * right + (height - 1) / 2  # (N, H, W): where each pixel comes from
+    columns = angle.cos() * right - angle.sin() * down + (width - 1) / 2
+    inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
+    row, row_weight = _spline(rows, height)  # (N, H, W, 4)
+    column, column_weight = _spline(columns, width)
+    source = ((row * width).unsqueeze(-1) + column.unsqueeze(-2)).flatten(1)  # (N, H W 16)
+    weight = (row_weight.to(images).unsqueeze(-1) * column_weight.to(images).unsqueeze(-2)).flatten(3)  # (N, H, W, 16)
+    coefficients = _prefilter(height).to(images) @ images @ _prefilter(width).to(images).mT
+    taps = coefficients.flatten(2).gather(2, source.unsqueeze(1).expand(-1, images.shape[1], -1))
+    turned = (taps.view(*images.shape, 16) * weight.unsqueeze(1)).sum(-1)
+    return torch.where(inside.unsqueeze(1), turned, mean)
+
+
+def noise(images: Tensor, u: Tensor, _: Tensor) -> Tensor:
+    """Normal noise of standard deviation 0.001; the image's three numbers are its seed."""
+    return images + 0.001 * _normal(u, images[0].numel()).view_as(images).to(images)
+
+
+def _read(images: Tensor, rows: Tensor, columns: Tensor, fill: Tensor) -> Tensor:
+    """Images read at `rows` (N, H) and `columns` (N, W), int64; `fill` where these lie outside."""
+    height, width = images.shape[2:]
+    inside = ((rows >= 0) & (rows < height)).unsqueeze(2) & ((columns >= 0) & (columns < width)).unsqueeze(1)
+    source = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(0, width - 1).unsqueeze(1)
+    source = source.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1)
+    return torch.where(inside.unsqueeze(1), images.flatten(2).gather(2, source).view_as(images), fill)
+
+
+def _spline(places: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The 4 coefficients, of `size`, that a cubic spline at `places` (...) is made of, and their weights: (..., 4)."""
+    places = places.clamp(0, size - 1)
+    before = places.floor()
+    t = places - before
+    weights = torch.stack([(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3], -1) / 6
+    index = before.long().unsqueeze(-1) + torch.arange(-1, 3, device=places.device)
+    mirrored = size - 1 - (size - 1 - index.abs()).abs()  # 2 1 0 1 2 about the edges, as scipy's mode "constant" has it
+    return mirrored.clamp(min=0), weights  # below 0 only with 1 or 2 pixels: a weight of 0, or no other pixel
+
+
+def _prefilter(size: int) -> Tensor:
+    """The matrix (size, size) from pixels to the coefficients of the cubic spline through them, in float64."""
+    index, weights = _spline(torch.arange(size, dtype=torch.float64), size)
+    return torch.inverse(torch.zeros(size, size, dtype=torch.float64).scatter_add(1, index, weights))
+
+
+def _normal(u: Tensor, count: int) -> Tensor:
+    """`count` standard normal numbers, float64, for each row of u (N, 3): a function of that row alone.
+
+    Each place 0 .. count - 1 is hashed together with the row's three numbers, of 24 bits as torch.rand gives them.
+    """
+    bits = _hash(torch.arange(count, device=u.device))  # hashed, or close keys would but reorder the places
+    for key in (u * 2**24).long().unsqueeze(2).unbind(1):  # 3 of (N, 1)
+        bits = _hash(bits ^ key)
+    numbers: Tensor = torch.special.ndtri((bits.double() + 0.5) / 2**32)
+    return numbers
+
+
+def _hash(x: Tensor) -> Tensor:
+    """32 bits, held in int64, to 32 that look unrelated: the integer hash of Thomas Mueller (H2 database)."""
+    for _ in range(2):
+        x = ((x >> 16) ^ x) * 0x45D9F3B & 0xFFFFFFFF  # below 2**32 * 2**27: int64 does not overflow
+    return (x >> 16) ^ x
+
+
+OPERATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "crop": crop,
+    "scale": scale,
+    "rotate": rotate,
+    "noise": noise,
+}
