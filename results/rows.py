@@ -12,15 +12,18 @@
     stored_bytes        size of the whole memory at this experience, bytes
     recipe              name of the way a network is trained on the memory
     model               name of that network's architecture
+    memory_model        name of the architecture the builder worked with; empty: none
     steps               number of experiences of the stream
     order               seed of the class order, as text, or "listed"
+    set                 index of the condensed set, from 0
     experience          index of the experience after which was measured, from 0
-    classes_seen        number of classes up to and including that experience
+    classes_seen        number of classes up to and including that experience; without a stream, of all classes
     tested_experience   index of the experience whose test images were used, from 0; empty: all seen classes
-    repeat              number of the network within its order, from 0
+    repeat              number of the network within its order or set, from 0
+    iterations          updates of the synthetic images after which was measured; empty: images were selected
     arch                one candidate of the NAS space
-    metric              what was measured, spelled out: seen_accuracy, last_accuracy, forgetting ...
-    unit                the unit of `value`: %, images ...
+    metric              what was measured, spelled out: seen_accuracy, test_accuracy, memory_images ...
+    unit                the unit of `value`: %, images, scalars, FLOP ...
     value               the measurement; missing where it cannot be computed
     seed                seed of the unit of work
     split               test or validation
@@ -30,10 +33,11 @@
     device              cpu, or the name of the GPU
     compute             the form of computing taken: eager or compiled, and its precision
     torch               version of torch
-    wall_seconds        time the unit took, seconds
+    wall_seconds        time the unit took, seconds; of a memory, up to `iterations`
     peak_bytes          most device memory it held, bytes
 
-An empty cell: the value is missing, or there is no such thing in this track.
+An empty cell: the value is missing, or there is no such thing in this track. Files from before a column of `ADDED`
+was thought of read as if it were empty.
 """
 
 import csv
@@ -43,7 +47,7 @@ import operator
 import os
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +58,23 @@ SCHEMA = 1
 
 COLUMNS = (
     "track", "dataset", "dataset_digest", "exactness", "preset", "changes", "memory", "league", "ipc", "stored_bytes",
-    "recipe", "model", "steps", "order", "experience", "classes_seen", "tested_experience", "repeat", "arch", "metric",
-    "unit", "value", "seed", "split", "spec", "key", "version", "device", "compute", "torch", "wall_seconds",
-    "peak_bytes",
+    "recipe", "model", "memory_model", "steps", "order", "set", "experience", "classes_seen", "tested_experience",
+    "repeat", "iterations", "arch", "metric", "unit", "value", "seed", "split", "spec", "key", "version", "device",
+    "compute", "torch", "wall_seconds", "peak_bytes",
 )  # fmt: skip
+ADDED = ("memory_model", "set", "iterations")  # came with track condense; older files lack them
 INTEGERS = frozenset(
-    ("ipc", "stored_bytes", "steps", "experience", "classes_seen", "tested_experience", "repeat", "seed", "peak_bytes")
-)
+    ("ipc", "stored_bytes", "steps", "set", "experience", "classes_seen", "tested_experience", "repeat", "iterations",
+     "seed", "peak_bytes")
+)  # fmt: skip
 FLOATS = frozenset(("value", "wall_seconds"))
 
-# A unit is done once, so rows that agree here are one measurement met twice. Presets may share a unit.
-IDENTITY = ["key", "metric", "experience", "tested_experience", "steps", "order", "repeat", "split", "preset"]
+# A unit is done once, so rows that agree here are one measurement met twice. Runs of different presets, or that change
+# different fields of theirs, may share a unit, such as a memory that two recipes train on.
+IDENTITY = [
+    "key", "metric", "experience", "tested_experience", "steps", "order", "set", "repeat", "iterations", "split",
+    "preset", "changes",
+]  # fmt: skip
 
 
 def write(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
@@ -172,18 +182,20 @@ def _parse(content: bytes) -> DataFrame:
     if not text.endswith("\n"):
         raise ValueError("cut short" if text else "empty")
     header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    if header != list(COLUMNS):
-        differing = sorted(set(header) ^ set(COLUMNS)) or ["in another order"]
+    if header != [column for column in COLUMNS if column in header or column not in ADDED]:
+        differing = sorted((set(header) ^ set(COLUMNS)) - set(ADDED)) or ["in another order"]
         raise ValueError(f"its columns are not those of schema {SCHEMA}: {', '.join(differing)}")
     for number, line in enumerate(lines, start=1):
-        if len(line) != len(COLUMNS):
-            raise ValueError(f"row {number} has {len(line)} cells, not {len(COLUMNS)}")
-    return _frame(lines)
+        if len(line) != len(header):
+            raise ValueError(f"row {number} has {len(line)} cells, not {len(header)}")
+    return _frame(lines, header)
 
 
-def _frame(lines: Iterable[Iterable[str]]) -> DataFrame:
-    columns = list(zip(*lines, strict=True)) or [()] * len(COLUMNS)
-    return DataFrame({name: _series(name, cells) for name, cells in zip(COLUMNS, columns, strict=True)})
+def _frame(lines: Iterable[Sequence[str]], header: Sequence[str] = COLUMNS) -> DataFrame:
+    lines = list(lines)
+    cells = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
+    absent = ("",) * len(lines)
+    return DataFrame({name: _series(name, cells.get(name, absent)) for name in COLUMNS})
 
 
 def _series(name: str, cells: tuple[str, ...]) -> "Series[Any]":

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
-from results import plots, rows
+from results import drawing, plots, rows
 
 
 def stream(
@@ -148,16 +148,16 @@ def test_smoke_rows_are_marked() -> None:
 
 
 def test_each_memory_keeps_its_style() -> None:
-    alone, among = plots.styles_of(["dm"])["dm"], plots.styles_of(["random", "aaa", "dm", "zzz"])["dm"]
-    assert alone == among == plots.STYLES["dm"]
-    many = plots.styles_of([*plots.STYLES, *(f"own{i}" for i in range(35))])
-    assert plots.styles_of(reversed(list(many))) == many
+    alone, among = drawing.styles_of(["dm"])["dm"], drawing.styles_of(["random", "aaa", "dm", "zzz"])["dm"]
+    assert alone == among == drawing.STYLES["dm"]
+    many = drawing.styles_of([*drawing.STYLES, *(f"own{i}" for i in range(35))])
+    assert drawing.styles_of(reversed(list(many))) == many
     assert len({(style.colour, style.marker) for style in many.values()}) == len(many)
-    known = plots.STYLES.values()
+    known = drawing.STYLES.values()
     assert len({s.marker for s in known}) == len({str(s.dashes) for s in known}) + 1 == len({s.colour for s in known})
     figure = plots.cl_accuracy(frame(stream("dm"), stream("random")))
     drawn = [(line.get_color(), line.get_marker()) for line in lines(figure.axes[0])]
-    assert drawn == [plots.STYLES["dm"][:2], plots.STYLES["random"][:2]]
+    assert drawn == [drawing.STYLES["dm"][:2], drawing.STYLES["random"][:2]]
 
 
 def test_odd_names_are_drawn_as_they_are(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import csv
+import io
 import math
 import subprocess
 import sys
@@ -47,7 +49,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     rows.write(iter([dict(reversed(row(value=2.0).items()))]), tmp_path / "b.csv")
     content = (tmp_path / "new" / "a.csv").read_bytes()
     assert content == (tmp_path / "b.csv").read_bytes()
-    assert content == (",".join(rows.COLUMNS) + "\ncl,,,,,,,,,,,,,,0,,,,,seen_accuracy,,2.0,,,,k,,,,,,\n").encode()
+    assert content == (",".join(rows.COLUMNS) + "\ncl,,,,,,,,,,,,,,,,0,,,,,,seen_accuracy,,2.0,,,,k,,,,,,\n").encode()
 
 
 def test_writing_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -91,7 +93,8 @@ def test_a_path_may_be_a_file_a_run_or_a_folder_of_runs(tmp_path: Path) -> None:
 
 def test_a_measurement_met_twice_counts_once(tmp_path: Path) -> None:
     first = [row(), row(experience=1), row(steps=5), row(order="1"), row(repeat=1), row(tested_experience=0),
-             row(metric="forgetting"), row(split="test"), row(preset="quick")]  # fmt: skip
+             row(metric="forgetting"), row(split="test"), row(preset="quick"), row(set=1), row(iterations=100),
+             row(changes="recipe.epochs=300")]  # fmt: skip
     rows.write(first, tmp_path / "a" / "rows.csv")
     rows.write([row(wall_seconds=9.0), row(key="other")], tmp_path / "b" / "rows.csv")
     together = rows.read([tmp_path / "a", tmp_path, tmp_path / "a" / "rows.csv"])
@@ -115,8 +118,11 @@ def test_a_measurement_met_with_another_value_is_told(tmp_path: Path) -> None:
     [
         (lambda text: text[:-5], "cut short"),
         (lambda text: "", "empty"),
-        (lambda text: text[: text.rindex(",k,")] + "\n", "row 2 has 25 cells, not 32"),
+        (lambda text: text[: text.rindex(",k,")] + "\n", "row 2 has 28 cells, not 35"),
         (lambda text: text.replace("tested_experience", "tested"), "not those of schema 1: tested, tested_experience"),
+        (lambda text: text.replace("track,dataset,", "dataset,track,"), "not those of schema 1: in another order"),
+        (lambda text: text.replace("set,experience", "experience,set"), "not those of schema 1: in another order"),
+        (lambda text: text.replace("set,experience", "experience"), "row 1 has 35 cells, not 34"),
         (lambda text: text.replace("1.5", "1.5x"), "could not convert"),
         (lambda text: text + '"\n', "unexpected end of data"),
     ],
@@ -132,6 +138,28 @@ def test_a_damaged_file_is_named_and_skipped(tmp_path: Path, damage: object, rea
         rows.read(tmp_path / "rows-2.csv")
 
 
+@pytest.mark.parametrize("absent", [rows.ADDED, ("set",), ("memory_model", "iterations")])
+def test_a_file_from_before_the_later_columns_reads_as_if_they_were_empty(tmp_path: Path, absent: list[str]) -> None:
+    some = [row(memory=ODD, ipc=20, repeat=2, arch="a"), row(experience=1, wall_seconds=0.5)]
+    rows.write(some, tmp_path / "new.csv")
+    lines = list(csv.reader(io.StringIO((tmp_path / "new.csv").read_bytes().decode(), newline="")))
+    kept = [i for i, name in enumerate(lines[0]) if name not in absent]
+    old = io.StringIO(newline="")
+    csv.writer(old, lineterminator="\n").writerows([line[i] for i in kept] for line in lines)
+    (tmp_path / "old.csv").write_bytes(old.getvalue().encode())
+    pd.testing.assert_frame_equal(rows.read(tmp_path / "old.csv"), rows.to_frame(some))
+    rows.write([row(key="later", set=1, iterations=10, memory_model="m")], tmp_path / "later.csv")
+    both = rows.read([tmp_path / "old.csv", tmp_path / "later.csv"])
+    assert both["set"].tolist() == [pd.NA, pd.NA, 1]
+    assert both["memory_model"].tolist() == ["", "", "m"]
+
+
+def test_the_reference_rows_read() -> None:
+    reference = rows.read(Path(rows.__file__).parent / "reference")
+    assert tuple(reference.columns) == rows.COLUMNS
+    assert set(reference["track"]) >= {"cl"}
+
+
 def test_a_missing_path_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):  # absent, and a folder without rows
         with pytest.raises(FileNotFoundError, match=r"pass a rows\.csv or a run directory") as caught:
@@ -139,7 +167,7 @@ def test_a_missing_path_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("module", ["rows", "tables", "plots"])
+@pytest.mark.parametrize("module", ["rows", "tables", "published", "plots"])
 def test_results_import_neither_torch_nor_pyplot_nor_our_packages(module: str) -> None:
     code = (
         f"import sys, results.{module}; "

@@ -8,6 +8,7 @@ from pandas import DataFrame
 from rich.console import Console
 
 from results import rows, tables
+from results.estimates import summary
 
 # Two orders x two networks. Means of the orders 11 and 15; their mean 13, their std sqrt(8) = 2.8284;
 # t(df 1) = 12.7062, so the half width is 12.7062 * 2.8284 / sqrt(2) = 25.4124.
@@ -34,66 +35,20 @@ def only(table: DataFrame) -> dict[str, object]:
     return {str(name): value for name, value in table.iloc[0].items()}
 
 
-def test_the_interval_is_over_the_means_of_the_orders() -> None:
-    line = only(tables.summary(frame(stream(TWO_BY_TWO)), "last_accuracy", by=["memory"]))
-    assert line["mean"] == 13.0
-    assert line["low"] == pytest.approx(13 - 25.4124, abs=1e-3)
-    assert line["high"] == pytest.approx(13 + 25.4124, abs=1e-3)
-    assert line["std"] == pytest.approx(2.8284, abs=1e-4)
-    assert (line["n"], line["n_orders"], line["n_nets"], line["varies"]) == (4, 2, 2, "orders")
-
-
-def test_orders_weigh_alike_however_many_networks_they_have() -> None:
-    values = {("0", 0): 10.0, ("0", 1): 12.0, ("0", 2): 14.0, ("1", 0): 18.0}  # orders 12 and 18
-    line = only(tables.summary(frame(stream(values)), "last_accuracy", by=["memory"]))
-    assert line["mean"] == 15.0  # not 13.5, the mean of the four
-    assert tables.cl_table(frame(stream(values)))["n"].tolist() == ["4 nets in 2 orders"]
-
-
-def test_with_one_order_the_interval_is_over_its_networks() -> None:
+def test_n_and_what_varies_stand_in_words() -> None:
+    values = {("0", 0): 10.0, ("0", 1): 12.0, ("0", 2): 14.0, ("1", 0): 18.0}
+    assert tables.cl_table(frame(stream(values)))[["n", "varies"]].iloc[0].tolist() == ["4 nets in 2 orders", "orders"]
     values = {("listed", 0): 10.0, ("listed", 1): 12.0, ("listed", 2): 14.0}
-    line = only(tables.summary(frame(stream(values)), "last_accuracy", by=["memory"]))
-    # std 2, t(df 2) = 4.3027, half width 4.3027 * 2 / sqrt(3) = 4.9683
-    assert (line["mean"], line["varies"], line["std"]) == (12.0, "nets", 2.0)
-    assert line["high"] == pytest.approx(12 + 4.9683, abs=1e-3)
     assert tables.cl_table(frame(stream(values)))[["n", "varies"]].iloc[0].tolist() == ["1 order x 3 nets", "nets"]
 
 
 def test_one_value_has_no_interval() -> None:
-    line = only(tables.summary(frame(stream({("0", 0): 10.0})), "last_accuracy", by=["memory"]))
-    assert (line["mean"], line["n"], line["varies"]) == (10.0, 1, "nothing")
-    assert all(math.isnan(float(str(line[name]))) for name in ("low", "high", "std"))
     assert "[" not in tables.to_text(tables.cl_table(frame(stream({("0", 0): 10.0}))), "md")
 
 
-def test_missing_values_are_left_out_and_not_counted() -> None:
-    line = only(tables.summary(frame(stream(TWO_BY_TWO | {("1", 1): math.nan})), "last_accuracy", by=["memory"]))
-    assert (line["mean"], line["n"]) == (12.5, 3)  # orders 11 and 14
-    none = only(tables.summary(frame(stream({("0", 0): math.nan})), "last_accuracy", by=["memory"]))
-    assert math.isnan(float(str(none["mean"])))
-    assert none["n"] == 0
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"league": "soft"}, "a mean over league pixel and soft"),
-        ({"preset": "smoke"}, "a mean over preset paper and smoke"),
-        ({"split": "validation"}, "a mean over split test and validation"),
-        ({"dataset_digest": "d2"}, "a mean over dataset_digest d1 and d2"),
-        ({"ipc": None}, r"a mean over ipc \(missing\) and 20"),
-        ({"experience": 3}, "order 0, repeat 0 has several values"),
-    ],
-)
-def test_a_mean_over_what_must_not_be_mixed_is_refused(more: dict[str, object], message: str) -> None:
-    mixed = frame(stream(TWO_BY_TWO), stream(TWO_BY_TWO, **more))
-    with pytest.raises(ValueError, match=message):
-        tables.summary(mixed, "last_accuracy", by=["memory"])
-
-
-def test_an_unknown_metric_names_those_there_are() -> None:
-    with pytest.raises(ValueError, match="none of the 12 rows is accuracy; there are: average_incremental_accuracy, f"):
-        tables.summary(frame(stream(TWO_BY_TWO)), "accuracy", by=["memory"])
+def test_networks_a_memory_was_condensed_with_are_not_mixed() -> None:
+    table = tables.cl_table(frame(stream({("0", 0): 20.0}), stream({("1", 0): 30.0}, memory_model="convnet-d3-w32")))
+    assert table[["memory_model", "last_accuracy"]].to_numpy().tolist() == [["convnet-d3-w32", 30.0], ["", 20.0]]
 
 
 def test_a_line_of_the_table() -> None:
@@ -115,12 +70,6 @@ def test_an_end_point_published_for_another_setting_is_not_shown(more: dict[str,
     line = only(tables.cl_table(frame(stream(TWO_BY_TWO, **more))))
     assert math.isnan(float(str(line["published"])))
     assert math.isnan(float(str(line["difference"])))
-
-
-def test_the_published_end_points_are_all_found() -> None:
-    points = {(p.steps, p.memory): p.value for p in tables.published_end_points().itertuples()}
-    assert points == {(5, "random"): 24.8, (5, "herding"): 28.2, (5, "dsa"): 31.7, (5, "dm"): 34.4,
-                      (10, "random"): 24.8, (10, "herding"): 27.4, (10, "dsa"): 30.5, (10, "dm"): 34.6}  # fmt: skip
 
 
 def test_leagues_stand_apart_and_the_best_comes_first() -> None:
@@ -215,7 +164,7 @@ def test_the_terminal_loses_no_number_when_it_is_narrow() -> None:
 
 
 def test_any_summary_can_be_written() -> None:
-    table = tables.summary(frame(stream(TWO_BY_TWO)), "forgetting", by=["memory", "steps"])
+    table = summary(frame(stream(TWO_BY_TWO)), "forgetting", by=["memory", "steps"])
     assert "43.0 [17.6, 68.4]" in printed(table)
     assert r"dm & 5 & 43.0 [17.6, 68.4] & 4 & 2 & 2 & 2.8 \\" in tables.to_text(table, "latex")
     assert "| dm | 5 | 43.0 [17.6, 68.4] | 4 | 2 | 2 |" in tables.to_text(table, "md")

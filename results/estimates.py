@@ -1,0 +1,121 @@
+"""Rows to means with their intervals."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pandas import DataFrame
+from scipy import special
+
+# What makes a line of a table. Values that differ in any of it never enter one mean.
+BLOCK = ("dataset", "exactness", "dataset_digest", "split", "preset", "league")  # never mixed in one ranking
+SETTING = (*BLOCK, "steps", "ipc", "memory", "changes", "recipe", "memory_model", "model", "iterations")
+NEVER_POOLED = ("track", *SETTING, "unit", "arch")
+
+
+class Estimate(NamedTuple):
+    """What some values of one metric say about its mean; see `summary`."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    n_groups: int
+    n_nets: int
+    varies: str
+    std: float
+
+
+def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order") -> DataFrame:
+    """Mean of a metric with its 95 % interval, one line per setting.
+
+    The interval is Student's t over the highest unit that varies: the group, an `order` of the classes in track cl, a
+    condensed `set` in track condense. With several groups the networks inside each are averaged first, and the
+    interval is over the means of the groups, df = groups - 1. Networks of one group share its memory, so they vary
+    together: pooling 5 groups x 3 networks as 15 independent values, as the published standard deviations do,
+    understates the uncertainty. With a single group the interval is over its networks, and then says nothing of
+    other groups.
+
+    Args:
+        rows: as `rows.read` gives them. Rows whose value is missing are left out, and not counted in n.
+        metric: which metric.
+        by: the columns that make a setting.
+        group: the column whose values are groups, "order" or "set".
+    Returns:
+        The columns `by`, then mean, low and high (ends of the interval), n (values), n_orders or n_sets, n_nets (most
+        networks in one group), varies ("orders" or "sets", "nets", or "nothing": what the interval is over) and std
+        (sample standard deviation, ddof 1, of those units). With one value low, high and std are missing, never 0.
+    Raises:
+        ValueError: no row has the metric, or a setting would mix what must not be: two data sets, splits, presets,
+            leagues, memories ..., or two values of one network.
+    """
+    chosen = rows[rows["metric"] == metric]
+    if chosen.empty:
+        known = ", ".join(sorted(rows["metric"].unique())) or "none"
+        raise ValueError(f"metric: none of the {len(rows)} rows is {metric}; there are: {known}")
+    lines = [
+        (*setting, *_estimate(part, metric, group))
+        for setting, part in chosen.groupby(list(by), dropna=False, sort=True)
+    ]
+    names = [f"n_{group}s" if name == "n_groups" else name for name in Estimate._fields]
+    table = DataFrame(lines, columns=[*by, *names])
+    return table.astype({column: rows[column].dtype for column in by})
+
+
+def t_interval(values: "Sequence[float] | pd.Series[float]") -> tuple[float, float]:
+    """The 95 % interval of the mean of independent values by Student's t; (nan, nan) for fewer than two."""
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    mean = math.fsum(values) / n
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(special.stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def within_std(rows: DataFrame, group: str) -> float:
+    """Standard deviation of the values inside their groups, pooled over the groups.
+
+    The root of sum (value - mean of its group)^2 / (n - groups); missing where no group has two values.
+    """
+    values = rows.dropna(subset=["value"])
+    groups = values.groupby(group, dropna=False)["value"]
+    freedom = len(values) - groups.ngroups
+    return math.sqrt(math.fsum((values["value"] - groups.transform("mean")) ** 2) / freedom) if freedom else math.nan
+
+
+def n_in_words(n: int, n_groups: int, n_nets: int, group: str = "order") -> str:
+    """How many values, and of what: "2 orders x 2 nets"; "3 nets in 2 sets" where the sets differ."""
+    groups = f"{n_groups} {group}{'' if n_groups == 1 else 's'}"
+    if n == n_groups * n_nets:
+        return f"{groups} x {n_nets} {'net' if n_nets == 1 else 'nets'}"
+    return f"{n} nets in {groups}"
+
+
+def each_n_in_words(table: DataFrame, group: str) -> list[str]:
+    """`n_in_words` of every line of a `summary`."""
+    counts = table[["n", f"n_{group}s", "n_nets"]]
+    return [n_in_words(n, groups, nets, group) for n, groups, nets in counts.itertuples(index=False)]
+
+
+def _estimate(part: DataFrame, metric: str, group: str) -> Estimate:
+    for column in NEVER_POOLED:
+        if len(found := part[column].unique()) > 1:
+            raise ValueError(f"{metric}: a mean over {column} {_listed(found)}; select one, or put {column} in `by`")
+    if (twice := part.duplicated([group, "repeat"])).any():
+        of, repeat = part.loc[twice, [group, "repeat"]].iloc[0]
+        raise ValueError(f"{metric}: {group} {of}, repeat {repeat} has several values; `by` does not tell them apart")
+    present = part.dropna(subset=["value"])
+    groups = present.groupby(group, dropna=False)["value"].agg(["mean", "size"])
+    if len(groups) > 1:
+        units, varies = groups["mean"], f"{group}s"
+    else:
+        units, varies = present["value"], "nets" if len(present) > 1 else "nothing"
+    n_nets = int(groups["size"].max()) if len(groups) else 0
+    std = float(units.std(ddof=1))
+    return Estimate(float(units.mean()), *t_interval(units), len(present), len(groups), n_nets, varies, std)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return " and ".join(sorted("(missing)" if pd.isna(value) or value == "" else str(value) for value in values))
