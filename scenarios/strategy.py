@@ -35,6 +35,7 @@ from harness.core.train import (
     optimizer_for,
     restore,
     set_rate,
+    targets,
     training_form,
 )
 
@@ -105,13 +106,13 @@ class TensorLoader:
 
     def __init__(self, images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> None:
         self.images, self.labels, self.cfg, self.rng = images, labels, cfg, rng
-        self._tasks = torch.zeros_like(labels)
+        self._tasks = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.cfg.batch_size)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        for images, labels in batches(self.images, self.labels, self.cfg, self.rng):
+        for images, labels, _ in batches(self.images, self.labels, self.cfg, self.rng):
             yield [images, labels, self._tasks[: len(labels)]]
 
 
@@ -159,7 +160,8 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         self._rng = generator("batches", *self.seed, self._classes_seen())
-        self.dataloader = TensorLoader(*self.memory.tensors(), self.recipe, self._rng)
+        images, labels = self.memory.tensors()
+        self.dataloader = TensorLoader(images, targets(labels, self.model, self.recipe), self.recipe, self._rng)
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
         """Fresh weights in place and an optimiser that remembers nothing, or both as a checkpoint kept them."""

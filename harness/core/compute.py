@@ -129,11 +129,14 @@ def chunked(function: Batch, chunk: int) -> Batch:
     """`function` applied to `chunk` images at a time; exact wherever an image's output depends on itself alone.
 
     A last, short chunk is filled up to a quarter, half, three quarters or all of a chunk with zeros, which are cut off
-    again: so the calls have few shapes, and little is computed for nothing.
+    again: so the calls have few shapes, and little is computed for nothing. A batch of one chunk or less is left as it
+    is: small memories come in one size.
     """
     quarter = max(1, chunk // 4)
 
     def in_chunks(images: Tensor) -> Tensor:
+        if len(images) <= chunk:
+            return function(images)
         parts = []
         for part in images.split(chunk):
             missing = min(-len(part) % quarter, chunk - len(part))

@@ -102,6 +102,8 @@ class DataSet:
     std: tuple[float, ...]
     digest: str  # SHA-256, hex: see `combine`
     exactness: str  # "official", or "as listed: <what differs>"
+    part: Tensor | None = None  # where only a part of the train images is here: their places among all, (N,) int64
+    whole: int | None = None  # how many all are
 
     @property
     def num_classes(self) -> int:

@@ -28,5 +28,7 @@ def hold_out(dataset: DataSet) -> DataSet:
         train_labels=dataset.train_labels[train],
         test_images=dataset.train_images[test],
         test_labels=dataset.train_labels[test],
+        part=train,
+        whole=len(dataset.train_labels),
         digest=hashlib.sha256(f"{dataset.digest} last tenth held out".encode()).hexdigest(),
     )

@@ -1,25 +1,27 @@
 """A memory: the small labelled set that stands in for the full data, its budget, and its file."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.core import files
+from harness.core import files, parametrisation
 from harness.core.data import DataSet
+from harness.core.parametrisation import Parametrisation, Pixels
 
 FORMAT = 1
+LEAGUES = ("pixel", "storage", "soft", "full")  # full: no budget; never mixed in one ranking
 Builder = Callable[..., "Memory"]  # build(images, labels, budget, rng, cfg) -> Memory; see memory/__init__.py
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be kept."""
+    """What may be kept: the numbers of ipc images of each class, of the data set's own size."""
 
-    ipc: int  # images per class, of the data set's own size
+    ipc: int
 
     def __post_init__(self) -> None:
         if self.ipc < 1:
@@ -28,7 +30,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Memory:
-    """A labelled set kept from the data.
+    """A labelled set kept from the data, as networks see it, and how it is stored.
 
     images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids; class by class.
     """
@@ -36,7 +38,10 @@ class Memory:
     images: Tensor
     labels: Tensor
     real: bool = False  # selected real images: 8 bits a value hold them exactly
-    league: str = "pixel"  # pixel, storage, soft or full (no budget): what may be ranked against what
+    league: str = "pixel"  # one of LEAGUES: what may be ranked against what
+    soft: Tensor | None = None  # (N, K) class probabilities to train on instead of the labels
+    form: Parametrisation = field(default_factory=Pixels)  # how the images are stored
+    stored: Mapping[str, Tensor] = field(default_factory=dict)  # what is stored, where that is not the images
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.labels.shape != (len(self.images),):
@@ -44,27 +49,116 @@ class Memory:
                 f"memory: expected images (N, C, H, W) and labels (N,), "
                 f"got {tuple(self.images.shape)} and {tuple(self.labels.shape)}"
             )
+        if self.league not in LEAGUES:
+            raise ValueError(f"memory: league {self.league!r} is unknown; choose from {', '.join(LEAGUES)}")
+        if self.soft is not None:
+            if self.soft.ndim != 2 or len(self.soft) != len(self.labels):
+                raise ValueError(f"memory: expected soft labels ({len(self.labels)}, K), got {tuple(self.soft.shape)}")
+            if self.league not in ("soft", "full"):
+                raise ValueError(f"memory: soft labels belong to the league soft, not {self.league}")
+        if any(len(part) * self.form.views != len(self.images) for part in self.stored.values()):
+            raise ValueError(f"memory: what is stored does not decode into {len(self.images)} images")
+
+    @property
+    def scalars(self) -> int:
+        """Numbers stored: those of the images or of what decodes into them, and of soft labels."""
+        return self._image_scalars + (0 if self.soft is None else self.soft.numel())
 
     @property
     def nbytes(self) -> int:
-        """Bytes as stored: one per value for real images, four for synthetic ones."""
-        return self.images.numel() * (1 if self.real else 4)
+        """Bytes as stored: one per value of real images, four per number of everything else."""
+        return 4 * self.scalars - (3 * self._image_scalars if self.real else 0)
+
+    @property
+    def _image_scalars(self) -> int:
+        return sum(part.numel() for part in self.stored.values()) if self.stored else self.images.numel()
+
+    @property
+    def targets(self) -> Tensor:
+        """What to train on: soft labels where there are any."""
+        return self.labels if self.soft is None else self.soft
+
+
+def from_stored(form: Parametrisation, stored: Mapping[str, Tensor], labels: Tensor) -> Memory:
+    """The memory of what is stored in `form`; labels (N,) are those of the stored images."""
+    stored = {name: part.detach() for name, part in stored.items()}
+    images = form.decode(stored)
+    if isinstance(form, Pixels):
+        return Memory(images, labels)
+    return Memory(images, labels.repeat_interleave(form.views), league=form.league, form=form, stored=stored)
 
 
 def join(parts: list[Memory]) -> Memory:
-    """Memories of different classes as one, in the order given."""
+    """Memories of different classes as one, in the order given.
+
+    Raises:
+        ValueError: they are of different kinds.
+    """
+    first = parts[0]
+    if any(_kind(part) != _kind(first) for part in parts):
+        raise ValueError("memory: parts of different leagues, parametrisations or kinds of labels cannot be joined")
     return Memory(
         torch.cat([part.images for part in parts]),
         torch.cat([part.labels for part in parts]),
         all(part.real for part in parts),
-        parts[0].league,
+        first.league,
+        None if first.soft is None else torch.cat([part.soft for part in parts if part.soft is not None]),
+        first.form,
+        {name: torch.cat([part.stored[name] for part in parts]) for name in first.stored},
     )
+
+
+def _kind(memory: Memory) -> tuple[Any, ...]:
+    return memory.league, memory.form, set(memory.stored), memory.soft is None
 
 
 def of_classes(memory: Memory, classes: list[int]) -> Memory:
     """The part of a memory that holds `classes`, in that order."""
-    rows = torch.cat([(memory.labels == c).nonzero().squeeze(1) for c in classes])
-    return Memory(memory.images[rows], memory.labels[rows], memory.real, memory.league)
+    views = memory.form.views
+    labels = memory.labels[::views]  # of the stored images
+    kept = torch.cat([(labels == c).nonzero().squeeze(1) for c in classes])
+    rows = (kept.unsqueeze(1) * views + torch.arange(views, device=kept.device)).flatten()
+    return replace(
+        memory,
+        images=memory.images[rows],
+        labels=memory.labels[rows],
+        soft=None if memory.soft is None else memory.soft[rows],
+        stored={name: part[kept] for name, part in memory.stored.items()},
+    )
+
+
+def on_cpu(memory: Memory) -> Memory:
+    """The same memory with all its tensors on the CPU."""
+    return replace(
+        memory,
+        images=memory.images.cpu(),
+        labels=memory.labels.cpu(),
+        soft=None if memory.soft is None else memory.soft.cpu(),
+        stored={name: part.cpu() for name, part in memory.stored.items()},
+    )
+
+
+def rounded(memory: Memory, dataset: DataSet) -> Memory | None:
+    """The memory after a round trip through 8-bit pixels; None where what is stored are no pixels.
+
+    What is stored is de-normalised, clipped to 0 .. 255 and rounded, then normalised and decoded again.
+    """
+    if memory.real:
+        return memory
+    if not memory.form.stores_pixels:
+        return None
+    stored = memory.stored.get("images", memory.images)
+    pixels = dataset.normalise(_to_uint8(stored, dataset))
+    if not memory.stored:
+        return replace(memory, images=pixels)
+    return replace(memory, images=memory.form.decode({"images": pixels}), stored={"images": pixels})
+
+
+def _to_uint8(images: Tensor, dataset: DataSet) -> Tensor:
+    return (dataset.denormalise(images) * 255).round().to(torch.uint8)
+
+
+# --- its file -------------------------------------------------------------------------------------------------------
 
 
 def encode(memory: Memory, dataset: DataSet, origin: dict[str, Any]) -> tuple[dict[str, Tensor], files.Card]:
@@ -75,19 +169,22 @@ def encode(memory: Memory, dataset: DataSet, origin: dict[str, Any]) -> tuple[di
     """
     if not memory.images.isfinite().all():
         raise FloatingPointError("memory: an image is not finite")
-    pixels = (dataset.denormalise(memory.images) * 255).round().to(torch.uint8) if memory.real else memory.images
+    tensors = dict(memory.stored) or {"images": _to_uint8(memory.images, dataset) if memory.real else memory.images}
+    if memory.soft is not None:
+        tensors["soft"] = memory.soft
     card = {
         "format": FORMAT,
         "encoding": "uint8" if memory.real else "float32",
+        "parametrisation": parametrisation.plain(memory.form),
         "space": {"mean": list(dataset.mean), "std": list(dataset.std)},  # float32 images live normalised by these
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "classes": sorted(set(memory.labels.tolist())),
         "league": memory.league,
-        "budget": {"images": len(memory.labels), "scalars": memory.images.numel(), "bytes": memory.nbytes},
+        "budget": {"images": len(memory.labels), "scalars": memory.scalars, "bytes": memory.nbytes},
         **origin,
     }
-    return {"images": pixels, "labels": memory.labels}, card
+    return {**tensors, "labels": memory.labels[:: memory.form.views]}, card
 
 
 def save(memory: Memory, path: Path, dataset: DataSet, origin: dict[str, Any]) -> None:
@@ -104,27 +201,63 @@ def load(path: Path, dataset: DataSet) -> tuple[Memory, files.Card]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet) -> Memory:
+def decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet, *, same_copy: bool = True) -> Memory:
     """The memory that `encode` wrote.
 
+    Args:
+        same_copy: whether it must have been made from these very images; else from any copy of the named data set that
+            was normalised alike.
     Raises:
         ValueError: it is of another format or data set, or its shapes, types or labels do not fit.
     """
-    if card.get("format") != FORMAT or card.get("encoding") not in ("uint8", "float32"):
+    encoding = card.get("encoding")
+    if card.get("format") != FORMAT or encoding not in ("uint8", "float32"):
         raise ValueError(
             f"a memory of format {FORMAT}, encoded uint8 or float32, fits; "
-            f"got format {card.get('format')}, encoding {card.get('encoding')}"
+            f"got format {card.get('format')}, encoding {encoding}"
         )
-    if card["dataset_digest"] != dataset.digest:
+    if "labels" not in tensors or not {"dataset", "dataset_digest", "league", "space"} <= card.keys():
+        raise ValueError("a memory's card and tensors are incomplete")
+    if same_copy and card["dataset_digest"] != dataset.digest:
         raise ValueError(f"made from {card['dataset']} {card['dataset_digest'][:12]}, not from this {dataset.name}")
-    images, labels = tensors["images"], tensors["labels"]
-    if images.shape[1:] != dataset.image_shape or str(images.dtype) != f"torch.{card['encoding']}":
-        raise ValueError(
-            f"images of shape {dataset.image_shape}, {card['encoding']} fit; got {images.shape[1:]}, {images.dtype}"
-        )
+    if not same_copy:
+        _check_same_name(card, dataset)
+    form = parametrisation.parse(card.get("parametrisation", {"name": "pixels"}))
+    labels = tensors["labels"]
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"labels (N,), N at least 1, fit; got {tuple(labels.shape)}")
     if labels.dtype != torch.int64 or labels.min() < 0 or labels.max() >= dataset.num_classes:
         raise ValueError(
             f"labels int64 in 0 .. {dataset.num_classes - 1} fit; got {labels.dtype}, up to {labels.max()}"
         )
-    real = card["encoding"] == "uint8"
-    return Memory(dataset.normalise(images) if real else images, labels, real, card["league"])
+    soft = tensors.get("soft")
+    if soft is not None and (soft.dtype != torch.float32 or soft.shape[1:] != (dataset.num_classes,)):
+        raise ValueError(f"soft labels (N, {dataset.num_classes}) float32 fit; got {tuple(soft.shape)}, {soft.dtype}")
+    stored = {name: part for name, part in tensors.items() if name in ("images", "left", "right")}
+    types = {str(part.dtype) for part in stored.values()}
+    real = encoding == "uint8"
+    if types == {f"torch.{encoding}"} and (images := _decoded(form, stored)).shape[1:] == dataset.image_shape:
+        if real:
+            return Memory(dataset.normalise(images), labels, True, card["league"], soft)
+        own = {} if isinstance(form, Pixels) else stored
+        labels = labels.repeat_interleave(form.views)
+        return Memory(images, labels, False, card["league"], soft, form, own)
+    shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in stored.items())
+    raise ValueError(
+        f"images of shape {dataset.image_shape}, {encoding} fit; got {shapes or 'none'}, {', '.join(sorted(types))}"
+    )
+
+
+def _check_same_name(card: files.Card, dataset: DataSet) -> None:
+    if card["dataset"] != dataset.name:
+        raise ValueError(f"made from {card['dataset']}, not from {dataset.name}")
+    space = {"mean": list(dataset.mean), "std": list(dataset.std)}
+    if card["space"] != space:
+        raise ValueError(f"normalised by {card['space']}, not by {dataset.name}'s {space}")
+
+
+def _decoded(form: Parametrisation, stored: Mapping[str, Tensor]) -> Tensor:
+    try:
+        return form.decode(dict(stored))
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"what is stored does not decode as {form.name} ({error})") from error

@@ -23,3 +23,19 @@ class Progress:
 
 
 SILENT = Progress()
+
+
+class Along(Progress):
+    """A progress that keeps more than the work it is handed to knows of: `more` is put beside its state."""
+
+    def __init__(self, progress: Progress, more: Callable[[], State], restore: Callable[[State], None]) -> None:
+        self.progress, self.more, self.restore = progress, more, restore
+
+    def resume(self) -> State | None:
+        state = self.progress.resume()
+        if state is not None:
+            self.restore(state)
+        return state
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        self.progress.tick(done, total, lambda: state() | self.more())

@@ -4,7 +4,7 @@ The stream's strategy runs Avalanche's loop instead of `fit`, out of the same pi
 `set_rate`, `keep` and `restore`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,19 +18,37 @@ from harness.core.progress import SILENT, Progress, State
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """The evaluation of DSA and DM (DatasetCondensation `utils.py`, `evaluate_synset`), to the letter.
+class Schedule:
+    """How many epochs a recipe really runs, and the learning rate in each."""
 
-    As there, `epochs` + 1 epochs are run; after the one with index epochs // 2 + 1 the learning rate drops to a tenth
-    and the optimiser starts anew, its momentum forgotten.
-    """
+    extra: int  # epochs run beyond those asked for
+    drops: Callable[[int], tuple[int, ...]]  # epochs asked for -> those before which the learning rate falls
+    factor: float  # what it falls to
+    restarts: bool  # the optimiser forgets its momentum there
+
+
+SCHEDULES = {
+    # DatasetCondensation `utils.py`, `evaluate_synset`: E + 1 epochs; after the one with index E // 2 + 1 the learning
+    # rate drops to a tenth and the optimiser is made anew.
+    "dm": Schedule(1, lambda epochs: (epochs // 2 + 2,), 0.1, restarts=True),
+    # Efficient-Dataset-Condensation: MultiStepLR at two thirds and five sixths.
+    "idc": Schedule(0, lambda epochs: (2 * epochs // 3, 5 * epochs // 6), 0.2, restarts=False),
+    "constant": Schedule(0, lambda epochs: (), 1.0, restarts=False),  # a network trained between two updates
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained: by default as DSA and DM are evaluated."""
 
     epochs: int = 1000
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 256
-    augment: str = augment.DSA  # one operation per batch, its values per image; "none" for none
+    augment: str = augment.DSA  # see harness/core/augment; "none" for none
+    cutmix: float = 0.0  # probability that a batch is mixed with itself (CutMix, arXiv:1905.04899)
+    schedule: str = "dm"  # of the learning rate: one of SCHEDULES
     compute: str = "eager"  # eager or compiled
     dtype: str = "float32"  # what is multiplied; bfloat16 keeps the weights in float32; auto decides by hardware
 
@@ -39,44 +57,89 @@ class TrainConfig:
             raise ValueError(f"recipe: epochs and batch_size are at least 1, got {self.epochs} and {self.batch_size}")
         if not self.lr > 0:
             raise ValueError(f"recipe: lr is above 0, got {self.lr}")
+        if not 0 <= self.cutmix <= 1:
+            raise ValueError(f"recipe: cutmix is a probability, got {self.cutmix}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"recipe: schedule {self.schedule!r} is unknown; choose from {', '.join(SCHEDULES)}")
         augment.operations(self.augment)
 
     @property
     def rounds(self) -> int:
         """Epochs that are really run."""
-        return self.epochs + 1
+        return self.epochs + SCHEDULES[self.schedule].extra
 
     @property
-    def drop(self) -> int:
-        """The first epoch with a tenth of the learning rate."""
-        return self.epochs // 2 + 2
+    def drops(self) -> tuple[int, ...]:
+        """The epochs before which the learning rate falls."""
+        return SCHEDULES[self.schedule].drops(self.epochs)
 
 
-RECIPES = {"dm": TrainConfig()}
+# --- recipes --------------------------------------------------------------------------------------------------------
+
+
+def dm_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
+    """The evaluation of DSA and DM: 1000 epochs under the Siamese operations, one for each batch."""
+    return TrainConfig(augment=augmentation(dataset))
+
+
+def dc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
+    """The evaluation of DC: 300 epochs as they come, but 1000 augmented ones of digits and under BatchNorm."""
+    strategy = augment.DC_NOISE if has_batchnorm else augment.DC_DIGITS if dataset in ("mnist", "digits") else "none"
+    return TrainConfig(epochs=300 if strategy == "none" else 1000, augment=strategy)
+
+
+def idc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
+    """The evaluation of IDC: 1000 epochs in batches of 64 under all colours, flips and a CutMix every other batch."""
+    flips = augmentation(dataset) == augment.DSA
+    strategy = augment.IDC_EVALUATION if flips else augment.IDC_EVALUATION_WITHOUT_FLIP
+    return TrainConfig(batch_size=64, augment=strategy, cutmix=0.5, schedule="idc")
+
+
+RECIPES = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe}
+
+
+def augmentation(dataset: str) -> str:
+    """The Siamese operations of a data set: all six, without the flip where a mirrored image is another thing."""
+    return augment.DSA_WITHOUT_FLIP if dataset in ("mnist", "svhn", "digits") else augment.DSA
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
 
 
 def fit(
-    network: nn.Module, images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator, progress: Progress = SILENT
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    cfg: TrainConfig,
+    rng: Generator,
+    progress: Progress = SILENT,
+    observe: Callable[[Tensor, Tensor], None] | None = None,
 ) -> None:
     """Train `network` in place on images (N, C, H, W), normalised, with labels (N,) int64.
 
     Args:
+        labels: or class probabilities (N, K), for soft labels.
         rng: order of the images and their augmentation; advanced by the call.
+        observe: told after each batch the rows (B,) it held, on the CPU, and its logits (B, K) before the update.
     Raises:
         FloatingPointError: the loss is not finite.
     """
     logits = training_form(network, cfg, images.device)
     optimizer = optimizer_for(network, cfg)
+    labels = targets(labels, network, cfg)
     kept = progress.resume()
     first = 0 if kept is None else restore(kept, network, optimizer, rng)
     network.train()
     for epoch in range(first, cfg.rounds):
         set_rate(optimizer, cfg, epoch)
-        for some, their_labels in batches(images, labels, cfg, rng):
-            loss = F.cross_entropy(logits(some), their_labels)
+        for some, theirs, rows in batches(images, labels, cfg, rng):
+            answers = logits(some)
+            loss = F.cross_entropy(answers, theirs)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if observe is not None:
+                observe(rows, answers.detach())
         check_finite(loss, epoch, cfg)
         progress.tick(epoch + 1, cfg.rounds, lambda done=epoch + 1: keep(network, optimizer, rng, done))  # type: ignore[misc]
 
@@ -93,12 +156,29 @@ def training_form(network: nn.Module, cfg: TrainConfig, device: torch.device) ->
     return compute.chunked(logits, compute.gradient_chunk(network))
 
 
-def batches(images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: every image once, shuffled and augmented, in batches on the images' device."""
+def targets(labels: Tensor, network: nn.Module, cfg: TrainConfig) -> Tensor:
+    """What `batches` needs of labels (N,) int64: probabilities (N, K) where the recipe mixes images."""
+    if not cfg.cutmix or labels.ndim == 2:
+        return labels
+    outputs = [module.out_features for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    return F.one_hot(labels, outputs).to(next(network.parameters()).dtype)
+
+
+def batches(
+    images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One epoch: every image once, shuffled and augmented, in batches on the images' device.
+
+    Yields:
+        images (B, C, H, W); their labels (B,), or probabilities (B, K); their rows (B,), on the CPU.
+    """
     for rows in torch.randperm(len(labels), generator=rng).split(cfg.batch_size):
         parameters = augment.draw_batch(cfg.augment, len(rows), rng)
-        rows = rows.to(images.device, non_blocking=True)
-        yield augment.apply(cfg.augment, images[rows], parameters), labels[rows]
+        there = rows.to(images.device, non_blocking=True)
+        some, theirs = augment.apply(cfg.augment, images[there], parameters), labels[there]
+        if cfg.cutmix:
+            some, theirs = augment.cutmix(some, theirs, augment.draw_cutmix(len(rows), cfg.cutmix, 1.0, rng))
+        yield some, theirs, rows
 
 
 def optimizer_for(network: nn.Module, cfg: TrainConfig) -> SGD:
@@ -107,11 +187,12 @@ def optimizer_for(network: nn.Module, cfg: TrainConfig) -> SGD:
 
 
 def set_rate(optimizer: Optimizer, cfg: TrainConfig, epoch: int) -> None:
-    """Before `epoch`: the drop to a tenth, and with it a new start of the optimiser, in place."""
-    if epoch == cfg.drop:
+    """The learning rate of `epoch`, and at a drop, where the schedule says so, a new start of the optimiser."""
+    schedule = SCHEDULES[cfg.schedule]
+    if schedule.restarts and epoch in cfg.drops:
         optimizer.state.clear()
     for group in optimizer.param_groups:
-        group["lr"] = cfg.lr if epoch < cfg.drop else cfg.lr * 0.1
+        group["lr"] = cfg.lr * schedule.factor ** sum(epoch >= drop for drop in cfg.drops)
 
 
 def check_finite(loss: Tensor, epoch: int, cfg: TrainConfig) -> None:
@@ -135,7 +216,7 @@ def restore(state: State, network: nn.Module, optimizer: Optimizer, rng: Generat
     network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
     for index, weight in enumerate(network.parameters()):
         if f"momentum.{index}" in state:
-            optimizer.state[weight]["momentum_buffer"] = state[f"momentum.{index}"].to(weight)
+            optimizer.state[weight]["momentum_buffer"] = state[f"momentum.{index}"].to(weight, copy=True)
     rng.set_state(state["rng"])
     return int(state["done"])
 

@@ -104,9 +104,10 @@ def test_a_chunk_is_a_caches_on_a_cpu_and_half_of_the_free_memory_on_cuda(monkey
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 
-# Chunks of 8: 1 is filled up to 2, 7 to 8, 9 is 8 and 1, 21 is 8, 8 and 5, filled up to 6.
+# Chunks of 8: up to one stays as it is, 9 is 8 and 1, filled up to 2, 21 is 8, 8 and 5, filled up to 6.
 @pytest.mark.parametrize(
-    ("images", "sizes"), [(1, [2]), (7, [8]), (8, [8]), (9, [8, 2]), (16, [8, 8]), (21, [8, 8, 6])]
+    ("images", "sizes"),
+    [(1, [1]), (7, [7]), (8, [8]), (9, [8, 2]), (15, [8, 8]), (16, [8, 8]), (21, [8, 8, 6])],
 )
 def test_chunks_equal_the_whole_and_so_do_their_gradients(images: int, sizes: list[int]) -> None:
     network = models.build("convnet2-w8", SHAPE, 4, seeded(0)).double()
@@ -134,8 +135,9 @@ def test_chunks_equal_the_whole_and_so_do_their_gradients(images: int, sizes: li
 @pytest.mark.parametrize(
     ("model", "form", "sizes"),
     [
-        ("convnet1-w4", "compiled", [48]),  # 40 images in a chunk of 64, filled up to three quarters
+        ("convnet1-w4", "compiled", [40]),  # fewer than a chunk of 64: as they are
         ("convnet1-w128", "compiled", [32, 8]),  # in chunks of 32: 4096 filters x images
+        ("convnet1-w160", "compiled", [25, 18]),  # in chunks of 4096 // 160, the last of 15 filled up to 3 of 25 // 4
         ("convnet1-w4", "eager", [40]),
         ("convnet1-w4-bn", "compiled", [40]),  # its statistics are the batch's: never cut up
         ("convnet1-w4-bn", "eager", [40]),

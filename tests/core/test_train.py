@@ -20,7 +20,7 @@ def seeded(seed: int) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def new_network(norm: str = "in", seed: int = 0) -> models.ConvNet:
+def new_network(norm: str = "in", seed: int = 0) -> models.Network:
     return models.build(f"convnet1-w4-{norm}", SHAPE, 2, seeded(seed))
 
 
@@ -44,14 +44,52 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
 # --- the recipe ------------------------------------------------------------------------------------------------------
 
 
-def test_the_recipe_is_that_of_the_papers() -> None:
+def rates_of(cfg: TrainConfig) -> list[float]:
+    """The learning rate of each epoch."""
+    optimizer = train.optimizer_for(new_network(), cfg)
+    rates = []
+    for epoch in range(cfg.rounds):
+        set_rate(optimizer, cfg, epoch)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+@pytest.mark.parametrize("has_batchnorm", [False, True])
+def test_the_recipe_is_that_of_the_papers(has_batchnorm: bool) -> None:
     # methods.md 5: SGD .01, momentum .9, decay 5e-4, batch 256, 1000 + 1 epochs, x .1 after the one of index 501
-    dm = RECIPES["dm"]
+    dm = RECIPES["dm"]("cifar10", has_batchnorm)
     assert (dm.epochs, dm.lr, dm.momentum, dm.weight_decay, dm.batch_size) == (1000, 0.01, 0.9, 5e-4, 256)
-    assert dm.augment == "color_crop_cutout_flip_scale_rotate"
-    assert (dm.rounds, dm.drop) == (1001, 502)
+    assert (dm.augment, dm.cutmix) == ("color_crop_cutout_flip_scale_rotate", 0.0)
+    assert (dm.rounds, dm.drops) == (1001, (502,))
     group = train.optimizer_for(new_network(), dm).param_groups[0]
     assert (group["momentum"], group["weight_decay"], group["nesterov"], group["dampening"]) == (0.9, 5e-4, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "has_batchnorm", "epochs", "strategy"),
+    [
+        ("cifar10", False, 300, "none"),
+        ("svhn", False, 300, "none"),
+        ("fashionmnist", False, 300, "none"),
+        ("mnist", False, 1000, "dc:crop_scale_rotate"),
+        ("digits", False, 1000, "dc:crop_scale_rotate"),
+        ("cifar10", True, 1000, "dc:crop_noise"),
+        ("mnist", True, 1000, "dc:crop_noise"),
+    ],
+)
+def test_dc_augments_digits_and_what_batchnorm_is_trained_on(
+    dataset: str, has_batchnorm: bool, epochs: int, strategy: str
+) -> None:
+    # methods.md 3, the table of DC's evaluation, and 5: 300 epochs without augmentation, else 1000
+    assert RECIPES["dc"](dataset, has_batchnorm) == TrainConfig(epochs, 0.01, 0.9, 5e-4, 256, strategy)
+
+
+@pytest.mark.parametrize(("dataset", "flip"), [("cifar10", "_flip"), ("mnist", ""), ("svhn", ""), ("digits", "")])
+def test_idc_trains_in_small_batches_with_cutmix(dataset: str, flip: str) -> None:
+    # methods.md 4.8: 1000 epochs, batch 64, x .2 at 2/3 and 5/6, without cutout, CutMix with probability .5
+    expected = TrainConfig(1000, 0.01, 0.9, 5e-4, 64, f"idc:color_crop{flip}_scale_rotate", 0.5, "idc")
+    assert RECIPES["idc"](dataset, False) == RECIPES["idc"](dataset, True) == expected
+    assert (expected.rounds, expected.drops) == (1000, (666, 833))
 
 
 @pytest.mark.parametrize(
@@ -59,27 +97,48 @@ def test_the_recipe_is_that_of_the_papers() -> None:
     [(1, 2, 0), (2, 3, 0), (3, 3, 1), (4, 4, 1), (5, 4, 2), (300, 152, 149), (1000, 502, 499)],
 )
 def test_learning_rates(epochs: int, at_full_rate: int, at_a_tenth: int) -> None:
-    cfg = TrainConfig(epochs=epochs, lr=0.5)
+    rates = rates_of(TrainConfig(epochs=epochs, lr=0.5))
+    assert rates == [0.5] * at_full_rate + [0.05] * at_a_tenth
+    assert rates[: epochs // 2 + 2] == [0.5] * min(epochs // 2 + 2, len(rates))  # up to index epochs // 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lengths"),
+    [(12, [8, 2, 2]), (6, [4, 1, 1]), (7, [4, 1, 2]), (2, [1, 0, 1]), (1, [0, 0, 1]), (1000, [666, 167, 167])],
+)
+def test_learning_rates_of_idc(epochs: int, lengths: list[int]) -> None:
+    """Twelve epochs: full rate before epoch 2 * 12 // 3 = 8, a fifth before 5 * 12 // 6 = 10, then a twenty-fifth."""
+    steps = [rate for rate, length in zip((0.5, 0.1, 0.02), lengths, strict=True) for _ in range(length)]
+    assert rates_of(TrainConfig(epochs=epochs, lr=0.5, schedule="idc")) == pytest.approx(steps)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7])
+def test_a_constant_schedule_runs_the_epochs_asked_for(epochs: int) -> None:
+    cfg = TrainConfig(epochs=epochs, lr=0.5, schedule="constant")
+    assert (cfg.rounds, cfg.drops) == (epochs, ())
+    assert rates_of(cfg) == [0.5] * epochs
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("dm", [False, True, True, True, False, True]),  # afresh at the start and in epoch 5 // 2 + 2 = 4
+        ("idc", [False, True, True, True, True]),  # drops at 3 and 4 leave the momentum alone
+        ("constant", [False, True, True, True, True]),
+    ],
+)
+def test_momentum_is_forgotten_where_the_schedule_says_so(schedule: str, expected: list[bool]) -> None:
+    cfg = replace(CFG, schedule=schedule)
     optimizer = train.optimizer_for(new_network(), cfg)
-    rates = []
+    kept = []
     for epoch in range(cfg.rounds):
         set_rate(optimizer, cfg, epoch)
-        rates.append(optimizer.param_groups[0]["lr"])
-    assert rates == [0.5] * at_full_rate + [0.05] * at_a_tenth
-    assert rates[: epochs // 2 + 2] == [0.5] * min(epochs // 2 + 2, cfg.rounds)  # up to index epochs // 2 + 1
-
-
-def test_momentum_is_forgotten_at_the_drop_and_only_there() -> None:
-    optimizer = train.optimizer_for(new_network(), CFG)
-    kept = []
-    for epoch in range(CFG.rounds):
-        set_rate(optimizer, CFG, epoch)
         kept.append(len(optimizer.state) > 0)
         for group in optimizer.param_groups:
             for weight in group["params"]:
                 weight.grad = torch.ones_like(weight)
         optimizer.step()
-    assert kept == [False, True, True, True, False, True]  # afresh at the start and in epoch 5 // 2 + 2 = 4
+    assert kept == expected
 
 
 @pytest.mark.parametrize(
@@ -90,11 +149,14 @@ def test_momentum_is_forgotten_at_the_drop_and_only_there() -> None:
         ({"lr": 0.0}, r"^recipe: lr is above 0, got 0.0$"),
         ({"lr": float("nan")}, r"^recipe: lr is above 0, got nan$"),
         ({"augment": "color_blur"}, r"^augment: 'blur' is unknown"),
+        ({"schedule": "cosine"}, r"^recipe: schedule 'cosine' is unknown; choose from dm, idc, constant$"),
+        ({"cutmix": 1.5}, r"^recipe: cutmix is a probability, got 1.5$"),
+        ({"cutmix": float("nan")}, r"^recipe: cutmix is a probability, got nan$"),
     ],
 )
 def test_a_recipe_checks_itself(change: dict[str, float | str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(RECIPES["dm"], **change)  # type: ignore[arg-type]
+        replace(TrainConfig(), **change)  # type: ignore[arg-type]
 
 
 # --- fit -------------------------------------------------------------------------------------------------------------
@@ -160,9 +222,10 @@ def test_an_epoch_has_every_image_once_in_a_new_order(stripes: tuple[Tensor, Ten
     rng, orders = seeded(0), []
     for _ in range(3):
         epoch = list(batches(images, labels, replace(CFG, augment="none"), rng))
-        assert [len(part) for part, _ in epoch] == [16, 16, 8]
-        assert all(torch.equal(part.flatten().long(), theirs) for part, theirs in epoch)
-        orders.append(torch.cat([theirs for _, theirs in epoch]).tolist())
+        assert [len(part) for part, _, _ in epoch] == [16, 16, 8]
+        assert all(torch.equal(part.flatten().long(), theirs) for part, theirs, _ in epoch)
+        assert all(torch.equal(theirs, rows) for _, theirs, rows in epoch)  # labels and rows are the same here
+        orders.append(torch.cat([theirs for _, theirs, _ in epoch]).tolist())
         assert sorted(orders[-1]) == list(range(40))
     assert all(one != other for one, other in pairwise([list(range(40)), *orders]))
 
@@ -182,6 +245,78 @@ def test_a_batch_is_augmented_by_one_operation(stripes: tuple[Tensor, Tensor], m
     assert len(active) == 24
     assert all((rows == rows[0]).all() and rows[0].sum() == 1 for rows in active)
     assert len({int(rows[0].nonzero()) for rows in active}) > 2  # not always the same
+
+
+# --- soft labels, CutMix, an observer ---------------------------------------------------------------------------------
+
+
+def test_soft_labels_that_are_one_hot_train_as_hard_ones(stripes: tuple[Tensor, Tensor]) -> None:
+    images, labels = stripes
+    hard, soft = new_network(), new_network()
+    fit(hard, images, labels, CFG, seeded(2))
+    fit(soft, images, F.one_hot(labels, 2).float(), CFG, seeded(2))
+    for ours, theirs in zip(weights_of(soft), weights_of(hard), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_soft_labels_that_say_the_opposite_train_the_opposite(stripes: tuple[Tensor, Tensor]) -> None:
+    images, labels = stripes
+    network = new_network()
+    fit(network, images, F.one_hot(1 - labels, 2).float(), replace(CFG, epochs=20, lr=0.02), seeded(3))
+    assert correct_by_class(network, images, labels, 2).tolist() == [0, 0]
+
+
+def test_cutmix_mixes_images_and_targets_by_the_same_share() -> None:
+    """Images of one value, their class: a mixed one's mean is its expected class."""
+    labels = torch.arange(40)
+    images = labels.float().view(40, 1, 1, 1).expand(40, 1, 8, 8)
+    cfg, rng = replace(CFG, augment="none", cutmix=1.0), seeded(0)
+    probabilities = F.one_hot(labels, 40).float()
+    mixed = 0
+    for _ in range(5):
+        for some, theirs, rows in batches(images, probabilities, cfg, rng):
+            torch.testing.assert_close(theirs.sum(1), torch.ones(len(rows)))
+            torch.testing.assert_close(some.mean((1, 2, 3)), theirs @ labels.float(), rtol=1e-4, atol=1e-4)
+            mixed += int((theirs.max(1).values < 1).sum())
+    assert mixed > 50  # of 200; some boxes are empty, some partners are the image itself
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_network_learns_under_cutmix(soft: bool, stripes: tuple[Tensor, Tensor]) -> None:
+    images, labels = stripes
+    recipe = replace(RECIPES["idc"]("cifar10", False), epochs=30, batch_size=16)
+    network = new_network()
+    fit(network, images, F.one_hot(labels, 2).float() if soft else labels, recipe, seeded(3))
+    assert correct_by_class(network, images, labels, 2).tolist() == [20, 20]
+
+
+@pytest.mark.parametrize("model", ["convnet1-w4", "convnet1-w4-bn", "mlp", "resnet18-bn"])
+def test_targets_of_mixed_images_have_a_probability_for_each_output(model: str) -> None:
+    network = models.scratch(model, SHAPE, 7, CPU)
+    found = train.targets(torch.tensor([6, 0]), network, replace(CFG, cutmix=0.5))
+    assert found.tolist() == [[0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]]
+    assert found.dtype == torch.float32
+    assert train.targets(found, network, replace(CFG, cutmix=0.5)) is found
+    assert train.targets(torch.tensor([6, 0]), network, CFG).tolist() == [6, 0]
+
+
+def test_an_observer_sees_every_row_once_an_epoch_before_its_update(stripes: tuple[Tensor, Tensor]) -> None:
+    images, labels = stripes
+    cfg = replace(CFG, augment="none", batch_size=32)
+    observed: list[tuple[Tensor, Tensor]] = []
+    network, fresh = new_network(), new_network()
+    fit(network, images, labels, cfg, seeded(2), observe=lambda rows, logits: observed.append((rows, logits)))
+    assert [len(rows) for rows, _ in observed] == [32, 8] * cfg.rounds
+    for epoch in range(cfg.rounds):
+        rows = torch.cat([rows for rows, _ in observed[2 * epoch : 2 * epoch + 2]])
+        assert sorted(rows.tolist()) == list(range(40))
+    assert all(logits.shape == (len(rows), 2) and not logits.requires_grad for rows, logits in observed)
+    first_rows, first_logits = observed[0]
+    with torch.no_grad():
+        torch.testing.assert_close(first_logits, fresh(images[first_rows]))
+    unobserved = new_network()
+    fit(unobserved, images, labels, cfg, seeded(2))
+    assert same(weights_of(unobserved), weights_of(network))
 
 
 def test_counts_by_class() -> None:
@@ -213,12 +348,12 @@ class KilledError(Exception):
 class Killing(Progress):
     """Keeps the state after `rounds` rounds and stops there."""
 
-    def __init__(self, rounds: int) -> None:
-        self.rounds = rounds
+    def __init__(self, rounds: int, of: int = CFG.rounds) -> None:
+        self.rounds, self.of = rounds, of
         self.kept: State | None = None
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
-        assert total == CFG.rounds
+        assert total == self.of
         if done == self.rounds:
             self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
             raise KilledError
@@ -234,6 +369,20 @@ class Resuming(Progress):
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         self.done.append(done)
+
+
+@pytest.mark.parametrize("rounds", [1, 3, 4])  # the drops are at the starts of the fourth and the fifth
+def test_an_interrupted_fit_under_another_schedule_goes_on_bit_for_bit(
+    rounds: int, stripes: tuple[Tensor, Tensor]
+) -> None:
+    cfg = replace(CFG, epochs=5, schedule="idc", cutmix=0.5)
+    whole, resumed, resuming = new_network(), new_network(seed=9), seeded(8)
+    fit(whole, *stripes, cfg, seeded(2))
+    killing = Killing(rounds, cfg.rounds)
+    with pytest.raises(KilledError):
+        fit(new_network(), *stripes, cfg, seeded(2), killing)
+    fit(resumed, *stripes, cfg, resuming, Resuming(killing.kept))
+    assert same(weights_of(resumed), weights_of(whole))
 
 
 @pytest.mark.parametrize("norm", ["in", "bn"])
