@@ -11,14 +11,52 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from harness.core.memory import Builder
-from memory import dm, full, herding, random_real
+from memory import (
+    cscore,
+    dc,
+    dcc,
+    dm,
+    dsa,
+    el2n,
+    forgetting,
+    full,
+    grand,
+    herding,
+    idc,
+    kcenter,
+    low_rank,
+    mmd_pixel,
+    mutual_information,
+    random_real,
+)
 
 BUILDERS: dict[str, Builder] = {
-    "dm": dm.build,
+    # real images
+    "cscore": cscore.build,
+    "el2n": el2n.build,
+    "forgetting": forgetting.build,
     "full": full.build,
+    "grand": grand.build,
     "herding": herding.build,
+    "kcenter": kcenter.build,
     "random": random_real.build,
+    # synthetic images
+    "dc": dc.build,
+    "dcc": dcc.build,
+    "dm": dm.build,
+    "dsa": dsa.build,
+    "dsac": dcc.build_dsac,
+    "idc": idc.build,
+    "idc-i": idc.build_idc_i,
+    "mmd-pixel": mmd_pixel.build,
+    # around others
+    "lo-dc": low_rank.around("dc", dc.build),
+    "lo-dm": low_rank.around("dm", dm.build),
+    "lo-dsa": low_rank.around("dsa", dsa.build),
+    "mim-dm": mutual_information.around("dm", dm.build),
+    "mim-dsa": mutual_information.around("dsa", dsa.build),
 }
+PLUG_INS = {"lo": low_rank.around, "mim": mutual_information.around}  # `lo-NAME` wraps any builder that fits
 
 
 def names() -> list[str]:
@@ -37,6 +75,9 @@ def find(name: str) -> Builder:
     for entry in entry_points(group="harness.memories", name=name):
         builder: Builder = entry.load()
         return builder
+    plug_in, _, host = name.partition("-")
+    if plug_in in PLUG_INS and host in BUILDERS:
+        return PLUG_INS[plug_in](host, BUILDERS[host])
     near = get_close_matches(name, names(), 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"memory: {name!r} is unknown; {hint}Known: {', '.join(names())}")

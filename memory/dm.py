@@ -1,16 +1,23 @@
 """Memory condensed by distribution matching (Zhao & Bilen, WACV 2023, arXiv:2110.04181)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
 from harness.core.memory import Budget, Memory
-from harness.core.progress import SILENT, Progress, State
-from harness.core.rng import spawn
-from memory import random_real
-from memory.sampling import draw, rows_by_class
+from harness.core.parametrisation import Parametrisation, Pixels
+from harness.core.progress import SILENT, Progress
+from memory import pool
+from memory.mutual_information import Term
+from memory.sampling import draw
+from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of
+
+# (data set, ipc) -> learning rate where it was published otherwise than 1: DatasetCondensation's readme.
+PUBLISHED_LR: Mapping[tuple[str, int], float] = {("cifar10", ipc): 10.0 for ipc in (100, 200, 500, 1000, 1250)}
 
 
 @dataclass(frozen=True)
@@ -18,10 +25,12 @@ class DMConfig:
     """Defaults are those of the authors' script, DatasetCondensation `main_DM.py`."""
 
     iterations: int = 20_000  # updates of the synthetic images
-    lr: float = 1.0  # SGD on pixels, in normalised units
+    lr: float = 1.0  # SGD on the images, in normalised units
     momentum: float = 0.5
     real_batch: int = 256  # real images per class and iteration, or all where a class has fewer
-    model: str = "convnet3"  # drawn anew every iteration, never trained
+    init: str = "real"  # real or noise
+    model: str = "convnet3"  # another one every iteration
+    networks: str = "random"  # drawn and never trained; or trained:LO-HI, from a pool of that accuracy (%)
     augment: str = augment.DSA  # one draw per class and iteration, shared by real and synthetic images
     compute: str = "eager"  # eager or compiled
     real_dtype: str = "float32"  # multiplied in, where no gradient passes
@@ -33,11 +42,21 @@ class DMConfig:
                 f"dm: iterations and real_batch are at least 1, got {self.iterations} and {self.real_batch}"
             )
         augment.operations(self.augment)
+        pool.band(self.networks)
 
     @property
     def per_class(self) -> bool:
-        """Each class depends on its own images alone; under BatchNorm, on all that share its batch."""
-        return models.parse(self.model).norm != "batchnorm"
+        """Each class depends on its own images alone; not under BatchNorm, nor in networks trained on all classes."""
+        return models.parse(self.model).norm != "batchnorm" and self.networks == "random"
+
+    @property
+    def total(self) -> int:
+        """Updates of the images."""
+        return self.iterations
+
+    def for_setting(self, dataset: str, ipc: int) -> Self:
+        """With the published learning rate."""
+        return replace(self, lr=PUBLISHED_LR.get((dataset, ipc), self.lr))
 
     def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
         """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""
@@ -51,6 +70,8 @@ def build(
     rng: Generator,
     cfg: DMConfig = DMConfig(),
     progress: Progress = SILENT,
+    form: Parametrisation = Pixels(),
+    term: Term | None = None,
 ) -> Memory:
     """Synthetic images whose mean embeddings match the real ones, class by class.
 
@@ -63,52 +84,38 @@ def build(
         images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
         budget: images kept per class.
         rng: CPU generator, the only source of randomness; advanced by the call.
+        form: how the images are stored; term: an additional loss.
     Returns:
-        budget.ipc images of each class in `labels`, classes ascending, on images' device.
+        As many images of each class in `labels` as `form` stores in the budget, classes ascending, on images' device.
     Raises:
-        ValueError: a class has fewer than budget.ipc real images.
+        ValueError: a class has fewer than budget.ipc real images; no network reaches the accuracy asked for.
         FloatingPointError: the images are no longer finite.
     """
-    start = random_real.build(images, labels, budget, rng)
-    rows = list(rows_by_class(labels).values())
-    pixels = start.images.clone().requires_grad_()
-    optimizer = torch.optim.SGD([pixels], lr=cfg.lr, momentum=cfg.momentum)
-    match = Matching(images, len(rows), budget.ipc, cfg)
-    weights_rng = spawn(rng, images.device)
+    synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
+    draws = Draws.of(rng, images.device)
+    match = Matching(images, synthetic.classes, synthetic.ipc, cfg)
+    networks = pool.Networks(cfg.networks, cfg.model, images, labels, draws, cfg.compute)
 
-    def state() -> State:
-        momentum = optimizer.state[pixels]["momentum_buffer"]
-        kept = {"pixels": pixels, "momentum": momentum, "rng": rng.get_state(), "done": torch.tensor(iteration + 1)}
-        return kept | ({} if weights_rng is rng else {"weights_rng": weights_rng.get_state()})
+    def update(_: int) -> None:
+        networks.draw(match.network)
+        batch = [draw(rows, cfg.real_batch, rng) for rows in synthetic.rows]
+        parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
+        match.backward(synthetic.images, batch, parameters)
+        if term is not None:
+            seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.local.cpu()))
+            leaf = seen.detach().requires_grad_()
+            term.backward(match.network, real_batches(cfg.augment, images, batch, parameters), leaf)
+            seen.backward(leaf.grad)
+        synthetic.step()
 
-    first = 0
-    if (kept := progress.resume()) is not None:
-        with torch.no_grad():
-            pixels.copy_(kept["pixels"])
-        optimizer.state[pixels]["momentum_buffer"] = kept["momentum"].to(pixels)
-        rng.set_state(kept["rng"])
-        if weights_rng is not rng:
-            weights_rng.set_state(kept["weights_rng"])
-        first = int(kept["done"])
-    for iteration in range(first, cfg.iterations):
-        models.draw_weights(match.network, weights_rng)
-        batch = [draw(of_class, cfg.real_batch, rng) for of_class in rows]
-        parameters = augment.draw_shared(cfg.augment, len(rows), rng)
-        optimizer.zero_grad()
-        match.backward(pixels, batch, parameters)
-        optimizer.step()
-        last = iteration == cfg.iterations - 1
-        if (iteration % 50 == 0 or last) and not bool(pixels.isfinite().all()):
-            raise FloatingPointError(f"dm: the images are not finite after iteration {iteration}; use a smaller lr")
-        progress.tick(iteration + 1, cfg.iterations, state)
-    return Memory(pixels.detach(), start.labels)
+    return learn(synthetic, draws, cfg.iterations, update, networks.along(progress), "dm")
 
 
 class Matching:
     """The loss of one iteration, and its gradient, for K classes of ipc synthetic images, (K * ipc, C, H, W)."""
 
     def __init__(self, images: Tensor, classes: int, ipc: int, cfg: DMConfig) -> None:
-        shape = (images.shape[1], images.shape[2], images.shape[3])
+        shape = shape_of(images)
         self.images, self.classes, self.ipc, self.strategy = images, classes, ipc, cfg.augment
         self.network = models.scratch(cfg.model, shape, 1, images.device, images.dtype, trainable=False)
         together = models.has_batch_statistics(self.network)
@@ -161,11 +168,6 @@ def mean_gap(real: Tensor, synthetic: Tensor) -> Tensor:
     return (real - synthetic).square().sum()
 
 
-def _bytes_per_image(network: models.ConvNet, shape: tuple[int, int, int]) -> int:
+def _bytes_per_image(network: models.Network, shape: tuple[int, int, int]) -> int:
     """Feature maps of one image that a forward and backward pass keeps: about four of each convolution's size."""
-    size, total = shape[1] * shape[2], 0
-    for module in network.features:
-        if isinstance(module, torch.nn.Conv2d):
-            total += 4 * 4 * module.out_channels * size
-        size = size if not isinstance(module, torch.nn.AvgPool2d | torch.nn.MaxPool2d) else size // 4
-    return total
+    return 4 * 4 * models.count_outputs(network, shape)

@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from harness.core import compute, models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
-from harness.core.train import TrainConfig, fit
+from harness.core.train import TrainConfig
+from memory.embedding import embed, trained
 from memory.sampling import check_enough, rows_by_class
 
 
@@ -48,17 +48,11 @@ def build(
     """
     rows = rows_by_class(labels)
     check_enough(rows, budget)
-    shape = (images.shape[1], images.shape[2], images.shape[3])
-    network = models.scratch(cfg.model, shape, len(rows), images.device, images.dtype)
-    models.draw_weights(network, rng)
-    local = torch.searchsorted(torch.tensor(list(rows), device=labels.device), labels)  # a head for these classes only
-    fit(network, images, local, cfg.train, rng, progress)
-    network.eval()
-    fast = compute.fast(network, "embed", cfg.train.compute, "float32", images.device)
-    embed = compute.chunked(fast, compute.evaluation_chunk(images.device))
-    with torch.no_grad():
-        chosen = [of_class[herd(embed(images[of_class]), budget.ipc)] for of_class in rows.values()]
-    network.train()
+    network = trained(cfg.model, images, labels, cfg.train, rng, progress)
+    chosen = []
+    for of_class in rows.values():
+        features = embed(network, images[of_class], cfg.train.compute)
+        chosen.append(of_class[herd(features, budget.ipc)])
     order = torch.cat(chosen)
     return Memory(images[order], labels[order], real=True)
 

@@ -53,6 +53,6 @@ def build(images: Tensor, labels: Tensor, ipc: int, rng: Generator, cfg: DMConfi
     return torch.cat([synthetic[c].detach() for c in classes])
 
 
-def _embed_together(network: models.ConvNet, side: dict[int, Tensor]) -> dict[int, Tensor]:
+def _embed_together(network: models.Network, side: dict[int, Tensor]) -> dict[int, Tensor]:
     features = network.embed(torch.cat(list(side.values())))
     return dict(zip(side, features.split([len(part) for part in side.values()]), strict=True))

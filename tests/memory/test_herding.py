@@ -8,7 +8,7 @@ from harness.core import compute, models
 from harness.core.memory import Budget
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig, fit
-from memory import herding
+from memory import embedding, herding
 from memory.herding import HerdingConfig, herd
 
 CFG = HerdingConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
@@ -66,10 +66,10 @@ def test_the_network_sees_a_head_for_these_classes_only(monkeypatch: pytest.Monk
     images, labels = a_set()
     seen = []
 
-    def watched(network: models.ConvNet, some: Tensor, local: Tensor, *_: object) -> None:
+    def watched(network: models.Network, some: Tensor, local: Tensor, *_: object) -> None:
         seen.append((network.classifier.out_features, some, local))
 
-    monkeypatch.setattr(herding, "fit", watched)
+    monkeypatch.setattr(embedding, "fit", watched)
     herding.build(images, labels, Budget(2), seeded(1), CFG)
     ((outputs, some, local),) = seen
     assert outputs == 3
@@ -98,6 +98,23 @@ def test_the_shared_network_is_left_in_train_mode() -> None:
     herding.build(*a_set(), Budget(2), seeded(1), CFG)
     network: nn.Module = models.scratch(CFG.model, (3, 8, 8), 3, torch.device("cpu"), torch.float32)
     assert network.training
+
+
+@pytest.mark.parametrize("model", ["convnet1-w4", "convnet1-w4-bn"])
+def test_features_are_those_of_eval_mode_and_leave_nothing_behind(model: str) -> None:
+    images, labels = a_set()
+    network = embedding.trained(model, images, labels, CFG.train, seeded(1))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    features = embedding.embed(network, images, "eager")
+    assert network.training
+    assert not features.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    torch.testing.assert_close(features, network.eval().embed(images).detach())
+    network.train()
+
+
+def test_classes_are_renumbered_in_ascending_order() -> None:
+    assert embedding.renumbered(torch.tensor([7, 2, 5, 2])).tolist() == [2, 0, 1, 0]
 
 
 def test_an_interrupted_build_ends_the_same() -> None:

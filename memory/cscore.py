@@ -1,0 +1,104 @@
+"""Real images chosen by their C-score, how consistent each is with the rest (Jiang et al., ICML 2021).
+
+arXiv:2002.03206. The scores take very many networks and are not computed here: the user supplies them, such as the
+authors' files for CIFAR-10 and CIFAR-100 (pluskid.github.io/structural-regularity). There is none for SVHN.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from harness.core.memory import Budget, Memory
+from memory.sampling import check_enough, rows_by_class
+from memory.scores import check_keep, select
+
+HOW = "give a file with one score per train image, in official order, by --set memory.scores=FILE"
+
+
+@dataclass(frozen=True)
+class CScoreConfig:
+    """Which file, and which of its ends."""
+
+    # .npz of arrays `scores` and, to check the order of the images by, `labels`: the authors' form;
+    # .npy of one array; .csv or .txt with a number per line
+    scores: str = ""
+    keep: str = "easy"  # easy: the highest scores, or hard: the lowest; unverified, see EarlyConfig in scores.py
+
+    per_class: ClassVar[bool] = True  # each class depends on its own images alone
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+
+def build(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: CScoreConfig = CScoreConfig(),
+    rows: Tensor | None = None,
+    of: int | None = None,
+) -> Memory:
+    """budget.ipc real images of each class with the highest (or lowest) C-scores, the best first.
+
+    Args:
+        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        rng: CPU generator; the order of equal scores.
+        rows: where these images stand in the official train set, (N,) int64; None: they are all of it, in its order.
+        of: how many images the official train set has, where `rows` is given.
+    Returns:
+        Classes ascending.
+    Raises:
+        ValueError: a class has fewer than budget.ipc images; no file is given, it cannot be read, it holds other than
+            one score per train image or a NaN, or the labels in it are not these.
+        FileNotFoundError: there is no such file.
+    """
+    check_enough(rows_by_class(labels), budget)
+    if (rows is None) != (of is None):
+        raise ValueError("cscore: rows and of are given together, or neither")
+    if rows is None:
+        rows, of = torch.arange(len(images)), len(images)
+    scores, theirs = read(cfg.scores)
+    name, rows = Path(cfg.scores).name, rows.cpu()
+    if len(scores) != of:
+        raise ValueError(f"cscore: {name} has {len(scores)} scores, the data {of} images")
+    if theirs is not None and not torch.equal(theirs[rows], labels.cpu()):
+        raise ValueError(f"cscore: {name} has other labels than the data; its images come in another order")
+    return select(images, labels, scores[rows], budget, rng, highest=cfg.keep == "easy")
+
+
+def read(file: str) -> tuple[Tensor, Tensor | None]:
+    """The scores in a file, (N,) float64, and the labels beside them, (N,) int64, or None."""
+    if not file:
+        raise ValueError(f"cscore: a file of scores is needed; {HOW}")
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {HOW}")
+    try:
+        arrays = _arrays(path)
+        scores = torch.from_numpy(np.asarray(arrays["scores"], dtype=np.float64))
+        labels = torch.from_numpy(np.asarray(arrays["labels"], dtype=np.int64)) if "labels" in arrays else None
+    except (ValueError, TypeError, KeyError, EOFError, OSError, BadZipFile) as error:
+        raise ValueError(f"cscore: {path.name} cannot be read ({error}); {HOW}") from error
+    if scores.ndim != 1 or (labels is not None and labels.shape != scores.shape):
+        shapes = " and labels ".join(str(tuple(part.shape)) for part in (scores, labels) if part is not None)
+        raise ValueError(f"cscore: {path.name}: expected one score per image, (N,), got {shapes}")
+    if missing := int(scores.isnan().sum()):
+        raise ValueError(f"cscore: {path.name}: {missing} of {len(scores)} scores are NaN")
+    return scores, labels
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npz":
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ("scores", "labels") if name in archive}
+    if path.suffix == ".npy":
+        return {"scores": np.load(path, allow_pickle=False)}
+    if path.suffix in (".csv", ".txt"):
+        return {"scores": np.loadtxt(path, delimiter=",", ndmin=1)}
+    raise ValueError("its name ends in none of .npz, .npy, .csv, .txt")

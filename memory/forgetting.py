@@ -1,0 +1,102 @@
+"""Real images chosen by how often a network forgets them while it is trained (Toneva et al., ICLR 2019).
+
+arXiv:1812.05159; code mtoneva/example_forgetting. An image is forgotten when it was classified rightly the last time it
+was shown and is not this time. As in the authors' code, what counts is the answer, before the update, to the image as
+it is shown, augmented where the recipe augments; and one that is never learned counts as forgotten every epoch.
+DeepCore leaves the latter out, so that there the hardest images count as the easiest.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from harness.core.memory import Budget, Memory
+from harness.core.progress import SILENT, Along, Progress, State
+from harness.core.train import TrainConfig
+from memory.embedding import renumbered, trained
+from memory.sampling import check_enough, rows_by_class
+from memory.scores import check_keep, select
+
+
+@dataclass(frozen=True)
+class ForgettingConfig:
+    """The number of epochs is the authors' and DeepCore's; the rest of the training is the evaluation's recipe."""
+
+    model: str = "convnet3"
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=200))
+    keep: str = "hard"  # hard: the most forgotten, as published, or easy: the least
+
+    per_class: ClassVar[bool] = False  # the network depends on which classes come together
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
+        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""
+        return 0, self.train.rounds * classes * images
+
+
+def build(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: ForgettingConfig = ForgettingConfig(),
+    progress: Progress = SILENT,
+) -> Memory:
+    """budget.ipc real images of each class that are forgotten most (or least) often, the best first.
+
+    Args:
+        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        rng: CPU generator; weights and training of the network, the order of equal counts, which are many.
+    Returns:
+        Classes ascending.
+    Raises:
+        ValueError: a class has fewer than budget.ipc images.
+    """
+    check_enough(rows_by_class(labels), budget)
+    scores = times_forgotten(images, labels, cfg, rng, progress)
+    return select(images, labels, scores, budget, rng, highest=cfg.keep == "hard")
+
+
+def times_forgotten(
+    images: Tensor, labels: Tensor, cfg: ForgettingConfig, rng: Generator, progress: Progress = SILENT
+) -> Tensor:
+    """How often each image is forgotten while a network is trained, (N,) int64; every epoch if it is never learned."""
+    record = Record(renumbered(labels))
+    along = Along(progress, record.keep, record.restore)
+    trained(cfg.model, images, labels, cfg.train, rng, along, record.observe)
+    return record.times_forgotten(cfg.train.rounds)
+
+
+class Record:
+    """What became of N images with labels 0 .. K - 1, (N,), each time they were shown."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+        self.right = torch.zeros_like(labels, dtype=torch.bool)  # when last shown
+        self.learned = torch.zeros_like(labels, dtype=torch.bool)  # right at least once
+        self.forgotten = torch.zeros_like(labels)  # times
+
+    def observe(self, rows: Tensor, logits: Tensor) -> None:
+        """A batch is shown: different rows (B,) and the logits (B, K) they are given."""
+        rows = rows.to(self.labels.device, non_blocking=True)
+        right = logits.argmax(1) == self.labels[rows]
+        self.forgotten[rows] += self.right[rows] & ~right
+        self.learned[rows] |= right
+        self.right[rows] = right
+
+    def times_forgotten(self, epochs: int) -> Tensor:
+        """After `epochs`, in each of which every image was shown once, (N,) int64."""
+        return self.forgotten.masked_fill(~self.learned, epochs)
+
+    def keep(self) -> State:
+        """The record so far."""
+        return {f"forgetting.{name}": getattr(self, name) for name in ("right", "learned", "forgotten")}
+
+    def restore(self, state: State) -> None:
+        """Put back what `keep` kept."""
+        for name in ("right", "learned", "forgotten"):
+            getattr(self, name).copy_(state[f"forgetting.{name}"])

@@ -1,0 +1,296 @@
+"""Gradient matching, shared by DC, DSA, DCC and DSAC: the distance, both sides' gradients, the outer and inner loops.
+
+A network's weight gradients on the synthetic images of a class are brought towards those on its real images, while
+the network is trained on the synthetic images in between (Zhao et al., ICLR 2021, arXiv:2006.05929).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from harness.core import augment, compute, models
+from harness.core.memory import Budget, Memory
+from harness.core.parametrisation import Parametrisation, Pixels
+from harness.core.progress import SILENT, Progress
+from harness.core.train import TrainConfig, fit
+from memory.mutual_information import Term
+from memory.sampling import draw
+from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
+
+Gradients = dict[str, Tensor]  # weight's name -> (K, *its shape): one gradient for each of K classes
+Distance = Callable[[Gradients, Gradients], Tensor]  # real, synthetic -> their distance, summed over classes
+Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per network, epochs of the network between them)
+
+
+@dataclass(frozen=True)
+class GradientMatchingConfig:
+    """Hyper-parameters of the authors' script, DatasetCondensation `main.py`; each method's file gives its own."""
+
+    networks: int = 1000  # drawn anew, one after the other
+    updates: int | None = None  # of the images per network; None: the method's table for ipc
+    epochs: int | None = None  # of the network on the synthetic images between two updates; None: as above
+    lr: float = 0.1  # SGD on the images, in normalised units
+    momentum: float = 0.5
+    real_batch: int = 256  # real images per class and update, or all where a class has fewer
+    network_lr: float = 0.01  # plain SGD
+    network_batch: int = 256
+    model: str = "convnet3"
+    init: str = "real"  # real or noise
+    augment: str = augment.DSA  # one draw per class and update, shared by real and synthetic images; or none
+    distance: str = "rows"  # one of DISTANCES
+    batchnorm: str = "reference"  # statistics while matching: of one batch by a tenth, or exact: of that batch
+    compute: str = "eager"  # of the real side and of the network's training; a second derivative does not compile
+    real_dtype: str = "float32"  # multiplied in, for the real images' gradients
+
+    def __post_init__(self) -> None:
+        for name in ("networks", "updates", "epochs", "real_batch", "network_batch"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: at least 1 is needed, got {value}")
+        if self.distance not in DISTANCES:
+            raise ValueError(f"distance: {self.distance!r} is unknown; choose from {', '.join(DISTANCES)}")
+        if self.batchnorm not in ("reference", "exact"):
+            raise ValueError(f"batchnorm: {self.batchnorm!r} is unknown; choose from reference, exact")
+        augment.operations(self.augment)
+
+    per_class: ClassVar[bool] = False  # one network sees all classes
+
+    def with_loops(self, loops: Loops, ipc: int) -> Self:
+        """The configuration with the loops of a table where they are left open.
+
+        An ipc that is not in the table takes those of the next one that is, or of the last.
+        """
+        updates, epochs = loops[next((listed for listed in sorted(loops) if listed >= ipc), max(loops))]
+        return replace(self, updates=self.updates or updates, epochs=self.epochs or epochs)
+
+    @property
+    def total(self) -> int:
+        """Updates of the images in all."""
+        return self.networks * (self.updates or 1)
+
+    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
+        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each.
+
+        A second derivative counts as three passes forward and backward.
+        """
+        trained = (self.total - self.networks) * (self.epochs or 1) * ipc
+        return 0, self.real_passes(classes, images) + classes * (3 * self.total * ipc + trained)
+
+    def real_passes(self, classes: int, images: int) -> int:
+        """Those of them, forward and backward, that `real_dtype` multiplies."""
+        return self.total * classes * min(self.real_batch, images)
+
+
+# --- distances ------------------------------------------------------------------------------------------------------
+
+
+def rows_distance(real: Gradients, synthetic: Gradients) -> Tensor:
+    """1 - cosine, summed over the output rows of every weight of two dimensions or more: DC's formula.
+
+    Biases and the affine weights of norms count nothing.
+    """
+    parts = []
+    for name, theirs in real.items():
+        if theirs.ndim > 2:
+            a, b = theirs.flatten(2), synthetic[name].flatten(2)  # (K, out, in)
+            parts.append((1 - (a * b).sum(2) / (a.norm(dim=2) * b.norm(dim=2) + 1e-6)).sum())
+    return torch.stack(parts).sum()
+
+
+def cosine_distance(real: Gradients, synthetic: Gradients) -> Tensor:
+    """1 - cosine of all weights' gradients put in one vector, biases included."""
+    a, b = _in_one(real), _in_one(synthetic)
+    cosines: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)
+    return (1 - cosines).sum()
+
+
+def squared_distance(real: Gradients, synthetic: Gradients) -> Tensor:
+    """Squared distance of all weights' gradients, biases included."""
+    return (_in_one(real) - _in_one(synthetic)).square().sum()
+
+
+def absolute_distance(real: Gradients, synthetic: Gradients) -> Tensor:
+    """Sum of the absolute differences of all weights' gradients, biases included."""
+    return (_in_one(real) - _in_one(synthetic)).abs().sum()
+
+
+def _in_one(gradients: Gradients) -> Tensor:
+    return torch.cat([part.flatten(1) for part in gradients.values()], 1)  # (K, all weights)
+
+
+DISTANCES: dict[str, Distance] = {
+    "rows": rows_distance,
+    "cos": cosine_distance,
+    "mse": squared_distance,
+    "l1": absolute_distance,
+}
+
+
+# --- both sides -----------------------------------------------------------------------------------------------------
+
+
+class Matching:
+    """The loss of one update, and its gradient, for K classes of a network.
+
+    The real gradients need no second derivative: they are computed in `compute`'s form, class by class, in chunks that
+    fit the device. The synthetic side is one graph for a group of classes at a time, whose gradients
+    `torch.func` takes in one batched call; a second derivative does not compile well (1.3 times at most, measured).
+    """
+
+    def __init__(
+        self,
+        network: models.Network,
+        distance: Distance,
+        *,
+        form: str,
+        real_dtype: str,
+        device: torch.device,
+        weights: Callable[[str, Tensor], bool] = lambda name, weight: True,
+    ) -> None:
+        self.network, self.distance, self.device = network, distance, device
+        self.weights = {name: weight for name, weight in network.named_parameters() if weights(name, weight)}
+        self._logits = compute.fast(network, "forward", form, real_dtype, device)
+        self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_EVALUATION_CHUNK
+        self._padded = compute.chunked(self._logits, self._chunk)
+
+    def real_gradients(self, batches: list[Tensor]) -> Gradients:
+        """Gradients of each class's mean cross-entropy on real images (N, C, H, W), class k labelled k."""
+        gradients = []
+        for k, images in enumerate(batches):
+            sums = [torch.zeros_like(weight) for weight in self.weights.values()]
+            for some in images.split(self._chunk):
+                label = torch.full((len(some),), k, device=self.device)
+                loss = F.cross_entropy(self._padded(some), label, reduction="sum") / len(images)
+                for total, part in zip(sums, torch.autograd.grad(loss, list(self.weights.values())), strict=True):
+                    total += part
+            gradients.append(sums)
+        return dict(zip(self.weights, map(torch.stack, zip(*gradients, strict=True)), strict=True))
+
+    def backward(self, images: Tensor, real: Gradients) -> Tensor:
+        """Add the class by class loss's gradient to `images` (K * n, C, H, W), classes ascending; the loss."""
+        classes = len(next(iter(real.values())))
+        ipc = len(images) // classes
+        losses = []
+        for group in torch.arange(classes, device=self.device).split(max(1, self._chunk // ipc)):
+            first, last = int(group[0]), int(group[-1]) + 1
+            some = images[first * ipc : last * ipc].unflatten(0, (len(group), ipc))
+            labels = group.unsqueeze(1).expand(-1, ipc)
+            gradients = vmap(grad(self._loss), (None, 0, 0))(self._detached(), some, labels)
+            loss = self.distance({name: part[first:last] for name, part in real.items()}, gradients)
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def backward_together(self, images: Tensor, real: Gradients) -> Tensor:
+        """As `backward`, for one distance between the gradients summed over classes (DCC)."""
+        classes = len(next(iter(real.values())))
+        labels = torch.arange(classes, device=self.device).repeat_interleave(len(images) // classes)
+        gradients = grad(self._loss)(self._detached(), images, labels)
+        mean = {name: part.mean(0, keepdim=True) for name, part in real.items()}
+        loss = self.distance(mean, {name: part.unsqueeze(0) for name, part in gradients.items()})
+        loss.backward()
+        return loss.detach()
+
+    def _detached(self) -> Gradients:
+        return {name: weight.detach() for name, weight in self.weights.items()}
+
+    def _loss(self, weights: Gradients, images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(self.network, weights, (images,)), labels)
+
+
+@contextmanager
+def matching_statistics(network: nn.Module, real: list[Tensor], mode: str) -> Iterator[None]:
+    """Inside, BatchNorm holds the statistics of 16 real images of each class, for both sides alike.
+
+    As published they are those of one forward pass by the momentum of 0.1, so a tenth of the way from where they
+    were; `exact` takes that pass's own.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        yield
+        return
+    momentum = [norm.momentum for norm in norms]
+    if mode == "exact":
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over passes, here of one
+    with torch.no_grad():
+        network(torch.cat([images[:16] for images in real]))
+    for norm, usual in zip(norms, momentum, strict=True):
+        norm.momentum = usual
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+# --- the loops ------------------------------------------------------------------------------------------------------
+
+
+def condense(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: GradientMatchingConfig,
+    progress: Progress = SILENT,
+    form: Parametrisation = Pixels(),
+    term: Term | None = None,
+    together: Callable[[int, int], bool] = lambda network, update: False,
+) -> Memory:
+    """Synthetic images whose weight gradients match the real ones, along the training of many networks.
+
+    For each network: match and move the images, train the network on them, match again, `updates` times.
+
+    Args:
+        images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        rng: CPU generator, the only source of randomness; advanced by the call.
+        form: how the images are stored; term: an additional loss.
+        together: (network, update) -> whether gradients are compared summed over classes.
+    Returns:
+        As many images of each class as `form` stores in the budget, classes ascending, on images' device.
+    Raises:
+        ValueError: a class has fewer than budget.ipc real images.
+        FloatingPointError: the images, or a network's loss, are no longer finite.
+    """
+    updates, epochs = cfg.updates, cfg.epochs
+    assert updates is not None  # `with_loops` fills both in
+    assert epochs is not None
+    synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
+    draws = Draws.of(rng, images.device)
+    network = models.scratch(cfg.model, shape_of(images), synthetic.classes, images.device, images.dtype)
+    match = Matching(
+        network, DISTANCES[cfg.distance], form=cfg.compute, real_dtype=cfg.real_dtype, device=images.device
+    )
+    inner = TrainConfig(
+        epochs, cfg.network_lr, 0.0, 0.0, cfg.network_batch, cfg.augment, schedule="constant", compute=cfg.compute
+    )
+
+    def update(number: int) -> None:
+        position = number % updates
+        if position == 0:
+            models.draw_weights(network, draws.weights)
+        rows = [draw(of_class, cfg.real_batch, rng) for of_class in synthetic.rows]
+        parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
+        real = real_batches(cfg.augment, images, rows, parameters)
+        seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.local.cpu()))
+        leaf = seen.detach().requires_grad_()
+        with matching_statistics(network, real, cfg.batchnorm):
+            targets = match.real_gradients(real)
+            distance = match.backward_together if together(number // updates, position) else match.backward
+            distance(leaf, targets)
+            if term is not None:
+                term.backward(network, real, leaf)
+        seen.backward(leaf.grad)
+        synthetic.step()
+        if position < updates - 1:
+            fit(network, synthetic.images.detach(), synthetic.local, inner, rng)
+
+    return learn(synthetic, draws, cfg.total, update, with_network(progress, network), "gradient matching")

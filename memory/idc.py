@@ -1,0 +1,176 @@
+"""Memory that holds several images in one, learned by gradient matching (IDC: Kim et al., ICML 2022, arXiv:2205.14959).
+
+Unlike DC, the networks are trained on real images, and what is matched are the gradients of the convolutions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Generator, Tensor
+
+from harness.core import augment, models
+from harness.core.memory import Budget, Memory
+from harness.core.parametrisation import MultiFormation, Pixels, Shape
+from harness.core.progress import SILENT, Progress
+from harness.core.train import TrainConfig, fit
+from memory.gradient_matching import DISTANCES, Matching, matching_statistics
+from memory.sampling import draw
+from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
+
+# data set -> what Efficient-Dataset-Condensation `misc/reproduce.py` sets otherwise than for CIFAR and SVHN
+PUBLISHED: Mapping[str, Mapping[str, str]] = {
+    "mnist": {"distance": "l1"},
+    "fashionmnist": {"distance": "l1"},
+}
+
+
+@dataclass(frozen=True)
+class IDCConfig:
+    """Defaults are those of the authors' script, Efficient-Dataset-Condensation `condense.py`, for CIFAR."""
+
+    networks: int = 2000  # drawn anew, one after the other
+    updates: int = 100  # of the images per network
+    lr: float = 0.005  # SGD on pixels in [0, 1], for 10 images per class; for others in proportion
+    momentum: float = 0.5
+    factor: int = 2  # factor x factor images are stored in one
+    real_batch: int = 64  # real images per class and update
+    synthetic_batch: int = 128  # decoded images per class and update, at most
+    trained: int = 2000  # real images the network is trained on after each update
+    train: TrainConfig = field(  # of the network on real images, after each update
+        default_factory=lambda: TrainConfig(
+            epochs=1, batch_size=64, augment=augment.IDC_NETWORK, cutmix=0.5, schedule="constant"
+        )
+    )
+    model: str = "convnet3"
+    init: str = "real"  # real images side by side, or noise
+    augment: str = augment.IDC  # one draw per class and update, shared by real and synthetic images
+    distance: str = "mse"  # one of DISTANCES, of the convolutions' weights
+    compute: str = "eager"  # of the real side; a second derivative does not compile
+    real_dtype: str = "float32"  # multiplied in, for the real images' gradients
+
+    per_class: ClassVar[bool] = False  # one network sees all classes
+
+    def __post_init__(self) -> None:
+        for name in ("networks", "updates", "real_batch", "synthetic_batch", "trained"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
+        if self.distance not in DISTANCES:
+            raise ValueError(f"distance: {self.distance!r} is unknown; choose from {', '.join(DISTANCES)}")
+        MultiFormation(self.factor)
+        augment.operations(self.augment)
+
+    @property
+    def total(self) -> int:
+        """Updates of the images in all."""
+        return self.networks * self.updates
+
+    def for_setting(self, dataset: str, ipc: int) -> Self:
+        """With the published distance."""
+        return replace(self, **PUBLISHED.get(dataset, {}))  # type: ignore[arg-type]
+
+    def decoded(self, ipc: int, shape: Shape) -> int:
+        """Images of each class that networks are trained on."""
+        return MultiFormation(self.factor).stored_in(ipc, shape) * self.factor**2
+
+    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
+        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each.
+
+        A second derivative counts as three passes forward and backward.
+        """
+        own = 3 * classes * min(self.synthetic_batch, ipc) + min(self.trained, classes * images)
+        return 0, self.real_passes(classes, images) + self.total * own
+
+    def real_passes(self, classes: int, images: int) -> int:
+        """Those of them, forward and backward, that `real_dtype` multiplies."""
+        return self.total * classes * min(self.real_batch, images)
+
+
+@dataclass(frozen=True)
+class IDCIConfig(IDCConfig):
+    """IDC's defaults with one image stored in one."""
+
+    factor: int = 1
+
+
+def build(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: IDCConfig = IDCConfig(),
+    progress: Progress = SILENT,
+) -> Memory:
+    """Synthetic images, factor x factor in one, whose convolution gradients match the real ones in trained networks.
+
+    As published, but for two things that change next to nothing. The script moves all images after every class, those
+    of other classes by their momentum alone; here all classes move together, as far as they would have by the same
+    class's next turn. And the network's optimiser forgets its momentum between two updates of the images.
+
+    Args:
+        images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        budget: images kept per class; each of them decodes into factor x factor.
+        rng: CPU generator, the only source of randomness; advanced by the call.
+    Raises:
+        ValueError: a class has fewer than budget.ipc real images; the factor does not divide the images.
+        FloatingPointError: the images, or a network's loss, are no longer finite.
+    """
+    classes = len(labels.unique())
+    coasting = (1 - cfg.momentum**classes) / (1 - cfg.momentum)  # how far one gradient moves an image in a round
+    form = MultiFormation(cfg.factor) if cfg.factor > 1 else Pixels()
+    lr = cfg.lr * budget.ipc / 10 * coasting
+    synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=lr, momentum=cfg.momentum**classes)
+    draws = Draws.of(rng, images.device)
+    network = models.scratch(cfg.model, shape_of(images), classes, images.device, images.dtype)
+    match = Matching(
+        network,
+        DISTANCES[cfg.distance],
+        form=cfg.compute,
+        real_dtype=cfg.real_dtype,
+        device=images.device,
+        weights=lambda name, weight: weight.ndim == 4,
+    )
+    local = torch.unique(labels, return_inverse=True)[1]
+    # [0, 1] as the real images fill it: a gradient of pixels there is one of normalised ones times the range, and a
+    # move of them is that of normalised ones over the range.
+    low, high = (of.view(-1, 1, 1) for of in (images.amin((0, 2, 3)), images.amax((0, 2, 3))))
+    everything = torch.arange(len(images))
+
+    def update(number: int) -> None:
+        if number % cfg.updates == 0:
+            models.draw_weights(network, draws.weights)
+        rows = [draw(of_class, cfg.real_batch, rng) for of_class in synthetic.rows]
+        parameters = augment.draw_shared(cfg.augment, classes, rng)
+        real = real_batches(cfg.augment, images, rows, parameters)
+        chosen = [draw(own, cfg.synthetic_batch, rng) for own in torch.arange(len(synthetic.labels)).chunk(classes)]
+        some = torch.cat(chosen)
+        seen = augment.apply(
+            cfg.augment, synthetic.images[some.to(images.device)], parameters.of(synthetic.local.cpu()[some])
+        )
+        leaf = seen.detach().requires_grad_()
+        with matching_statistics(network, real, "reference"):
+            match.backward(leaf, match.real_gradients(real))
+        seen.backward(leaf.grad)
+        assert synthetic.images.grad is not None
+        synthetic.images.grad *= (high - low).square()
+        synthetic.step()
+        if number % cfg.updates == cfg.updates - 1:
+            synthetic.clamp(low, high)
+        else:
+            trained = draw(everything, cfg.trained, rng).to(images.device)
+            fit(network, images[trained], local[trained], cfg.train, rng)
+
+    return learn(synthetic, draws, cfg.total, update, with_network(progress, network), "idc")
+
+
+def build_idc_i(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: IDCIConfig = IDCIConfig(),
+    progress: Progress = SILENT,
+) -> Memory:
+    """IDC with one image stored in one: the same matching, in the league of plain pixels."""
+    return build(images, labels, budget, rng, cfg, progress)

@@ -1,0 +1,128 @@
+"""A mutual-information term for any host: MIM4DD (Shang et al., NeurIPS 2023), a RECONSTRUCTION from its abstract.
+
+The abstract says: a lower bound of the mutual information between real and synthetic sets, by a noise-contrastive loss
+on feature maps; pairs of one label are positive, of two negative; every layer counts. No code was found. Everything
+else here is our choice: maps averaged over places and normalised, no trained projector (there is nothing to train it
+against when networks are drawn anew), the critic of contrastive distillation, and the defaults.
+"""
+
+import inspect
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from harness.core.memory import Budget, Builder, Memory
+from harness.core.models import Network
+from harness.core.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Term:
+    """The loss sum over layers k = 1 .. L of decay^-(L - k) times `contrast` of that layer, weighed by `weight`."""
+
+    weight: float = 0.5
+    decay: float = 2.0  # how much less each earlier layer counts
+    temperature: float = 0.1
+    real_batch: int = 32  # real images of each class
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0 or not self.decay > 0 or self.real_batch < 1:
+            raise ValueError("mim: temperature and decay are above 0 and real_batch at least 1")
+
+    def backward(self, network: Network, real: list[Tensor], images: Tensor) -> Tensor:
+        """Add the term's gradient to `images.grad`; the term.
+
+        Args:
+            real: per class, its real images; images: (K * n, C, H, W) synthetic ones, classes ascending.
+        """
+        some = [of_class[: self.real_batch] for of_class in real]
+        real_classes = torch.cat([torch.full((len(part),), k) for k, part in enumerate(some)]).to(images.device)
+        classes = torch.arange(len(real), device=images.device).repeat_interleave(len(images) // len(real))
+        with torch.no_grad():
+            targets = [_pooled(maps) for maps in network.maps(torch.cat(some))]
+        losses = [
+            contrast(target, real_classes, _pooled(maps), classes, self.temperature)
+            for target, maps in zip(targets, network.maps(images), strict=True)
+        ]
+        last = len(losses) - 1
+        weighed = [self.weight * self.decay ** (k - last) * loss for k, loss in enumerate(losses)]
+        loss = torch.stack(weighed).sum()
+        (gradient,) = torch.autograd.grad(loss, images)
+        images.grad = gradient if images.grad is None else images.grad + gradient
+        return loss.detach()
+
+
+def contrast(real: Tensor, real_classes: Tensor, synthetic: Tensor, classes: Tensor, temperature: float) -> Tensor:
+    """The noise-contrastive loss of unit vectors, real (M, D) and synthetic (N, D), with their classes.
+
+    The critic of a pair is h = e / (e + c) with e = exp(<a, b> / temperature) and c = negatives per synthetic image
+    over M. The loss is - mean over positive pairs of log h - negatives * mean over negative pairs of log(1 - h). With a
+    single class there are no negatives, and the second part is 0.
+    """
+    same = classes.unsqueeze(1) == real_classes.unsqueeze(0)  # (N, M)
+    scores = synthetic @ real.T / temperature
+    negatives = float((~same).sum()) / len(synthetic)
+    if negatives == 0:
+        return -F.logsigmoid(scores).mean()
+    log_c = math.log(negatives / len(real))
+    log_sum = torch.logaddexp(scores, torch.full_like(scores, log_c))
+    positive, negative = (scores - log_sum)[same], (log_c - log_sum)[~same]
+    return -positive.mean() - negatives * negative.mean()
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    return F.normalize(maps.mean((2, 3)), dim=1)
+
+
+# --- around a host --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MIMConfig:
+    """A host's configuration and the term's."""
+
+    host: Any
+    term: Term = field(default_factory=Term)
+
+    per_class: ClassVar[bool] = False  # negative pairs are of other classes
+
+    @property
+    def model(self) -> str:
+        return str(self.host.model)
+
+    def for_setting(self, dataset: str, ipc: int) -> Self:
+        return replace(self, host=self.host.for_setting(dataset, ipc))
+
+    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
+        forward, both = self.host.passes(classes, images, ipc)
+        updates = self.host.total
+        return forward + updates * classes * min(self.term.real_batch, images), both + updates * classes * ipc
+
+
+def around(name: str, host: Builder) -> Builder:
+    """The host's builder with the term added to its loss.
+
+    Raises:
+        ValueError: the host takes no term.
+    """
+    parameters = inspect.signature(host).parameters
+    if "term" not in parameters:
+        raise ValueError(f"mim: {name} matches no networks' features or gradients that a term could be added to")
+
+    def build(
+        images: Tensor,
+        labels: Tensor,
+        budget: Budget,
+        rng: Generator,
+        cfg: MIMConfig = MIMConfig(parameters["cfg"].default),
+        progress: Progress = SILENT,
+    ) -> Memory:
+        memory: Memory = host(images, labels, budget, rng, cfg.host, progress, term=cfg.term)
+        return memory
+
+    build.__doc__ = f"RECONSTRUCTION: {name} with a mutual-information term, after MIM4DD's abstract."
+    return build
