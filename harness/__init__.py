@@ -7,18 +7,18 @@ rows = harness.run(harness.CLRun.of("smoke", dataset="digits", memory="herding",
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.config import CLRun
+    from harness.config import CLRun, CondenseRun
     from harness.runs import Options, run
 
-__all__ = ["CLRun", "Options", "run"]
+__all__ = ["CLRun", "CondenseRun", "Options", "run"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: torch takes a second, and `harness --help` needs none of it."""
-    if name == "CLRun":
-        from harness.config import CLRun
+    if name in ("CLRun", "CondenseRun"):
+        from harness import config
 
-        return CLRun
+        return getattr(config, name)
     if name in ("Options", "run"):
         from harness import runs
 

@@ -11,16 +11,19 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+import memory
 from harness import config, engines, runs
-from harness.config import CLRun, known
+from harness.config import CLRun, CondenseRun, known
 from harness.core import augment, models
 from harness.core.memory import Budget, Memory
+from harness.core.parametrisation import MultiFormation
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, batches, fit
 from memory import dm, random_real
 from memory.sampling import draw, rows_by_class
 
 Result = dict[str, Any]
+Benchmark = Callable[[CLRun, str, float, torch.device], Result]
 SIZES = {"paper": (10, 10), "quick": (100, 10)}  # classes of 32 x 32 colour images, and images kept of each
 
 
@@ -46,7 +49,7 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
 
 
 def _settings(preset: str, device: torch.device) -> CLRun:
-    run, _ = config.in_form(config.assemble(preset, {"memory": "dm"}), device)
+    run, _ = config.in_form(config.assemble(CLRun, preset, {"memory": "dm"}), device)
     return run
 
 
@@ -90,7 +93,7 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> R
     rows = list(rows_by_class(labels).values())
     start = random_real.build(images, labels, Budget(ipc), generator("bench"))
 
-    def iteration(backward: Callable[..., object], network: models.ConvNet) -> Callable[[], None]:
+    def iteration(backward: Callable[..., object], network: models.Network) -> Callable[[], None]:
         rng, pixels = generator("bench"), start.images.clone().requires_grad_()
         optimizer = torch.optim.SGD([pixels], lr=cfg.lr, momentum=cfg.momentum)
 
@@ -122,6 +125,100 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> R
     return {"bench": "dm", **result, "form": form, **_rates(result, flop, device)}
 
 
+def bench_matching(name: str) -> Benchmark:
+    """An update of the images by gradient matching, against the published loop over classes, eager and in float32.
+
+    Both draw a network and real batches, augment, match and step; neither trains the network, which `fit` times.
+    """
+
+    def bench(_: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
+        classes, ipc = SIZES[preset]
+        settings = {"memory": name, "ipc": ipc}
+        run, _form = config.in_form(config.assemble(CondenseRun, preset, settings), device)
+        cfg = replace(run.memory_config, networks=1, updates=1)
+        if hasattr(cfg, "from_network"):
+            cfg = replace(cfg, from_network=0)  # the contrastive form
+        images, labels = _images(classes, max(cfg.real_batch, 300), device)
+        build = memory.find(name)
+        plain = replace(cfg, compute="eager", real_dtype="float32")
+        network = models.build(cfg.model, (3, 32, 32), classes, generator("bench")).to(device)
+        result = _compare(
+            lambda: _plain_matching(images, labels, ipc, plain, network, generator("bench")),
+            lambda: build(images, labels, Budget(ipc), generator("bench"), cfg),
+            seconds,
+        )
+        form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic eager, float32"
+        flop = _flop(network, device) * 3 * sum(cfg.passes(classes, max(cfg.real_batch, 300), ipc))
+        return {"bench": name, **result, "form": form, **_rates(result, flop, device)}
+
+    return bench
+
+
+def _plain_matching(
+    images: Tensor, labels: Tensor, ipc: int, cfg: Any, network: models.Network, rng: Generator
+) -> Tensor:
+    """One update as the reference scripts do it, class after class; IDC's steps after each of them."""
+    device, rows = images.device, list(rows_by_class(labels).values())
+    start = torch.cat([draw(of_class, ipc, rng) for of_class in rows]).to(device)
+    pixels = images[start].clone().requires_grad_()
+    optimizer = torch.optim.SGD([pixels], lr=cfg.lr, momentum=cfg.momentum)
+    models.draw_weights(network, rng)
+    batch = [draw(of_class, cfg.real_batch, rng) for of_class in rows]
+    parameters = augment.draw_shared(cfg.augment, len(rows), rng)
+    form = MultiFormation(getattr(cfg, "factor", 1))
+    weights = list(network.parameters())
+    if hasattr(cfg, "factor"):
+        weights = [weight for weight in weights if weight.ndim == 4]
+
+    def gradients(inputs: Tensor, targets: Tensor, graph: bool) -> list[Tensor]:
+        loss = F.cross_entropy(network(inputs), targets)
+        return list(torch.autograd.grad(loss, weights, create_graph=graph))
+
+    def labelled(c: int, count: int) -> Tensor:
+        return torch.full((count,), c, device=device)
+
+    def own(c: int) -> Tensor:
+        decoded = form.decode({"images": pixels[c * ipc : (c + 1) * ipc]})[: getattr(cfg, "synthetic_batch", None)]
+        return augment.apply(cfg.augment, decoded, parameters.of(torch.full((len(decoded),), c)))
+
+    loss, sums, seen = torch.zeros((), device=device), None, []
+    for c, some in enumerate(batch):
+        theirs = augment.apply(cfg.augment, images[some.to(device)], parameters.of(torch.full((len(some),), c)))
+        real = gradients(theirs, labelled(c, len(some)), graph=False)
+        if hasattr(cfg, "from_network"):
+            sums = real if sums is None else [a + b for a, b in zip(sums, real, strict=True)]
+            seen.append(own(c))
+            continue
+        synthetic = gradients(own(c), labelled(c, len(own(c))), graph=True)
+        loss = loss + _plain_distance(real, synthetic, cfg.distance)
+        if hasattr(cfg, "factor"):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss = torch.zeros((), device=device)
+    if sums is not None:
+        everything = torch.arange(len(rows), device=device).repeat_interleave(ipc)
+        synthetic = gradients(torch.cat(seen), everything, graph=True)
+        loss = _plain_distance([part / len(rows) for part in sums], synthetic, cfg.distance)
+    if not hasattr(cfg, "factor"):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return pixels.detach()
+
+
+def _plain_distance(real: list[Tensor], synthetic: list[Tensor], distance: str) -> Tensor:
+    """Over the weights, one after the other: squared for IDC, else 1 - cosine row by row."""
+    total = torch.zeros((), device=real[0].device)
+    for a, b in zip(real, synthetic, strict=True):
+        if distance == "mse":
+            total = total + (a - b).square().sum()
+        elif a.ndim > 1:
+            a, b = a.flatten(1), b.flatten(1)
+            total = total + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
+    return total
+
+
 def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
     """An epoch of `fit` on 100 images, against the plain eager loop."""
     images, labels = _images(10, 10, device)
@@ -130,7 +227,7 @@ def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> 
     plain_cfg = replace(cfg, compute="eager", dtype="float32")
     networks = [models.build(run.model, (3, 32, 32), 10, generator("bench")).to(device) for _ in range(2)]
 
-    def epoch(network: models.ConvNet, cfg: TrainConfig) -> Callable[[], None]:
+    def epoch(network: models.Network, cfg: TrainConfig) -> Callable[[], None]:
         rng = generator("bench")
         one = replace(cfg, epochs=1)  # two rounds: a longer schedule only repeats them
         return lambda: fit(network, images, labels, one, rng)
@@ -151,16 +248,16 @@ def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) 
     shape = (3, 32, 32)
 
     def strategy() -> None:
-        memory = CondensedBuffer(lambda _: Memory(images, labels), device)
+        buffer = CondensedBuffer(lambda _: Memory(images, labels), device)
         model = models.scratch(run.model, shape, 10, device)
-        learner = MemoryOnly(model=model, memory=memory, recipe=cfg, seed=(0,), device=device, evaluator=evaluator())
+        learner = MemoryOnly(model=model, memory=buffer, recipe=cfg, seed=(0,), device=device, evaluator=evaluator())
         learner.train(stream.train_stream[0], eval_streams=[])
 
     def plain() -> None:
         network, rng = models.build(run.model, shape, 10, generator("bench")).to(device), generator("bench")
         optimizer = torch.optim.SGD(network.parameters(), cfg.lr, cfg.momentum, weight_decay=cfg.weight_decay)
         for _ in range(cfg.rounds):
-            for some, theirs in batches(images, labels, cfg, rng):
+            for some, theirs, _ in batches(images, labels, cfg, rng):
                 loss = F.cross_entropy(network(some), theirs)
                 optimizer.zero_grad()
                 loss.backward()
@@ -183,7 +280,7 @@ def _tiny_stream(images: Tensor, labels: Tensor) -> Any:
     return class_incremental(dataset, range(10), 1)
 
 
-def _flop(network: models.ConvNet, device: torch.device) -> int:
+def _flop(network: models.Network, device: torch.device) -> int:
     """Floating point operations of one image's forward pass."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 32, 32, device=device))
@@ -197,4 +294,9 @@ def _rates(result: Result, flop: int, device: torch.device) -> Result:
     return {"iterations_per_second": 1 / seconds, "tflop_per_second": flop / seconds / 1e12}
 
 
-BENCHMARKS = {"dm": bench_dm, "fit": bench_fit, "stream": bench_stream}
+BENCHMARKS: dict[str, Benchmark] = {
+    **{name: bench_matching(name) for name in ("dc", "dcc", "dsa", "idc")},
+    "dm": bench_dm,
+    "fit": bench_fit,
+    "stream": bench_stream,
+}

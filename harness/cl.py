@@ -1,45 +1,26 @@
 """The class-incremental track: a run as units, what each unit does, and the rows they leave."""
 
-import inspect
-import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import memory
-from harness import config
+from harness import config, track
 from harness.config import CLRun
-from harness.core import data, models
 from harness.core import memory as memories
+from harness.core import models
 from harness.core.data import DataSet
-from harness.core.files import Card
-from harness.core.holdout import hold_out
-from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress
-from harness.core.rng import generator
-from harness.core.train import TrainConfig
+from harness.track import Place, Result, Row
 from harness.units import Store, Unit
 from scenarios import metrics
 from scenarios.stream import class_order, split
 
-LOGGERS = ("text", "tensorboard")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run finds its data and does its work: nothing that a result depends on."""
-
-    device: str = "cpu"
-    data: str | None = None
-    logger: str | None = None  # an Avalanche logger to pass through: text or tensorboard
-    logs: str = ""  # directory for TensorBoard
+NAME = "cl"
 
 
 # --- planning -------------------------------------------------------------------------------------------------------
@@ -68,17 +49,6 @@ class Plan:
         return list({unit.key: unit for unit in every}.values())
 
 
-def load(run: CLRun, place: Place) -> DataSet:
-    """The run's data set, with a tenth of train in the place of test where the run is judged on that."""
-    return _dataset(run.dataset, place.data, run.split)
-
-
-@lru_cache(maxsize=2)
-def _dataset(name: str, directory: str | None, part: str) -> DataSet:
-    dataset = data.load(name, Path(directory) if directory else None)
-    return hold_out(dataset) if part == "validation" else dataset
-
-
 def orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
     """The class orders of a run by their names: the seed's digits, or "listed"."""
     if run.class_order:
@@ -98,7 +68,7 @@ def plan(run: CLRun, dataset: DataSet, place: Place) -> Plan:
             images than ipc.
     """
     _check(run, dataset)
-    context = {"device": place.device, "data": place.data, "split": run.split}
+    context = track.context_of(run, place)
     memory_units: dict[str, list[Unit]] = {}
     trainings = []
     for name, order in orders(run, dataset).items():
@@ -121,46 +91,30 @@ def _check(run: CLRun, dataset: DataSet) -> None:
     if run.class_order and sorted(run.class_order) != list(range(dataset.num_classes)):
         raise ValueError(f"class_order: expected each of 0 .. {dataset.num_classes - 1} once")
     split(range(dataset.num_classes), run.steps)
-    for name in (run.model, getattr(run.memory_config, "model", run.model)):
-        with torch.device("meta"):  # it fits the images; nothing is drawn
-            models.ConvNet(models.parse(name), dataset.image_shape, dataset.num_classes)
-    counts = torch.bincount(dataset.train_labels, minlength=dataset.num_classes)
-    if _is_stored(run) and run.ipc > int(counts.min()):
-        c = int(counts.argmin())
-        raise ValueError(f"ipc: {run.ipc} images a class are asked for, class {c} has {int(counts[c])}")
-
-
-def _is_stored(run: CLRun) -> bool:
-    return getattr(run.memory_config, "stored", True)
+    track.check(run, dataset, [run.model])
 
 
 def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
-    if not _is_stored(run):
+    if not track.is_stored(run):
         return []
+    if track.is_file(run.memory):
+        return [order]
     if not getattr(run.memory_config, "per_class", False):
         return split(order, run.steps)
     return [order[first : first + run.classes_per_unit] for first in range(0, len(order), run.classes_per_unit)]
 
 
 def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Mapping[str, Any]) -> Unit:
-    spec = {
-        "builder": run.memory,
-        "config": config.plain(run.memory_config),
-        "dataset": run.dataset,
-        "dataset_digest": dataset.digest,
-        "classes": classes,
-        "ipc": run.ipc,
-        "seed": [run.seed, order],
-    }
-    first_last = f"{classes[0]} .. {classes[-1]}" if len(classes) > 1 else str(classes[0])
-    return Unit("memory", spec, f"{run.memory} memory, order {order}, classes {first_last}", context)
+    if track.is_file(run.memory):
+        return track.file_unit(run, dataset, 0, context)  # the first set, whatever the order
+    return track.memory_unit(run, dataset, order, classes, context)
 
 
 def _training_unit(
     run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], own: Mapping[str, Any]
 ) -> Unit:
     spec = {
-        "memory": [unit.key for unit in needed] if _is_stored(run) else run.memory,
+        "memory": [unit.key for unit in needed] if track.is_stored(run) else run.memory,
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": seen,
@@ -169,93 +123,32 @@ def _training_unit(
         "seed": [run.seed, order, repeat],
     }
     label = f"{run.memory} network {repeat}, order {order}, {len(seen)} classes"
-    return Unit("training", spec, label, own, tuple(unit.key for unit in needed))
+    images = len(seen) * track.images_per_class(run, dataset)
+    return Unit("training", spec, label, {**own, "images": images}, tuple(unit.key for unit in needed))
 
 
 # --- working --------------------------------------------------------------------------------------------------------
 
 
 def work(unit: Unit, store: Store, progress: Progress) -> None:
-    """Do one unit and save its result.
-
-    Raises:
-        ValueError: the data are not those the unit was planned with.
-        FloatingPointError: an image or a loss is not finite.
-    """
-    dataset = _dataset(unit.spec["dataset"], unit.context["data"], unit.context["split"])
-    if dataset.digest != unit.spec["dataset_digest"]:
-        raise ValueError(f"{dataset.name}: the data have changed since the run was planned")
-    device = torch.device(unit.context["device"])
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    began = time.perf_counter()
-    do = _condense if unit.kind == "memory" else _train
-    tensors, card = do(unit, store, dataset, device, progress)
-    cost = {"wall_seconds": time.perf_counter() - began, "device": _device_name(device), "torch": torch.__version__}
-    if device.type == "cuda":
-        cost["peak_bytes"] = torch.cuda.max_memory_allocated(device)
-    store.save(unit.key, tensors, {**card, "kind": unit.kind, "spec": dict(unit.spec), "cost": cost})
-
-
-Result = tuple[dict[str, torch.Tensor], Card]
-
-
-def _condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
-    spec = unit.spec
-    build = memory.find(spec["builder"])
-    cfg = _config_from(memory.default_config(build), spec["config"])
-    images, labels = _real_images(dataset, spec["classes"], device)
-    rng = generator("memory", *spec["seed"], *spec["classes"])
-    extra = {"progress": progress} if "progress" in inspect.signature(build).parameters else {}
-    built = build(images, labels, Budget(spec["ipc"]), rng, cfg, **extra)
-    counts = torch.bincount(built.labels.cpu(), minlength=dataset.num_classes)
-    if any(int(counts[c]) != spec["ipc"] for c in spec["classes"]) or int(counts.sum()) != len(built.labels):
-        raise ValueError(f"{spec['builder']}: the builder's memory does not hold {spec['ipc']} images of each class")
-    on_cpu = Memory(built.images.cpu(), built.labels.cpu(), built.real, built.league)
-    return memories.encode(on_cpu, dataset, origin(spec))
-
-
-def origin(spec: Mapping[str, Any]) -> Card:
-    """What a memory's card says of its making, besides the data: enough to make and to judge it again."""
-    return {name: spec[name] for name in ("builder", "config", "ipc", "seed")} | {
-        "augment": config.augmentation(spec["dataset"])  # what networks are to be trained on it with
-    }
-
-
-def _config_from(default: Any, plain: Mapping[str, Any]) -> Any:
-    """The configuration `config.plain` made `plain` from."""
-    flat: dict[str, Any] = {}
-
-    def flatten(values: Mapping[str, Any], prefix: str) -> None:
-        for name, value in values.items():
-            if isinstance(value, Mapping):
-                flatten(value, f"{prefix}{name}.")
-            else:
-                flat[prefix + name] = value
-
-    flatten(plain, "")
-    return config.changed(default, flat)
-
-
-def _real_images(dataset: DataSet, classes: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised train images of `classes`, in the data set's order, and their labels."""
-    rows = torch.isin(dataset.train_labels, torch.tensor(classes)).nonzero().squeeze(1)
-    images = dataset.train_images[rows].to(device)
-    return dataset.normalise(images), dataset.train_labels[rows].to(device)
+    """Do one unit and save its result; see `work_on`."""
+    track.work_on(unit, store, progress, track.condense if unit.kind == "memory" else _train)
 
 
 def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
     from scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, evaluator
 
     spec, context = unit.spec, unit.context
-    kept = _kept(spec, store, dataset)
+    memory = track.kept(spec, store, dataset)
+    if memory.soft is not None:
+        raise ValueError("a stream trains on labels; judge a memory with soft labels by `harness run condense`")
     stream = _stream(dataset.name, context["data"], context["split"], tuple(context["class_order"]), context["steps"])
     t = context["experience"]
-    buffer = CondensedBuffer(lambda exp: memories.of_classes(kept, _new_classes(exp, spec["classes"])), device)
+    buffer = CondensedBuffer(lambda exp: memories.of_classes(memory, _new_classes(exp, spec["classes"])), device)
     old = spec["classes"][: -len(stream.train_stream[t].classes_in_this_experience)]
     if old:
-        buffer.append(memories.of_classes(kept, old))
-    recipe = _config_from(TrainConfig(), spec["recipe"])
+        buffer.append(memories.of_classes(memory, old))
+    recipe = track.recipe_from(spec["recipe"])
     counts = RightByClass(dataset.num_classes)
     model = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
     strategy = MemoryOnly(
@@ -271,22 +164,8 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     )
     strategy.train(stream.train_stream[t], eval_streams=[])
     strategy.eval(stream.test_stream[: t + 1])
-    memory_card = {"stored_bytes": buffer.nbytes, "images": len(buffer.buffer), "league": kept.league}
+    memory_card = {"stored_bytes": buffer.nbytes, "images": len(buffer.buffer), "league": memory.league}
     return {"right": counts.right, "total": counts.total}, memory_card
-
-
-def _kept(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memory:
-    """The memory of all classes a training unit has seen."""
-    if isinstance(spec["memory"], str):
-        images, labels = _real_images(dataset, spec["classes"], torch.device("cpu"))
-        return memory.find(spec["memory"])(images, labels, Budget(1), generator("full"))
-    parts = []
-    for key in spec["memory"]:
-        found = store.load(key)
-        if found is None:
-            raise FileNotFoundError(f"memory {key}: its file is no longer there; run again to redo it")
-        parts.append(memories.decode(*found, dataset))
-    return memories.join(parts)
 
 
 def _new_classes(experience: Any, order: Sequence[int]) -> list[int]:
@@ -299,64 +178,34 @@ def _new_classes(experience: Any, order: Sequence[int]) -> list[int]:
 def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> Any:
     from scenarios.stream import class_incremental
 
-    return class_incremental(_dataset(name, directory, part), order, steps)
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return f"{names[0] if names else 'CPU'}, 1 thread"
-
-
-@lru_cache(maxsize=1)
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return class_incremental(track.dataset_of(name, directory, part), order, steps)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
 
-Row = dict[str, Any]
-
 
 def rows(run: CLRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
-    shared: Row = {
-        "track": "cl",
-        "dataset": dataset.name,
-        "dataset_digest": dataset.digest,
-        "exactness": dataset.exactness,
-        "preset": run.preset,
-        "changes": changes,
-        "memory": run.memory,
-        "ipc": run.ipc if _is_stored(run) else None,
-        "split": run.split,
-        "seed": run.seed,
-        "version": version("condensation-harness"),
-        "spec": json.dumps(
-            {"memory": config.plain(run.memory_config), "recipe": config.plain(run.recipe_config)}, sort_keys=True
-        ),
-    }
+    shared = track.shared_row(run, NAME, dataset, changes)
     for order, units in planned.memories.items():
         for unit in units:
             if (found := store.load(unit.key)) is not None:
                 card = found[1]
                 yield (
                     shared
-                    | _measured(unit, card)
+                    | track.measured(unit, card)
                     | {
                         "order": order,
                         "league": card["league"],
                         "stored_bytes": card["budget"]["bytes"],
-                        "model": getattr(run.memory_config, "model", None),
-                        "compute": _form(run.memory_config),
+                        "model": shared["memory_model"],
+                        "compute": track.form_of(run.memory_config),
                         "metric": "memory_images",
                         "unit": "images",
                         "value": card["budget"]["images"],
                     }
                 )
-    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": _form(run.recipe_config)}
+    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": track.form_of(run.recipe_config)}
     streams: dict[tuple[str, int], list[Training]] = {}
     for training in planned.trainings:
         streams.setdefault((training.order, training.repeat), []).append(training)
@@ -383,7 +232,7 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
             right[t, s], total[t, s] = tensors["right"][classes].sum(), tensors["total"][classes].sum()
         here = (
             shared
-            | _measured(training.unit, card)
+            | track.measured(training.unit, card)
             | {
                 "order": training.order,
                 "repeat": training.repeat,
@@ -410,20 +259,17 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
         yield last | {"metric": "forgetting", "unit": "percentage points", "value": metrics.forgetting(matrix)}
 
 
-def _measured(unit: Unit, card: Card) -> Row:
-    cost = card["cost"]
-    return {
-        "key": unit.key,
-        "device": cost["device"],
-        "torch": cost["torch"],
-        "wall_seconds": cost["wall_seconds"],
-        "peak_bytes": cost.get("peak_bytes"),
-    }
+def title(run: CLRun) -> str:
+    """What a run does, in one line."""
+    orders = "the listed order" if run.class_order else f"orders {', '.join(map(str, run.orders))}"
+    return f"{run.dataset}, {run.steps} steps, memory {run.memory} ({run.ipc} per class), {orders}, {run.nets} networks"
 
 
-def _form(cfg: Any) -> str:
-    """The form of computing a configuration names, such as "compiled, float32, real bfloat16"."""
-    if isinstance(getattr(cfg, "train", None), TrainConfig):
-        cfg = cfg.train
-    parts = [getattr(cfg, "compute", "eager"), getattr(cfg, "dtype", getattr(cfg, "synthetic_dtype", "float32"))]
-    return ", ".join(parts + ([f"real {cfg.real_dtype}"] if hasattr(cfg, "real_dtype") else []))
+def short_name(run: CLRun) -> str:
+    """What tells a run from others of its data set and memory, for a directory's name."""
+    return f"{run.steps}steps"
+
+
+def sets(planned: Plan) -> dict[str, list[Unit]]:
+    """The run's whole memories: a file's name -> its units."""
+    return {f"order-{order}": units for order, units in planned.memories.items()}

@@ -6,13 +6,14 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from harness.config import CLRun
+    from harness.config import Run
     from harness.runs import Finished, Options, Prepared
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -24,10 +25,15 @@ app.add_typer(estimate_app, name="estimate")
 app.add_typer(data_app, name="data")
 
 COMPLETE, FAULT, BAD_INPUT, UNFINISHED = 0, 1, 2, 3
+HEADLINES = ("last_accuracy", "test_accuracy")  # a track's own: where one is there, there is a table
 AN_HOUR = 3600.0
 
 Dataset = Annotated[str | None, typer.Option(help="A name of `harness data list`, or folder:PATH.")]
 Memory = Annotated[str | None, typer.Option(help="A builder of `harness ls memories`.")]
+Sets = Annotated[str | None, typer.Option(help="Sets condensed independently of each other.")]
+EvalModels = Annotated[str | None, typer.Option(help="Networks to judge with, such as convnet3,mlp,resnet18-bn.")]
+At = Annotated[str | None, typer.Option(help="Iterations after which to judge as well, such as 1000,5000.")]
+Networks = Annotated[str | None, typer.Option(help="What to match in: random, or trained:LO-HI (accuracy in %).")]
 Steps = Annotated[str | None, typer.Option(help="Experiences of the stream.")]
 Ipc = Annotated[str | None, typer.Option(help="Images kept per class.")]
 Orders = Annotated[str | None, typer.Option(help="Seeds of the class orders, such as 0 or 0-4.")]
@@ -55,40 +61,96 @@ Quiet = Annotated[bool, typer.Option(help="Say only what went wrong.")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories or row files.")]
 
 
-@run_app.command("cl")
-def run_cl(
-    dataset: Dataset = None,
-    memory: Memory = None,
-    steps: Steps = None,
-    ipc: Ipc = None,
-    orders: Orders = None,
-    nets: Nets = None,
-    recipe: Recipe = None,
-    model: Model = None,
-    seed: Seed = None,
-    preset: Preset = None,
-    set_: Set = None,
-    config: Config = None,
-    out: Out = Path("runs"),
-    name: Name = None,
-    data: Data = None,
-    device: Device = "auto",
-    engine: Engine = "local",
-    jobs: Jobs = None,
-    shard: Shard = "1/1",
-    time_limit: TimeLimit = None,
-    avalanche_logger: AvalancheLogger = None,
-    as_json: Json = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
-) -> None:
-    """A class-incremental stream: condense each step's classes, train fresh networks on the memory alone."""
-    given = dict(dataset=dataset, memory=memory, steps=steps, ipc=ipc, orders=orders, nets=nets)
-    run = _configuration(config, set_, given | dict(recipe=recipe, model=model, seed=seed, preset=preset))
+# --- run and estimate -----------------------------------------------------------------------------------------------
+
+# What a run is: fields of its configuration, by the name and help of their option. `--set` reaches all others.
+SHARED = dict(dataset=Dataset, memory=Memory, ipc=Ipc, nets=Nets, recipe=Recipe, model=Model)
+TRACKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cl": (
+        "A class-incremental stream: condense each step's classes, train fresh networks on the memory alone.",
+        SHARED | dict(steps=Steps, orders=Orders),
+    ),
+    "condense": (
+        "The tables of the papers: condense sets, train fresh networks on each, test them once at the end.",
+        SHARED | dict(sets=Sets, eval_models=EvalModels, at=At, networks=Networks),
+    ),
+}
+# How a configuration is given, and where it is carried out.
+GIVEN = dict(seed=Seed, preset=Preset, set_=Set, config=Config)
+WHERE = dict(out=(Out, Path("runs")), name=Name, data=Data, device=(Device, "auto"), jobs=Jobs)
+HOW = dict(
+    engine=(Engine, "local"),
+    shard=(Shard, "1/1"),
+    time_limit=TimeLimit,
+    as_json=(Json, False),
+    dry_run=(DryRun, False),
+    quiet=(Quiet, False),
+)
+
+
+def _takes(*options: dict[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of some tables: name -> annotation, or (annotation, default) where it is not None."""
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        pairs = [
+            (name, option if isinstance(option, tuple) else (option, None))
+            for table in options
+            for name, option in table.items()
+        ]
+        command.__signature__ = Signature(  # type: ignore[attr-defined]
+            [Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=kind) for name, (kind, value) in pairs]
+        )
+        return command
+
+    return give
+
+
+def _add_commands(name: str, help_text: str, settings: dict[str, Any]) -> None:
+    more = dict(avalanche_logger=AvalancheLogger) if name == "cl" else {}
+
+    @run_app.command(name, help=help_text)
+    @_takes(settings, GIVEN, WHERE, HOW, more)
+    def run(**given: Any) -> None:
+        _run(name, given)
+
+    @estimate_app.command(
+        name, help=f"What `run {name}` with the same options would still do, and how long it takes here."
+    )
+    @_takes(settings, GIVEN, WHERE)
+    def estimate(**given: Any) -> None:
+        prepared, options = _prepare(name, given)
+        _announce(prepared, options, configuration=False, quiet=False)
+
+
+for _name, (_help, _settings) in TRACKS.items():
+    _add_commands(_name, _help, _settings)
+
+
+def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
+    fields = {name: given[name] for name in (*TRACKS[track][1], "seed", "preset")}
+    fields["memory.networks"] = fields.pop("networks", None)
+    run = _configuration(track, given["config"], given["set_"], fields)
     from harness import runs
 
-    options = runs.Options(out, name, data, device, engine, jobs, _shard(shard), _seconds(time_limit), avalanche_logger)
-    prepared = runs.prepare(run, options)
+    options = runs.Options(
+        given["out"],
+        given["name"],
+        given["data"],
+        given["device"],
+        given.get("engine", "local"),
+        given["jobs"],
+        _shard(given.get("shard", "1/1")),
+        _seconds(given.get("time_limit")),
+        given.get("avalanche_logger"),
+    )
+    return runs.prepare(run, options), options
+
+
+def _run(track: str, given: dict[str, Any]) -> None:
+    from harness import runs
+
+    dry_run, quiet = given["dry_run"], given["quiet"]
+    prepared, options = _prepare(track, given)
     if not dry_run:
         runs.claim_directory(prepared)  # before anything is announced
     _announce(prepared, options, configuration=dry_run, quiet=quiet and not dry_run)
@@ -98,38 +160,11 @@ def run_cl(
 
     with watching(prepared.planned.units, quiet) as report:
         finished = runs.carry_out(prepared, options, report)
-    _conclude(finished, as_json, quiet)
+    _conclude(finished, given["as_json"], quiet)
 
 
-@estimate_app.command("cl")
-def estimate_cl(
-    dataset: Dataset = None,
-    memory: Memory = None,
-    steps: Steps = None,
-    ipc: Ipc = None,
-    orders: Orders = None,
-    nets: Nets = None,
-    recipe: Recipe = None,
-    model: Model = None,
-    preset: Preset = None,
-    set_: Set = None,
-    config: Config = None,
-    out: Out = Path("runs"),
-    data: Data = None,
-    device: Device = "auto",
-    jobs: Jobs = None,
-) -> None:
-    """What `run cl` with the same options would still have to do, and how long that takes on this machine."""
-    given = dict(dataset=dataset, memory=memory, steps=steps, ipc=ipc, orders=orders, nets=nets)
-    run = _configuration(config, set_, given | dict(recipe=recipe, model=model, preset=preset))
-    from harness import runs
-
-    options = runs.Options(out=out, data=data, device=device, jobs=jobs)
-    _announce(runs.prepare(run, options), options, configuration=False, quiet=False)
-
-
-def _configuration(file: Path | None, pairs: list[str] | None, given: dict[str, str | None]) -> "CLRun":
-    from harness.config import assemble
+def _configuration(track: str, file: Path | None, pairs: list[str] | None, given: dict[str, str | None]) -> "Run":
+    from harness.config import RUNS, assemble
 
     settings: dict[str, Any] = {}
     if file is not None:
@@ -143,7 +178,7 @@ def _configuration(file: Path | None, pairs: list[str] | None, given: dict[str, 
         if not equals:
             raise ValueError(f"--set: expected KEY=VALUE, got {pair!r}")
         settings[key.strip()] = value.strip()
-    return assemble(str(settings.pop("preset", "paper")), settings)
+    return assemble(RUNS[track], str(settings.pop("preset", "paper")), settings)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -173,7 +208,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     """Say what a run will do, in which form, and how long that takes here."""
     if quiet:
         return
-    from harness import cl, engines, estimates
+    from harness import engines, estimates, track
     from harness.config import dotted
     from harness.display import duration
 
@@ -181,31 +216,31 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     if configuration:
         for key, value in dotted(run).items():
             _say(f"{key} = {value}")
-    orders = "the listed order" if run.class_order else f"orders {', '.join(map(str, run.orders))}"
-    _say(f"{run.dataset}, {run.steps} steps, memory {run.memory} ({run.ipc} per class), {orders}, {run.nets} networks")
+    _say(prepared.track.title(run))
     _say(f"form: {prepared.form}; device {prepared.place.device}")
     _say(f"{len(prepared.planned.units)} units, {len(prepared.planned.units) - len(left)} of them done already")
     workers = min(options.jobs or engines.usable_cpus(), max(len(left), 1)) if prepared.place.device == "cpu" else 1
     if options.engine == "serial":
         workers = 1
-    costs = estimates.with_costs(left, run, cl.load(run, prepared.place))
+    costs = estimates.with_costs(left, run, track.load(run, prepared.place))
     seconds = estimates.seconds_left(costs, workers)
     if left:
         _say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
     if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper":
-        _say(f"for an answer in minutes: harness run cl --steps {run.steps} --memory {run.memory} --preset quick")
+        _say(f"for an answer in minutes: harness run {run.track} --memory {run.memory} --preset quick")
 
 
 def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
     """Print the table and what is left; exit 3 where something is."""
     outcome, rows = finished.outcome, finished.rows
     complete = not outcome.failed and not outcome.left
-    if not quiet and (rows["metric"] == "last_accuracy").any():
+    if not quiet and rows["metric"].isin(HEADLINES).any():
         from rich.console import Console
 
-        from results import tables
+        from results import tables, text
 
-        Console(file=sys.stderr if as_json else sys.stdout, width=None).print(tables.to_rich(tables.cl_table(rows)))
+        for each in tables.tables_of(rows):
+            Console(file=sys.stderr if as_json else sys.stdout, width=None).print(text.to_rich(each))
     for label, reason in outcome.failed.items():
         _complain(f"failed: {label}: {reason}")
     if not complete:
@@ -221,8 +256,9 @@ def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
 
 def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
     rows = finished.rows
-    whole = rows[rows["metric"].isin(("last_accuracy", "average_incremental_accuracy", "forgetting"))]
-    columns = ["metric", "unit", "value", "memory", "steps", "order", "repeat", "preset"]
+    whole = rows[rows["metric"].isin((*HEADLINES, "average_incremental_accuracy", "forgetting"))]
+    columns = ["metric", "unit", "value", "memory", "preset", "repeat"]
+    columns += [name for name in ("steps", "order", "set", "model", "iterations") if (whole[name] != "").any()]
     return {
         "complete": complete,
         "directory": str(finished.directory),
@@ -236,15 +272,15 @@ def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
 @app.command()
 def table(runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, or terminal.")] = "terminal") -> None:
     """The results of runs: means with 95 % intervals and n, beside the published values."""
-    from results import rows, tables
+    from results import rows, tables, text
 
-    result = tables.cl_table(rows.read(runs))
-    if format == "terminal":
-        from rich.console import Console
+    for result in tables.tables_of(rows.read(runs)):
+        if format == "terminal":
+            from rich.console import Console
 
-        Console().print(tables.to_rich(result))
-    else:
-        print(tables.to_text(result, format), end="")
+            Console().print(text.to_rich(result))
+        else:
+            print(text.to_text(result, format), end="")
 
 
 @app.command()
@@ -280,7 +316,7 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME|RUN|FILE")]) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="dm, fit or stream.")],
+    name: Annotated[str, typer.Argument(help="dc, dcc, dm, dsa, fit, idc or stream.")],
     preset: Annotated[str, typer.Option(help="paper or quick: the sizes to time.")] = "paper",
     seconds: Annotated[float, typer.Option(help="Time to spend measuring each form.")] = 20.0,
     threads: Annotated[int | None, typer.Option(help="For both forms alike; by default one per core.")] = None,
@@ -296,6 +332,19 @@ def bench(
     else:
         for key, value in result.items():
             print(f"{key}: {value}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A directory; by default RUN/export.")] = None,
+    data: Data = None,
+) -> None:
+    """Write a run's memories as files others can read: safetensors, the card as JSON, a grid of the images as PNG."""
+    from harness import export as exports
+
+    for path in exports.export(run, output, data):
+        print(path)
 
 
 @data_app.command("list")

@@ -7,31 +7,29 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 
 import memory
-from harness.core import augment, compute, models
-from harness.core.train import RECIPES, TrainConfig
+from harness.core import augment, compute, imported, models
+from harness.core.train import RECIPES, TrainConfig, augmentation
 
 Settings = Mapping[str, Any]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
 SPLITS = ("test", "validation")
+AnyRun = TypeVar("AnyRun", bound="Run")
 
 
 @dataclass(frozen=True)
-class CLRun:
-    """A class-incremental stream with a condensed memory. Defaults are the DM paper's (section 3.5)."""
+class Run:
+    """What every track asks."""
 
-    dataset: str = "cifar100"
-    memory: str = "dm"  # a builder's name; its own fields are set as memory.FIELD
-    steps: int = 10  # experiences of the stream
-    ipc: int = 20  # images kept per class; the memory grows with the classes
-    orders: tuple[int, ...] = (0, 1, 2, 3, 4)  # seeds of the class orders; each condenses anew
-    class_order: tuple[int, ...] = ()  # an explicit order of all classes, instead of the seeds'
-    nets: int = 3  # networks trained on each memory
+    dataset: str = "cifar10"
+    memory: str = "dm"  # a builder's name, or file:PATH; its own fields are set as memory.FIELD
+    ipc: int = 10  # images kept per class
+    nets: int = 1  # networks trained on each memory
     recipe: str = "dm"  # how a network is trained on any memory; its fields are set as recipe.FIELD
-    model: str = "convnet3"  # for condensing and for training
+    model: str = "convnet3"  # for condensing, and for training unless others are named
     compute: str = "auto"  # auto, eager or compiled
     real_dtype: str = "auto"  # what is multiplied in where no gradient passes: auto, float32 or bfloat16
     split: str = "test"  # validation: a fixed tenth of train is held out, and judged on instead of the test set
@@ -41,59 +39,154 @@ class CLRun:
     memory_config: Any = None  # the builder's frozen configuration; None: its defaults, fitted to this run
     recipe_config: TrainConfig | None = None  # None: the recipe's own, fitted to this run
 
+    track: ClassVar[str]
+
     def __post_init__(self) -> None:
-        for name in ("steps", "ipc", "nets", "classes_per_unit"):
+        for name in ("ipc", "nets", "classes_per_unit"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
-        if not self.orders and not self.class_order:
-            raise ValueError("orders: at least one class order is needed, such as 0 or 0-4")
-        if min(self.orders, default=0) < 0:
-            raise ValueError(f"orders: seeds are 0 or more, got {min(self.orders)}")
         if self.split not in SPLITS:
             raise ValueError(f"split: {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
         known(self.recipe, RECIPES, "recipe")
         known(self.preset, PRESETS, "preset")
-        memory.find(self.memory)
+        if not self.memory.startswith(imported.PREFIX):
+            memory.find(self.memory)
         models.parse(self.model)
 
     @classmethod
-    def of(cls, preset: str, **settings: Any) -> "CLRun":
+    def of(cls, preset: str, **settings: Any) -> Self:
         """A run as the command line makes it: a preset's values, then `settings` by field name.
 
         Nested fields are given by dotted names: `CLRun.of("quick", memory="dm", **{"memory.iterations": 300})`.
         """
-        return assemble(preset, settings)
+        return assemble(cls, preset, settings)
+
+
+@dataclass(frozen=True)
+class CLRun(Run):
+    """A class-incremental stream with a condensed memory. Defaults are the DM paper's (section 3.5)."""
+
+    dataset: str = "cifar100"
+    ipc: int = 20  # the memory grows with the classes
+    nets: int = 3
+    steps: int = 10  # experiences of the stream
+    orders: tuple[int, ...] = (0, 1, 2, 3, 4)  # seeds of the class orders; each condenses anew
+    class_order: tuple[int, ...] = ()  # an explicit order of all classes, instead of the seeds'
+
+    track: ClassVar[str] = "cl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise ValueError(f"steps: at least 1 is needed, got {self.steps}")
+        if not self.orders and not self.class_order:
+            raise ValueError("orders: at least one class order is needed, such as 0 or 0-4")
+        if min(self.orders, default=0) < 0:
+            raise ValueError(f"orders: seeds are 0 or more, got {min(self.orders)}")
+
+
+@dataclass(frozen=True)
+class CondenseRun(Run):
+    """Condensed sets judged by fresh networks. Defaults are those of DC, DSA and DM: 5 sets, 20 networks each."""
+
+    nets: int = 20
+    sets: int = 5  # condensed independently of each other
+    eval_models: tuple[str, ...] = ()  # networks to judge with, in place of `model`
+    at: tuple[int, ...] = ()  # iterations after which sets are judged as well as at their end
+    uint8: bool = True  # whether learned sets are judged rounded to 8 bits as well
+
+    track: ClassVar[str] = "condense"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sets < 1:
+            raise ValueError(f"sets: at least 1 is needed, got {self.sets}")
+        if list(self.at) != sorted(set(self.at)) or min(self.at, default=1) < 1:
+            raise ValueError(f"at: expected ascending numbers of iterations, got {', '.join(map(str, self.at))}")
+        for name in self.eval_models:
+            models.parse(name)
+
+
+RUNS: Mapping[str, type[Run]] = {run.track: run for run in (CLRun, CondenseRun)}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Values that take the place of defaults: of the run, of its recipe, of each builder that is named."""
+    """Values that take the place of defaults: of runs, by track, of recipes, of each builder that is named."""
 
     note: str
-    run: Settings = field(default_factory=dict)
+    run: Mapping[str, Settings] = field(default_factory=dict)
     recipe: Settings = field(default_factory=dict)
     memory: Mapping[str, Settings] = field(default_factory=dict)
+    memory_by_track: Mapping[str, Mapping[str, Settings]] = field(default_factory=dict)  # over `memory`
 
+
+_QUICK_MATCHING = {"lr": 2.0, "networks": 20, "updates": 10, "epochs": 5, "real_batch": 64}
+_QUICK_LOW_RANK = {**_QUICK_MATCHING, "networks": 10}  # eight times as many images
+_QUICK_IDC = {
+    "networks": 5,
+    "updates": 20,
+    "real_batch": 32,
+    "synthetic_batch": 20,
+    "trained": 500,
+    "lr": 0.03,
+    "train.dtype": "auto",
+}
+_QUICK_DM = {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"}
 
 PRESETS = {
     "paper": Preset("the published protocol to the letter"),
     "quick": Preset(
         "a real answer on two CPU cores in about ten minutes",
-        run={"model": "convnet-d3-w32", "ipc": 10, "orders": (0,), "nets": 2},
+        run={
+            "cl": {"model": "convnet-d3-w32", "ipc": 10, "orders": (0,), "nets": 2},
+            "condense": {"model": "convnet-d3-w32", "sets": 2, "nets": 3},
+        },
         recipe={"epochs": 200, "lr": 0.02, "batch_size": 128, "dtype": "auto"},
         memory={
-            "dm": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
+            "dm": _QUICK_DM,
+            "mmd-pixel": {"iterations": 800, "real_batch": 64},
+            "dc": _QUICK_MATCHING,
+            "dsa": _QUICK_MATCHING,
+            "dcc": {**_QUICK_MATCHING, "from_network": 5},
+            "dsac": {**_QUICK_MATCHING, "from_network": 5},
+            "idc": _QUICK_IDC,
+            "idc-i": _QUICK_IDC,
             "herding": {"train.epochs": 20},
+            "kcenter": {"train.epochs": 20},
+            "forgetting": {"train.epochs": 20},
+            "el2n": {"train.epochs": 5, "runs": 3},
+            "grand": {"train.epochs": 5, "runs": 3},
             "full": {"epochs": 4},
+            **{f"lo-{name}": {f"host.{k}": v for k, v in _QUICK_LOW_RANK.items()} for name in ("dc", "dsa")},
+        },
+        memory_by_track={
+            "condense": {  # ten times as many images at once as in a step of a stream
+                **{name: {"train.epochs": 5} for name in ("herding", "kcenter", "forgetting")},
+                **{name: {"train.epochs": 2, "runs": 3} for name in ("el2n", "grand")},
+            }
         },
     ),
     "smoke": Preset(
         "every line in seconds; its numbers mean nothing",
-        run={"model": "convnet-d2-w8", "ipc": 2, "orders": (0,), "nets": 1},
+        run={
+            "cl": {"model": "convnet-d2-w8", "ipc": 2, "orders": (0,), "nets": 1},
+            "condense": {"model": "convnet-d2-w8", "ipc": 2, "sets": 1, "nets": 1},
+        },
         recipe={"epochs": 3},
         memory={
             "dm": {"iterations": 3, "real_batch": 16},
+            "mmd-pixel": {"iterations": 3, "real_batch": 16},
+            **{
+                name: {"networks": 2, "updates": 2, "epochs": 1, "real_batch": 8}
+                for name in ("dc", "dsa", "dcc", "dsac")
+            },
+            **{name: {"networks": 2, "updates": 2, "real_batch": 8, "trained": 32} for name in ("idc", "idc-i")},
             "herding": {"train.epochs": 1},
+            "kcenter": {"train.epochs": 1},
+            "forgetting": {"train.epochs": 2},
+            "el2n": {"train.epochs": 1, "runs": 1},
+            "grand": {"train.epochs": 1, "runs": 1},
             "full": {"epochs": 1},
         },
     ),
@@ -109,7 +202,7 @@ def known(name: str, names: Mapping[str, Any] | list[str], what: str) -> str:
     raise ValueError(f"{what}: {name!r} is unknown; {hint}Known: {', '.join(sorted(names))}")
 
 
-def assemble(preset: str, settings: Settings) -> CLRun:
+def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     """A run from a preset and what the user set, the latter winning.
 
     Raises:
@@ -121,8 +214,8 @@ def assemble(preset: str, settings: Settings) -> CLRun:
         if "." in key and (last := key.rpartition(".")[2]) in ("compute", "real_dtype"):
             raise ValueError(f"--set: {key} follows the run's own; set {last} instead")
     own = {key: value for key, value in settings.items() if "." not in key}
-    run: CLRun = changed(CLRun(preset=preset), {**chosen.run, **own})
-    nested: CLRun = changed(fitted(run), {k: v for k, v in settings.items() if "." in k}, _aliases)
+    run: AnyRun = changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
+    nested: AnyRun = changed(fitted(run), {k: v for k, v in settings.items() if "." in k}, _aliases)
     for key, value in dotted(nested).items():
         if key.endswith((".dtype", ".synthetic_dtype")):
             known(value, list(compute.DTYPES), key)
@@ -134,23 +227,63 @@ def _aliases(key: str) -> str:
     return f"{head}_config.{rest}" if head in ("memory", "recipe") and rest else key
 
 
-def fitted(run: CLRun) -> CLRun:
-    """The run with its builder's and recipe's configurations worked out, where they were left open."""
+def fitted(run: AnyRun) -> AnyRun:
+    """The run with its builder's and recipe's configurations worked out, where they were left open.
+
+    A builder's configuration may have `for_setting(dataset, ipc)`, which gives it the published hyper-parameters of a
+    data set and budget. A preset's values for a builder hold for those built around it (`lo-dm`) as well.
+    """
     preset = PRESETS[run.preset]
-    shared = {"model": run.model, "augment": augmentation(run.dataset)}
-    recipe = run.recipe_config or changed(_with(RECIPES[run.recipe], shared), preset.recipe)
+    recipe = run.recipe_config or changed(_recipe(run, run.model), preset.recipe)
     config = run.memory_config
-    if config is None:
-        config = _with(memory.default_config(memory.find(run.memory)), shared)
-        if isinstance(getattr(config, "train", None), TrainConfig):
-            config = replace(config, train=replace(recipe, epochs=config.train.epochs))
-        config = changed(config, preset.memory.get(run.memory, {}))
+    if config is None and run.memory.startswith(imported.PREFIX):
+        config = imported.FileConfig()
+    elif config is None:
+        config = _suited(memory.default_config(memory.find(run.memory)), run, recipe)
+        if hasattr(config, "for_setting"):
+            config = config.for_setting(run.dataset, run.ipc)
+        config = changed(config, _preset_of(run, config))
     if run.recipe_config is None and not getattr(config, "stored", True):
         recipe = replace(recipe, epochs=config.epochs)  # the whole data, which has its own number of epochs
     return replace(run, memory_config=config, recipe_config=recipe)
 
 
-def in_form(run: CLRun, device: torch.device) -> tuple[CLRun, str]:
+def _suited(config: Any, run: Run, recipe: TrainConfig) -> Any:
+    """A builder's defaults for the run's network, its data's augmentation, and its recipe where the builder trains."""
+    values: dict[str, Any] = {"model": run.model}
+    if getattr(config, "augment", "") == augment.DSA:
+        values["augment"] = augmentation(run.dataset)
+    if is_dataclass(host := getattr(config, "host", None)):
+        values["host"] = _suited(host, run, recipe)
+    if isinstance(train := getattr(config, "train", None), TrainConfig) and train.augment == augment.DSA:
+        values["train"] = replace(recipe, epochs=train.epochs)
+    return _with(config, values)
+
+
+def _preset_of(run: Run, config: Any) -> Settings:
+    """What a preset sets of a builder: ours stand in PRESETS, others' configurations carry `presets` of their own."""
+    preset = PRESETS[run.preset]
+    values = {**preset.memory, **preset.memory_by_track.get(run.track, {})}
+    if run.memory in values or not hasattr(config, "host"):
+        return {**getattr(config, "presets", {}).get(run.preset, {}), **values.get(run.memory, {})}
+    host = values.get(run.memory.partition("-")[2], {})
+    return {f"host.{key}": value for key, value in host.items()}
+
+
+def _recipe(run: Run, model: str) -> TrainConfig:
+    """The named recipe for the run's data and a network."""
+    return RECIPES[run.recipe](run.dataset, models.parse(model).norm == "batchnorm")
+
+
+def recipe_for(run: Run, model: str) -> TrainConfig:
+    """The run's recipe for another network: where the recipe tells networks apart and the user did not set it."""
+    recipe, usual, own = run.recipe_config, _recipe(run, run.model), _recipe(run, model)
+    assert recipe is not None  # `fitted` works it out
+    names = [name for name in ("augment", "epochs") if getattr(recipe, name) == getattr(usual, name)]
+    return replace(recipe, **{name: getattr(own, name) for name in names})
+
+
+def in_form(run: AnyRun, device: torch.device) -> tuple[AnyRun, str]:
     """The run with its form of computing decided for `device`, everywhere it was left open, and the form in words."""
     form, why = compute.resolve(run.compute, device, run.preset == "smoke")
     real_dtype = compute.resolve_dtype(run.real_dtype, form, device)
@@ -167,11 +300,6 @@ def in_form(run: CLRun, device: torch.device) -> tuple[CLRun, str]:
     recipe: TrainConfig = decided(run.recipe_config)
     words = f"{form} ({why}), {real_dtype} where no gradient passes, training in {recipe.dtype}"
     return replace(run, memory_config=decided(run.memory_config), recipe_config=recipe), words
-
-
-def augmentation(dataset: str) -> str:
-    """The DSA operations of a data set: all six, without the flip where a mirrored image is another thing."""
-    return augment.DSA_WITHOUT_FLIP if dataset in ("mnist", "svhn", "digits") else augment.DSA
 
 
 def _with(config: Any, values: Settings) -> Any:
@@ -234,7 +362,8 @@ def _typed(value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         if isinstance(value, str):
-            value = [number for part in value.split(",") for number in _range(part.strip())]
+            parts = [part.strip() for part in value.split(",")]
+            value = [number for part in parts for number in _range(part)] if inner is int else parts
         return tuple(_typed(part, inner) for part in (value if isinstance(value, list | tuple) else [value]))
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if value in (None, "none"):

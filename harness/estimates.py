@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Generator
 
-from harness.config import CLRun
+from harness import track
+from harness.config import Run
 from harness.core import augment, compute, models
 from harness.core.data import DataSet, cache_dir
 from harness.core.files import write_bytes
@@ -20,7 +21,7 @@ SECONDS = 0.4  # of measuring each rate
 AVALANCHE_SECONDS = 2.0  # per training unit: the stream, evaluation, a share of what a worker imports
 
 
-def with_costs(units: Sequence[Unit], run: CLRun, dataset: DataSet) -> list[Unit]:
+def with_costs(units: Sequence[Unit], run: Run, dataset: DataSet) -> list[Unit]:
     """The units with the seconds each is expected to take on one core, or on the GPU."""
     return [replace(unit, cost=_seconds(unit, run, dataset)) for unit in units]
 
@@ -30,25 +31,42 @@ def seconds_left(units: Sequence[Unit], workers: int) -> float:
     return max(sum(unit.cost for unit in units) / workers, max((unit.cost for unit in units), default=0.0))
 
 
-def _seconds(unit: Unit, run: CLRun, dataset: DataSet) -> float:
-    classes, per_class = len(unit.spec["classes"]), len(dataset.train_labels) // dataset.num_classes
+def _seconds(unit: Unit, run: Run, dataset: DataSet) -> float:
     device = torch.device(unit.context["device"])
     shape = dataset.image_shape
-    if unit.kind == "training":
-        recipe = run.recipe_config
-        assert recipe is not None  # planned runs are fitted
-        images = classes * (per_class if isinstance(unit.spec["memory"], str) else run.ipc) * recipe.rounds
-        return AVALANCHE_SECONDS + images / rate(run.model, shape, recipe.compute, recipe.dtype, device, training=True)
+    if unit.kind != "memory":
+        recipe, model = track.recipe_from(unit.spec["recipe"]), unit.spec["model"]
+        images: float = unit.context["images"] * recipe.rounds
+        overhead = AVALANCHE_SECONDS if unit.kind == "training" else 0.0
+        return overhead + images / _rate(model, run.model, shape, recipe.compute, recipe.dtype, device, training=True)
     cfg = run.memory_config
-    if not hasattr(cfg, "passes"):
+    if not hasattr(cfg, "passes") or (model := track.model_of(cfg)) is None:
         return 0.0  # a builder that trains nothing, or does not say what it costs
-    forward, both = cfg.passes(classes, per_class, run.ipc)
-    form = getattr(cfg, "train", cfg)
+    classes, per_class = len(unit.spec["classes"]), len(dataset.train_labels) // dataset.num_classes
+    if "continues" in unit.spec:
+        cfg = track.config_from(cfg, unit.spec["config"])
+    forward, both = cfg.passes(classes, per_class, track.images_per_class(run, dataset))
+    form = getattr(cfg, "host", cfg)
+    form = form if hasattr(form, "compute") else getattr(form, "train", form)
     weights = getattr(form, "dtype", getattr(form, "synthetic_dtype", "float32"))
-    model = getattr(cfg, "model", run.model)
     without = getattr(form, "real_dtype", "float32")
-    seconds: float = both / rate(model, shape, form.compute, weights, device, training=True)
-    return seconds + float(forward) / rate(model, shape, form.compute, without, device, training=False)
+    real = form.real_passes(classes, per_class) if hasattr(form, "real_passes") else 0
+    seconds: float = (both - real) / _rate(model, model, shape, form.compute, weights, device, training=True)
+    if real:
+        seconds += real / _rate(model, model, shape, form.compute, without, device, training=True)
+    if forward:
+        seconds += forward / _rate(model, model, shape, form.compute, without, device, training=False)
+    return seconds
+
+
+def _rate(
+    model: str, known: str, shape: tuple[int, int, int], form: str, dtype: str, device: torch.device, *, training: bool
+) -> float:
+    """The rate of `model`: measured for the run's own network, of others worked out from it by their FLOP."""
+    if models.parse(model) == models.parse(known):
+        return rate(model, shape, form, dtype, device, training=training)
+    ratio = track.flop_of(known, shape, 10) / track.flop_of(model, shape, 10)
+    return ratio * rate(known, shape, form, dtype, device, training=training)
 
 
 def rate(

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from harness.config import known
 from harness.core import data, files
+from harness.core.holdout import hold_out
 from harness.core.memory import decode
 from results import plots, rows
+from results.notes import marked
 
 MEMORY_IMAGES = "memory-images"
 
@@ -36,24 +39,44 @@ def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | 
     return [path, beside]
 
 
-def _memory_images(runs: Sequence[Path], output: Path | None, data_dir: Path | None) -> Path:
-    if len(runs) != 1:
-        raise ValueError(f"{MEMORY_IMAGES}: shows one run's memory, or one memory file, got {len(runs)}")
-    path = runs[0] if runs[0].is_file() else next(iter(sorted((runs[0] / "memories").glob("*.safetensors"))), None)
-    if path is None:
-        raise FileNotFoundError(f"{runs[0]}: holds no memory yet")
+def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
+    """The images in a memory's file as networks see them; see `results.plots.memory_images`.
+
+    Raises:
+        ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
+    """
     tensors, card = files.load(path)
     dataset = data.load(card["dataset"], data_dir)
-    if dataset.digest != card["dataset_digest"]:
+    if card["dataset_digest"] != dataset.digest:
+        dataset = hold_out(dataset)  # what a run that is judged on the validation split has made it from
+    if card["dataset_digest"] != dataset.digest:
         raise ValueError(f"{path}: made from other {card['dataset']} data than those found; see harness data check")
     memory = decode(tensors, card, dataset)
     images = dataset.denormalise(memory.images).permute(0, 2, 3, 1).numpy()
     pixels = images[..., 0] if images.shape[-1] == 1 else np.ascontiguousarray(images)
-    title = f"{card['builder']}, {card['dataset']}, {card['ipc']} images per class"
-    figure = plots.memory_images(pixels, memory.labels.numpy(), list(dataset.classes), title)
+    title = f"{marked(card['builder'])}, {card['dataset']}, {card['ipc']} images per class"
+    return plots.memory_images(pixels, memory.labels.numpy(), list(dataset.classes), title)
+
+
+def _memory_images(runs: Sequence[Path], output: Path | None, data_dir: Path | None) -> Path:
+    if len(runs) != 1:
+        raise ValueError(f"{MEMORY_IMAGES}: shows one run's memory, or one memory file, got {len(runs)}")
+    path = runs[0] if runs[0].is_file() else memories_of(runs[0])[0]
     target = output or _beside(runs[0], MEMORY_IMAGES)
-    plots.save(figure, target)
+    plots.save(memory_figure(path, data_dir), target)
     return target
+
+
+def memories_of(run: Path) -> list[Path]:
+    """The files of a run's memories.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    paths = sorted((run / "memories").glob("*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(f"{run}: holds no memory yet")
+    return paths
 
 
 def _beside(run: Path, name: str) -> Path:

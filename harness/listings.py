@@ -8,7 +8,7 @@ from typing import Any
 
 import memory
 from harness import figures
-from harness.config import PRESETS, assemble, dotted, known
+from harness.config import PRESETS, RUNS, assemble, dotted, known
 from harness.core import data, files, models
 from harness.core.train import RECIPES
 
@@ -25,7 +25,7 @@ def of_kind(kind: str) -> Iterator[tuple[str, str]]:
     if kind == "memories":
         yield from ((name, _first_line(memory.find(name))) for name in memory.names())
     elif kind == "recipes":
-        yield from ((name, _first_line(type(config))) for name, config in RECIPES.items())
+        yield from ((name, _first_line(recipe)) for name, recipe in RECIPES.items())
     elif kind == "presets":
         yield from ((name, preset.note) for name, preset in PRESETS.items())
     elif kind == "datasets":
@@ -52,16 +52,22 @@ def show(name: str) -> str:
         builder = memory.find(name)
         found.append(f"{inspect.getdoc(builder)}\n\n" + _fields(memory.default_config(builder), "memory."))
     if name in RECIPES:
-        found.append(f"{inspect.getdoc(type(RECIPES[name]))}\n\n" + _fields(RECIPES[name], "recipe."))
+        recipe = RECIPES[name]("cifar10", False)
+        found.append(f"{inspect.getdoc(RECIPES[name])}\n\n" + _fields(recipe, "recipe.") + "\n(on CIFAR-10)")
     if found:
         return "\n\n".join(found)
     if name in PRESETS:
-        lines = [f"# --memory {builder}\n{_fields(assemble(name, {'memory': builder}))}" for builder in memory.names()]
+        lines = [
+            f"# {track} --memory {builder}\n{_fields(assemble(run, name, {'memory': builder}))}"
+            for track, run in RUNS.items()
+            for builder in memory.names()
+        ]
         return f"{PRESETS[name].note}\n\n" + "\n\n".join(lines)
-    if name.startswith("convnet"):
+    try:
         return str(models.parse(name))
-    known(name, sorted({*memory.names(), *RECIPES, *PRESETS, "convnet3"}), "show")
-    raise AssertionError("known() raises for what is unknown")
+    except ValueError:
+        known(name, sorted({*memory.names(), *RECIPES, *PRESETS, "convnet3"}), "show")
+        raise
 
 
 def _run(path: Path) -> str:
@@ -72,9 +78,10 @@ def _run(path: Path) -> str:
     if (path / "environment.json").is_file():
         parts.append((path / "environment.json").read_text().strip())
     if (path / "rows.csv").is_file():
-        table = rows.read([path])
-        finished = bool((table["metric"] == "last_accuracy").any())
-        parts.append(tables.to_text(tables.cl_table(table), "md") if finished else "no stream is finished yet")
+        try:
+            parts += [tables.to_text(table, "md") for table in tables.tables_of(rows.read([path]))]
+        except ValueError:
+            parts.append("nothing is finished yet")
     return "\n".join(parts)
 
 

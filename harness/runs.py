@@ -2,22 +2,27 @@
 
 import json
 import platform
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from pandas import DataFrame
 
-from harness import cl, config, engines, estimates
-from harness.config import CLRun
+from harness import cl, condense, config, engines, estimates, track
+from harness.config import Run
 from harness.core import memory as memories
 from harness.core.files import write_bytes
 from harness.engines import Event, Outcome
+from harness.track import Place
 from harness.units import Store, Unit
 from results import rows as rowfiles
+
+TRACKS: dict[str, Any] = {module.NAME: module for module in (cl, condense)}  # plan, work, rows, sets, title of each
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,17 @@ class Options:
 class Prepared:
     """A run that could start: all that can be wrong with it has been checked."""
 
-    run: CLRun
+    run: Run
     form: str  # of computing, and why
-    planned: cl.Plan
+    planned: Any  # the track's plan; its `units` are all there is to do
     store: Store
     directory: Path
-    place: cl.Place
+    place: Place
+
+    @property
+    def track(self) -> Any:
+        """The module of the run's track."""
+        return TRACKS[self.run.track]
 
     @property
     def left(self) -> list[Unit]:
@@ -60,7 +70,7 @@ class Finished:
     seconds: float
 
 
-def prepare(run: CLRun, options: Options) -> Prepared:
+def prepare(run: Run, options: Options) -> Prepared:
     """Check and plan a run; nothing is written.
 
     Raises:
@@ -71,14 +81,15 @@ def prepare(run: CLRun, options: Options) -> Prepared:
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"jobs: at least 1, got {options.jobs}")
     if options.logger is not None:
-        config.known(options.logger, list(cl.LOGGERS), "avalanche logger")
+        config.known(options.logger, list(track.LOGGERS), "avalanche logger")
     run, form = config.in_form(run, device)
     data = None if options.data is None else str(options.data.resolve())
-    place = cl.Place(str(device), data, options.logger)
-    dataset = cl.load(run, place)
+    place = Place(str(device), data, options.logger)
+    dataset = track.load(run, place)
+    run = track.settled(run, dataset)
     directory = options.out / (options.name or default_name(run))
     place = replace(place, logs=str((directory / "tensorboard").resolve()))
-    planned = cl.plan(run, dataset, place)
+    planned = TRACKS[run.track].plan(run, dataset, place)
     return Prepared(run, form, planned, Store(options.out / "units"), directory, place)
 
 
@@ -95,11 +106,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def default_name(run: CLRun) -> str:
+def default_name(run: Run) -> str:
     """A directory name people can read, and that another configuration does not have."""
     digest = Unit("run", config.plain(run), "").key[:6]
-    dataset = run.dataset.replace(":", "-").replace("/", "-").strip("-")
-    return f"cl-{dataset}-{run.memory}-{run.steps}steps-{run.preset}-{digest}"
+    names = (re.sub(r"[:/]+", "-", name).strip("-") for name in (run.dataset, Path(run.memory).stem))
+    return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].short_name(run)}-{run.preset}-{digest}"
 
 
 def claim_directory(prepared: Prepared) -> None:
@@ -131,11 +142,11 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     began = time.monotonic()
     claim_directory(prepared)
     on_cuda = prepared.place.device.startswith("cuda")
-    mine, dataset = _shard(prepared.planned, options.shard), cl.load(prepared.run, prepared.place)
+    mine, dataset = _shard(prepared.planned.units, options.shard), track.load(prepared.run, prepared.place)
     outcome = engines.run(
         estimates.with_costs(mine, prepared.run, dataset),
         prepared.store,
-        cl.work,
+        prepared.track.work,
         engine=options.engine,
         jobs=options.jobs or (torch.cuda.device_count() if on_cuda else None),
         deadline=None if options.time_limit is None else began + options.time_limit,
@@ -144,23 +155,28 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
 
 
-def _shard(planned: cl.Plan, shard: tuple[int, int]) -> list[Unit]:
+def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
     """The networks whose turn it is, and the memories they need; a memory that several shards need is done once."""
     index, parts = shard
     if not 1 <= index <= parts:
         raise ValueError(f"shard: {index}/{parts} is none; give i/n with i from 1 to n")
     if parts == 1:
-        return planned.units
-    networks = [training.unit for training in planned.trainings][index - 1 :: parts]
-    needed = {key for unit in networks for key in unit.needs}
-    return [unit for unit in planned.units if unit in networks or unit.key in needed]
+        return units
+    by_key = {unit.key: unit for unit in units}
+    todo = [unit for unit in units if unit.kind != "memory"][index - 1 :: parts]
+    mine: dict[str, Unit] = {}
+    while todo:
+        unit = todo.pop()
+        mine[unit.key] = unit
+        todo += [by_key[key] for key in unit.needs if key in by_key and key not in mine]
+    return [unit for unit in units if unit.key in mine]
 
 
 def write_rows(prepared: Prepared) -> DataFrame:
     """Write the run's rows, its environment and the memories it has so far; the rows."""
-    dataset = cl.load(prepared.run, prepared.place)
+    dataset = track.load(prepared.run, prepared.place)
     made = [
-        *cl.rows(
+        *prepared.track.rows(
             prepared.run,
             prepared.planned,
             prepared.store,
@@ -178,17 +194,18 @@ def write_rows(prepared: Prepared) -> DataFrame:
         "torch": torch.__version__,
     }
     write_bytes(prepared.directory / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
-    for order, units in prepared.planned.memories.items():
+    for name, units in prepared.track.sets(prepared.planned).items():
         parts = [prepared.store.load(unit.key) for unit in units]
         whole = [memories.decode(*part, dataset) for part in parts if part is not None]
         if whole and len(whole) == len(units):
-            origin = {**cl.origin(units[0].spec), "units": [unit.key for unit in units]}
-            path = prepared.directory / "memories" / f"order-{order}.safetensors"
+            cost = track.whole_cost([part[1]["cost"] for part in parts if part is not None])
+            origin = {**track.origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
+            path = prepared.directory / "memories" / f"{name}.safetensors"
             memories.save(memories.join(whole), path, dataset, origin)
     return rowfiles.to_frame(made)
 
 
-def changes(run: CLRun, device: torch.device) -> str:
+def changes(run: Run, device: torch.device) -> str:
     """What makes a run another than its preset, such as "memory.iterations=1000"; "" for the preset itself."""
     plain = replace(run, memory_config=None, recipe_config=None)
     fitted, _ = config.in_form(plain, device)
@@ -201,8 +218,8 @@ def _has_own_column(key: str) -> bool:
     return "." not in key or key.rpartition(".")[2] in ("compute", "real_dtype")
 
 
-def run(configuration: CLRun, options: Options = Options()) -> DataFrame:
-    """Carry a run out, or on, and give its rows: the Python form of `harness run cl`.
+def run(configuration: Run, options: Options = Options()) -> DataFrame:
+    """Carry a run out, or on, and give its rows: the Python form of `harness run`.
 
     Raises:
         ValueError, FileNotFoundError: bad input.

@@ -4,13 +4,14 @@ from typing import Any
 import pytest
 import torch
 
-from harness import cl
-from harness.cl import Place, Plan, plan
+from harness import cl, track
+from harness.cl import Plan, plan
 from harness.config import CLRun, assemble, in_form
 from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.holdout import hold_out
 from harness.core.memory import Memory
+from harness.track import Place
 from harness.units import Store
 from scenarios.stream import class_order
 
@@ -20,7 +21,7 @@ LISTED = "3,1,4,0,5,9,2,6,8,7"
 
 def run_of(**settings: Any) -> CLRun:
     usual = {"dataset": "digits", "memory": "random", "steps": 5, "model": "convnet-d1-w8", "classes_per_unit": 2}
-    run, _ = in_form(assemble("smoke", {**usual, **settings}), CPU)
+    run, _ = in_form(assemble(CLRun, "smoke", {**usual, **settings}), CPU)
     return run
 
 
@@ -148,14 +149,14 @@ def test_planning_leaves_the_global_generator_alone(toy_set: DataSet) -> None:
 
 
 def test_real_images_of_classes_are_normalised_and_in_the_sets_order(toy_set: DataSet) -> None:
-    images, labels = cl._real_images(toy_set, [7, 2], CPU)
+    images, labels, _ = track.real_images(toy_set, [7, 2], CPU)
     assert labels.tolist() == [2, 7] * 12
     expected = (toy_set.train_images[2].float() / 255 - 0.5) / 0.25
     torch.testing.assert_close(images[0], expected, rtol=0, atol=1e-6)
 
 
 def test_a_memory_survives_its_file(toy_set: DataSet) -> None:
-    images, labels = cl._real_images(toy_set, [1], CPU)
+    images, labels, _ = track.real_images(toy_set, [1], CPU)
     for real in (True, False):
         memory = Memory(images[:3], labels[:3], real=real)
         back = memories.decode(*memories.encode(memory, toy_set, {}), toy_set)
@@ -199,5 +200,5 @@ def test_another_preset_of_the_same_units_keeps_its_name(toy_set: DataSet) -> No
 
 
 def test_forms_in_words() -> None:
-    assert cl._form(run_of(memory="dm", compute="eager").memory_config) == "eager, float32, real float32"
-    assert cl._form(run_of(memory="herding").memory_config) == "eager, float32"
+    assert track.form_of(run_of(memory="dm", compute="eager").memory_config) == "eager, float32, real float32"
+    assert track.form_of(run_of(memory="herding").memory_config) == "eager, float32"

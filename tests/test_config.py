@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import memory
-from harness import cl, config
+from harness import config, track
 from harness.config import PRESETS, CLRun, assemble, changed, dotted, in_form, plain, typed
 from harness.core import augment
 from harness.core.train import RECIPES, TrainConfig
@@ -95,13 +95,13 @@ def test_an_unknown_key_names_the_nearest() -> None:
 )
 def test_an_unknown_key_of_a_run_names_the_nearest(key: str, nearest: str) -> None:
     with pytest.raises(ValueError, match=rf"--set: '{key}' is unknown; did you mean '{nearest}'\?"):
-        assemble("smoke", {key: "1"})
+        assemble(CLRun, "smoke", {key: "1"})
 
 
 @pytest.mark.parametrize("key", ["memory.compute", "recipe.compute", "memory.real_dtype"])
 def test_the_form_of_computing_is_set_for_the_whole_run(key: str) -> None:
     with pytest.raises(ValueError, match=rf"{key} follows the run's own; set {key.partition('.')[2]} instead"):
-        assemble("smoke", {key: "eager"})
+        assemble(CLRun, "smoke", {key: "eager"})
 
 
 # --- presets --------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_the_form_of_computing_is_set_for_the_whole_run(key: str) -> None:
 @each_preset
 @each_builder
 def test_every_preset_fits_every_builder(preset: str, builder: str) -> None:
-    asked = assemble(preset, {"memory": builder, "dataset": "digits", "steps": 5})
+    asked = assemble(CLRun, preset, {"memory": builder, "dataset": "digits", "steps": 5})
     run, form = in_form(asked, CPU)
     default = memory.default_config(memory.find(builder))
     assert type(run.memory_config) is type(default)
@@ -123,15 +123,15 @@ def test_every_preset_fits_every_builder(preset: str, builder: str) -> None:
 
 
 def test_the_paper_preset_is_the_published_protocol() -> None:
-    run = assemble("paper", {})
+    run = assemble(CLRun, "paper", {})
     assert (run.dataset, run.steps, run.ipc, run.orders, run.nets) == ("cifar100", 10, 20, (0, 1, 2, 3, 4), 3)
     assert run.recipe_config == TrainConfig(1000, 0.01, 0.9, 5e-4, 256, augment.DSA)  # methods.md 5
     assert run.memory_config == DMConfig(20_000, 1.0, 0.5, 256, "convnet3", augment.DSA)
 
 
 def test_what_the_user_sets_wins_over_the_preset() -> None:
-    usual = assemble("smoke", {})
-    run = assemble("smoke", {"ipc": "7", "memory.iterations": "5", "recipe.epochs": 9})
+    usual = assemble(CLRun, "smoke", {})
+    run = assemble(CLRun, "smoke", {"ipc": "7", "memory.iterations": "5", "recipe.epochs": 9})
     assert (usual.ipc, usual.memory_config.iterations) == (2, 3)
     assert run.recipe_config is not None
     assert (run.ipc, run.memory_config.iterations, run.recipe_config.epochs) == (7, 5, 9)
@@ -139,35 +139,38 @@ def test_what_the_user_sets_wins_over_the_preset() -> None:
 
 
 def test_the_runs_model_is_the_builders_unless_set() -> None:
-    assert assemble("quick", {"model": "convnet-d2-w16"}).memory_config.model == "convnet-d2-w16"
-    apart = assemble("quick", {"model": "convnet-d2-w16", "memory.model": "convnet-d1-w4"})
+    assert assemble(CLRun, "quick", {"model": "convnet-d2-w16"}).memory_config.model == "convnet-d2-w16"
+    apart = assemble(CLRun, "quick", {"model": "convnet-d2-w16", "memory.model": "convnet-d1-w4"})
     assert (apart.model, apart.memory_config.model) == ("convnet-d2-w16", "convnet-d1-w4")
-    assert assemble("quick", {"memory": "herding", "model": "convnet-d2-w16"}).memory_config.model == "convnet-d2-w16"
+    assert (
+        assemble(CLRun, "quick", {"memory": "herding", "model": "convnet-d2-w16"}).memory_config.model
+        == "convnet-d2-w16"
+    )
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "svhn"])
 def test_mirrored_digits_are_never_made(name: str) -> None:
-    run = assemble("smoke", {"dataset": name})
+    run = assemble(CLRun, "smoke", {"dataset": name})
     assert run.recipe_config is not None
     assert "flip" not in run.recipe_config.augment
     assert "flip" not in run.memory_config.augment
-    herding = assemble("smoke", {"dataset": name, "memory": "herding"})
+    herding = assemble(CLRun, "smoke", {"dataset": name, "memory": "herding"})
     assert "flip" not in herding.memory_config.train.augment
-    assert "flip" in assemble("smoke", {"dataset": "cifar10"}).memory_config.augment
+    assert "flip" in assemble(CLRun, "smoke", {"dataset": "cifar10"}).memory_config.augment
 
 
 @each_preset
 def test_the_full_data_have_their_own_number_of_epochs(preset: str) -> None:
-    run = assemble(preset, {"memory": "full"})
+    run = assemble(CLRun, preset, {"memory": "full"})
     assert run.recipe_config is not None
     assert run.recipe_config.epochs == run.memory_config.epochs
-    usual = assemble(preset, {"memory": "random"}).recipe_config
+    usual = assemble(CLRun, preset, {"memory": "random"}).recipe_config
     assert usual is not None
     assert replace(usual, epochs=run.recipe_config.epochs) == run.recipe_config
 
 
 def test_the_embedding_of_herding_follows_the_recipe_but_for_its_epochs() -> None:
-    run = assemble("quick", {"memory": "herding"})
+    run = assemble(CLRun, "quick", {"memory": "herding"})
     assert run.recipe_config is not None
     assert isinstance(run.memory_config, HerdingConfig)
     epochs = PRESETS["quick"].memory["herding"]["train.epochs"]
@@ -175,18 +178,18 @@ def test_the_embedding_of_herding_follows_the_recipe_but_for_its_epochs() -> Non
 
 
 def test_the_form_is_decided_everywhere() -> None:
-    run, words = in_form(assemble("smoke", {"compute": "eager", "real_dtype": "bfloat16"}), CPU)
+    run, words = in_form(assemble(CLRun, "smoke", {"compute": "eager", "real_dtype": "bfloat16"}), CPU)
     assert run.recipe_config is not None
     assert (run.recipe_config.compute, run.memory_config.compute) == ("eager", "eager")
     assert run.memory_config.real_dtype == "bfloat16"
     assert words == "eager (as asked), bfloat16 where no gradient passes, training in float32"
-    herding, _ = in_form(assemble("smoke", {"memory": "herding", "compute": "compiled"}), CPU)
+    herding, _ = in_form(assemble(CLRun, "smoke", {"memory": "herding", "compute": "compiled"}), CPU)
     assert herding.recipe_config is not None
     assert herding.memory_config.train.compute == herding.recipe_config.compute == "compiled"
 
 
 def test_smoke_is_eager_and_says_why() -> None:
-    run, words = in_form(assemble("smoke", {}), CPU)
+    run, words = in_form(assemble(CLRun, "smoke", {}), CPU)
     assert run.memory_config.compute == "eager"
     assert words == "eager (preset smoke), float32 where no gradient passes, training in float32"
 
@@ -197,15 +200,15 @@ def test_smoke_is_eager_and_says_why() -> None:
 @each_preset
 @each_builder
 def test_a_configuration_survives_plain_json(preset: str, builder: str) -> None:
-    run, _ = in_form(assemble(preset, {"memory": builder}), CPU)
+    run, _ = in_form(assemble(CLRun, preset, {"memory": builder}), CPU)
     text = json.dumps(plain(run.memory_config))
-    assert cl._config_from(memory.default_config(memory.find(builder)), json.loads(text)) == run.memory_config
+    assert track.config_from(memory.default_config(memory.find(builder)), json.loads(text)) == run.memory_config
     recipe = json.loads(json.dumps(plain(run.recipe_config)))
-    assert cl._config_from(TrainConfig(), recipe) == run.recipe_config
+    assert track.config_from(TrainConfig(), recipe) == run.recipe_config
 
 
 def test_plain_and_dotted_name_the_same_values() -> None:
-    run = assemble("smoke", {"memory": "herding"})
+    run = assemble(CLRun, "smoke", {"memory": "herding"})
     assert plain(run)["memory_config"]["train"]["epochs"] == dotted(run)["memory.train.epochs"] == 1
     assert plain(run)["orders"] == [0]
     assert not any(key.endswith("_config") for key in dotted(run))

@@ -36,7 +36,7 @@ SECONDS = 60.0  # more than anything here takes on a busy machine
 
 
 def run_of(**settings: Any) -> CLRun:
-    return assemble("smoke", {**SMALL, **settings})
+    return assemble(CLRun, "smoke", {**SMALL, **settings})
 
 
 def carry_out(run: CLRun, out: Path, **options: Any) -> tuple[Finished, Counter[str]]:
@@ -384,13 +384,13 @@ def test_a_directory_of_a_different_run_is_refused(
 
 
 def test_changes_name_what_sets_a_run_off_its_preset() -> None:
-    assert runs.changes(in_form(assemble("smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
-    run = assemble("smoke", {"dataset": "digits", "memory.iterations": "7", "recipe.epochs": "9"})
+    assert runs.changes(in_form(assemble(CLRun, "smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
+    run = assemble(CLRun, "smoke", {"dataset": "digits", "memory.iterations": "7", "recipe.epochs": "9"})
     assert set(runs.changes(in_form(run, CPU)[0], CPU).split(", ")) == {"memory.iterations=7", "recipe.epochs=9"}
 
 
 def test_what_has_a_column_of_its_own_is_no_change() -> None:
-    run = assemble("smoke", {"dataset": "digits", "ipc": "9", "model": "convnet-d1-w4", "steps": "2"})
+    run = assemble(CLRun, "smoke", {"dataset": "digits", "ipc": "9", "model": "convnet-d1-w4", "steps": "2"})
     assert runs.changes(in_form(run, CPU)[0], CPU) == ""
 
 

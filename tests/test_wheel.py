@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("harness", "harness/core", "memory", "nas", "results", "scenarios")
+PACKAGES = (
+    "harness",
+    "harness/core",
+    "harness/core/augment",
+    "harness/core/models",
+    "memory",
+    "nas",
+    "results",
+    "scenarios",
+)
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,12 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "said"),
     [
         # names, with the nearest
-        ([*RUN, "--memory", "dmm"], "memory: 'dmm' is unknown; did you mean 'dm'? Known: dm, full, herding, random"),
+        (
+            [*RUN, "--memory", "dmm"],
+            "memory: 'dmm' is unknown; did you mean 'dm'? Known: cscore, dc, dcc, dm, dsa, dsac, ",
+        ),
         ([*RUN, "--dataset", "digit"], "data set 'digit' is not known; did you mean digits? There are cifar100, "),
-        ([*DIGITS, "--recipe", "dmm"], "recipe: 'dmm' is unknown; did you mean 'dm'? Known: dm"),
+        ([*DIGITS, "--recipe", "dmm"], "recipe: 'dmm' is unknown; did you mean 'dm'? Known: dc, dm, idc"),
         ([*DIGITS, "--model", "convnt3"], "model: 'convnt3' is unknown; models are named like convnet3 or "),
         ([*DIGITS, "--model", "convnet3-bm"], "model: 'bm' in 'convnet3-bm' is unknown; parts are dDEPTH, wWIDTH, "),
         ([*RUN, "--preset", "quik"], "preset: 'quik' is unknown; did you mean 'quick'? Known: paper, quick, smoke"),
