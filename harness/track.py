@@ -110,9 +110,16 @@ def context_of(run: Run, place: Place) -> dict[str, Any]:
 
 
 def memory_unit(
-    run: Run, dataset: DataSet, name: str, classes: Sequence[int], context: Mapping[str, Any], cfg: Any = None
+    run: Run,
+    dataset: DataSet,
+    name: str,
+    classes: Sequence[int],
+    context: Mapping[str, Any],
+    cfg: Any = None,
+    *,
+    kind: str = "",
 ) -> Unit:
-    """The memory of `classes`, seeded by the run's seed and `name` (of a class order, or of a set)."""
+    """The memory of `classes`, seeded by the run's seed and `name`; its label says `kind` before the name."""
     cfg = run.memory_config if cfg is None else cfg
     spec = {
         "builder": run.memory,
@@ -128,7 +135,7 @@ def memory_unit(
         spec |= {"config": {**config.plain(cfg), "scores": path.name}, "scores_digest": imported.digest(path)}
         context = {**context, "scores": str(path)}
     first_last = f"{classes[0]} .. {classes[-1]}" if len(classes) > 1 else str(classes[0])
-    return Unit("memory", spec, f"{run.memory} memory, {name}, classes {first_last}", context)
+    return Unit("memory", spec, f"{run.memory} memory, {kind}{name}, classes {first_last}", context)
 
 
 def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Unit:
@@ -153,14 +160,19 @@ def work_on(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     Raises:
         ValueError: the data are not those the unit was planned with.
         FloatingPointError: an image or a loss is not finite.
+        RuntimeError: the device has too little memory; the message says which setting needs less.
     """
     dataset = dataset_of(unit.spec["dataset"], unit.context["data"], unit.context["split"])
     if dataset.digest != unit.spec["dataset_digest"]:
         raise ValueError(f"{dataset.name}: the data have changed since the run was planned")
     device = torch.device(unit.context["device"])
     clock = Clock()
-    with peak_memory(device) as peak:
-        tensors, card = do(unit, store, dataset, device, clock.along(progress))
+    try:
+        with peak_memory(device) as peak:
+            tensors, card = do(unit, store, dataset, device, clock.along(progress))
+    except torch.OutOfMemoryError as error:
+        smaller = "memory.real_batch" if unit.kind == "memory" else "recipe.batch_size"
+        raise RuntimeError(f"out of memory on {device}; --set {smaller} to less, or use a narrower model") from error
     cost = {
         **card.pop("cost", {}),
         "wall_seconds": clock.seconds + card.pop("earlier_seconds", 0.0),

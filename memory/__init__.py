@@ -1,8 +1,20 @@
 """Memory builders: every method on one screen.
 
 A builder is a function `build(images, labels, budget, rng, cfg) -> Memory` whose `cfg` defaults to its frozen
-configuration. One that takes long also accepts `progress`, and then survives a kill. Another package offers builders
-through the entry-point group `harness.memories`.
+configuration. Another package offers builders through the entry-point group `harness.memories`.
+
+What a builder takes besides, by name:
+    progress        it takes long, reports its rounds and survives a kill (harness/core/progress.py)
+    form, term      it learns images: how they are stored, and an additional loss; so `lo-` and `mim-` fit around it
+    rows, of        the places of its images among all train images, and how many those are
+
+What its configuration may have, each optional but `per_class`:
+    per_class       whether each class depends on its own images alone, and may be built apart
+    for_setting     (data set, ipc) -> itself with the hyper-parameters published for them
+    presets         preset -> field -> value: what `quick` and `smoke` set otherwise
+    iterations      rounds after any of which it can be judged; total: the updates of its images in all
+    passes          (classes, images of each, ipc) -> images pushed forward, and forward and backward: what it costs
+    decoded         (ipc, shape) -> images of each class that networks are trained on, where more than ipc
 """
 
 import inspect
@@ -76,8 +88,8 @@ def find(name: str) -> Builder:
         builder: Builder = entry.load()
         return builder
     plug_in, _, host = name.partition("-")
-    if plug_in in PLUG_INS and host in BUILDERS:
-        return PLUG_INS[plug_in](host, BUILDERS[host])
+    if plug_in in PLUG_INS and host in names():
+        return PLUG_INS[plug_in](host, find(host))
     near = get_close_matches(name, names(), 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"memory: {name!r} is unknown; {hint}Known: {', '.join(names())}")

@@ -24,8 +24,8 @@ class DCCConfig(GradientMatchingConfig):
     """Defaults are those of the authors' script, DCC `main.py`, which always starts from real images."""
 
     augment: str = "none"
-    from_network: int = 250  # the contrastive loss is used from this network on,
-    from_update: int = 10  # or from this update of any network; class by class before
+    from_iteration: int = 250  # the contrastive loss is used from this iteration on,
+    from_update: int = 10  # or from this update of any; class by class before
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
         """With the published loops; an ipc between the published ones takes the next one's."""
@@ -54,8 +54,8 @@ def build(
     As published: class by class at first, then the distance between the means over classes of both sides' gradients.
     """
 
-    def together(network: int, update: int) -> bool:
-        return network >= cfg.from_network or update >= cfg.from_update
+    def together(iteration: int, update: int) -> bool:
+        return iteration >= cfg.from_iteration or update >= cfg.from_update
 
     return gradient_matching.condense(
         images, labels, budget, rng, cfg.with_loops(LOOPS, budget.ipc), progress, form, term, together

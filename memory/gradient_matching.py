@@ -32,8 +32,8 @@ Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per netwo
 class GradientMatchingConfig:
     """Hyper-parameters of the authors' script, DatasetCondensation `main.py`; each method's file gives its own."""
 
-    networks: int = 1000  # drawn anew, one after the other
-    updates: int | None = None  # of the images per network; None: the method's table for ipc
+    iterations: int = 1000  # networks, drawn anew one after the other
+    updates: int | None = None  # of the images per iteration; None: the method's table for ipc
     epochs: int | None = None  # of the network on the synthetic images between two updates; None: as above
     lr: float = 0.1  # SGD on the images, in normalised units
     momentum: float = 0.5
@@ -49,7 +49,7 @@ class GradientMatchingConfig:
     real_dtype: str = "float32"  # multiplied in, for the real images' gradients
 
     def __post_init__(self) -> None:
-        for name in ("networks", "updates", "epochs", "real_batch", "network_batch"):
+        for name in ("iterations", "updates", "epochs", "real_batch", "network_batch"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: at least 1 is needed, got {value}")
         if self.distance not in DISTANCES:
@@ -71,14 +71,14 @@ class GradientMatchingConfig:
     @property
     def total(self) -> int:
         """Updates of the images in all."""
-        return self.networks * (self.updates or 1)
+        return self.iterations * (self.updates or 1)
 
     def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
         """Images pushed through a network, forward alone and forward and backward, for classes of `images` each.
 
         A second derivative counts as three passes forward and backward.
         """
-        trained = (self.total - self.networks) * (self.epochs or 1) * ipc
+        trained = (self.total - self.iterations) * (self.epochs or 1) * ipc
         return 0, self.real_passes(classes, images) + classes * (3 * self.total * ipc + trained)
 
     def real_passes(self, classes: int, images: int) -> int:
@@ -154,9 +154,8 @@ class Matching:
     ) -> None:
         self.network, self.distance, self.device = network, distance, device
         self.weights = {name: weight for name, weight in network.named_parameters() if weights(name, weight)}
-        self._logits = compute.fast(network, "forward", form, real_dtype, device)
         self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_EVALUATION_CHUNK
-        self._padded = compute.chunked(self._logits, self._chunk)
+        self._logits = compute.fast(network, "forward", form, real_dtype, device)
 
     def real_gradients(self, batches: list[Tensor]) -> Gradients:
         """Gradients of each class's mean cross-entropy on real images (N, C, H, W), class k labelled k."""
@@ -165,26 +164,41 @@ class Matching:
             sums = [torch.zeros_like(weight) for weight in self.weights.values()]
             for some in images.split(self._chunk):
                 label = torch.full((len(some),), k, device=self.device)
-                loss = F.cross_entropy(self._padded(some), label, reduction="sum") / len(images)
+                loss = F.cross_entropy(self._logits(some), label, reduction="sum") / len(images)
                 for total, part in zip(sums, torch.autograd.grad(loss, list(self.weights.values())), strict=True):
                     total += part
             gradients.append(sums)
         return dict(zip(self.weights, map(torch.stack, zip(*gradients, strict=True)), strict=True))
 
     def backward(self, images: Tensor, real: Gradients) -> Tensor:
-        """Add the class by class loss's gradient to `images` (K * n, C, H, W), classes ascending; the loss."""
-        classes = len(next(iter(real.values())))
-        ipc = len(images) // classes
-        losses = []
-        for group in torch.arange(classes, device=self.device).split(max(1, self._chunk // ipc)):
+        """Add the class by class loss's gradient to `images` (K * n, C, H, W), classes ascending; the loss.
+
+        Where a group of classes does not fit the device's memory, its halves are tried.
+        """
+        classes = torch.arange(len(next(iter(real.values()))), device=self.device)
+        ipc = len(images) // len(classes)
+        groups = list(classes.split(max(1, self._chunk // ipc)))
+        total, gradient = torch.zeros((), device=self.device, dtype=images.dtype), torch.zeros_like(images)
+        while groups:
+            group = groups.pop(0)
             first, last = int(group[0]), int(group[-1]) + 1
-            some = images[first * ipc : last * ipc].unflatten(0, (len(group), ipc))
-            labels = group.unsqueeze(1).expand(-1, ipc)
-            gradients = vmap(grad(self._loss), (None, 0, 0))(self._detached(), some, labels)
-            loss = self.distance({name: part[first:last] for name, part in real.items()}, gradients)
-            loss.backward()
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
+            own = images[first * ipc : last * ipc].detach().requires_grad_()
+            try:
+                loss = self._class_by_class(own, group, {name: part[first:last] for name, part in real.items()})
+                (gradient[first * ipc : last * ipc],) = torch.autograd.grad(loss, own)
+            except torch.OutOfMemoryError:
+                if len(group) == 1:
+                    raise
+                groups = [*group.chunk(2), *groups]
+                continue
+            total += loss.detach()
+        images.grad = gradient if images.grad is None else images.grad + gradient
+        return total
+
+    def _class_by_class(self, images: Tensor, classes: Tensor, real: Gradients) -> Tensor:
+        labels = classes.unsqueeze(1).expand(-1, len(images) // len(classes))
+        gradients = vmap(grad(self._loss), (None, 0, 0))(self._detached(), images.unflatten(0, labels.shape), labels)
+        return self.distance(real, gradients)
 
     def backward_together(self, images: Tensor, real: Gradients) -> Tensor:
         """As `backward`, for one distance between the gradients summed over classes (DCC)."""
@@ -243,7 +257,7 @@ def condense(
     progress: Progress = SILENT,
     form: Parametrisation = Pixels(),
     term: Term | None = None,
-    together: Callable[[int, int], bool] = lambda network, update: False,
+    together: Callable[[int, int], bool] = lambda iteration, update: False,
 ) -> Memory:
     """Synthetic images whose weight gradients match the real ones, along the training of many networks.
 
@@ -253,7 +267,7 @@ def condense(
         images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
         rng: CPU generator, the only source of randomness; advanced by the call.
         form: how the images are stored; term: an additional loss.
-        together: (network, update) -> whether gradients are compared summed over classes.
+        together: (iteration, update) -> whether gradients are compared summed over classes.
     Returns:
         As many images of each class as `form` stores in the budget, classes ascending, on images' device.
     Raises:
@@ -270,7 +284,14 @@ def condense(
         network, DISTANCES[cfg.distance], form=cfg.compute, real_dtype=cfg.real_dtype, device=images.device
     )
     inner = TrainConfig(
-        epochs, cfg.network_lr, 0.0, 0.0, cfg.network_batch, cfg.augment, schedule="constant", compute=cfg.compute
+        epochs=epochs,
+        lr=cfg.network_lr,
+        momentum=0.0,
+        weight_decay=0.0,
+        batch_size=cfg.network_batch,
+        augment=cfg.augment,
+        schedule="constant",
+        compute=cfg.compute,
     )
 
     def update(number: int) -> None:

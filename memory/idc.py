@@ -30,8 +30,8 @@ PUBLISHED: Mapping[str, Mapping[str, str]] = {
 class IDCConfig:
     """Defaults are those of the authors' script, Efficient-Dataset-Condensation `condense.py`, for CIFAR."""
 
-    networks: int = 2000  # drawn anew, one after the other
-    updates: int = 100  # of the images per network
+    iterations: int = 2000  # networks, drawn anew one after the other
+    updates: int = 100  # of the images per iteration
     lr: float = 0.005  # SGD on pixels in [0, 1], for 10 images per class; for others in proportion
     momentum: float = 0.5
     factor: int = 2  # factor x factor images are stored in one
@@ -53,7 +53,7 @@ class IDCConfig:
     per_class: ClassVar[bool] = False  # one network sees all classes
 
     def __post_init__(self) -> None:
-        for name in ("networks", "updates", "real_batch", "synthetic_batch", "trained"):
+        for name in ("iterations", "updates", "real_batch", "synthetic_batch", "trained"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
         if self.distance not in DISTANCES:
@@ -64,7 +64,7 @@ class IDCConfig:
     @property
     def total(self) -> int:
         """Updates of the images in all."""
-        return self.networks * self.updates
+        return self.iterations * self.updates
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
         """With the published distance."""

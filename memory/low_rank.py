@@ -4,7 +4,6 @@ Every channel of an image is stored as a product of two thin factors, so that th
 the host's loss is unchanged, and its gradient passes through the product.
 """
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -14,6 +13,7 @@ from torch import Generator, Tensor
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.parametrisation import LowRank, Shape
 from harness.core.progress import SILENT, Progress
+from memory.plugging import config_of_host
 
 STARTS = {"noise": "noise", "svd": "real"}  # what the parametrisation calls them
 
@@ -75,16 +75,14 @@ def around(name: str, host: Builder) -> Builder:
     Raises:
         ValueError: the host learns no images.
     """
-    parameters = inspect.signature(host).parameters
-    if "form" not in parameters:
-        raise ValueError(f"lo: {name} learns no images that could be stored as low-rank factors")
+    usual = config_of_host("lo", name, host, "form", "learns no images that could be stored as low-rank factors")
 
     def build(
         images: Tensor,
         labels: Tensor,
         budget: Budget,
         rng: Generator,
-        cfg: LowRankConfig = LowRankConfig(parameters["cfg"].default, name),
+        cfg: LowRankConfig = LowRankConfig(usual, name),
         progress: Progress = SILENT,
     ) -> Memory:
         own = replace(cfg.host, init=STARTS[cfg.init])

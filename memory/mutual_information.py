@@ -6,7 +6,6 @@ else here is our choice: maps averaged over places and normalised, no trained pr
 against when networks are drawn anew), the critic of contrastive distillation, and the defaults.
 """
 
-import inspect
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -18,6 +17,7 @@ from torch import Generator, Tensor
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.models import Network
 from harness.core.progress import SILENT, Progress
+from memory.plugging import config_of_host
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,14 @@ def around(name: str, host: Builder) -> Builder:
     Raises:
         ValueError: the host takes no term.
     """
-    parameters = inspect.signature(host).parameters
-    if "term" not in parameters:
-        raise ValueError(f"mim: {name} matches no networks' features or gradients that a term could be added to")
+    usual = config_of_host("mim", name, host, "term", "matches nothing in networks that a term could be added to")
 
     def build(
         images: Tensor,
         labels: Tensor,
         budget: Budget,
         rng: Generator,
-        cfg: MIMConfig = MIMConfig(parameters["cfg"].default),
+        cfg: MIMConfig = MIMConfig(usual),
         progress: Progress = SILENT,
     ) -> Memory:
         memory: Memory = host(images, labels, budget, rng, cfg.host, progress, term=cfg.term)

@@ -1,21 +1,36 @@
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 import memory
 from harness import config, track
-from harness.config import PRESETS, CLRun, assemble, changed, dotted, in_form, plain, typed
+from harness.config import (
+    PRESETS,
+    CLRun,
+    CondenseRun,
+    Run,
+    assemble,
+    changed,
+    dotted,
+    in_form,
+    plain,
+    recipe_for,
+    typed,
+)
 from harness.core import augment
 from harness.core.train import RECIPES, TrainConfig
 from memory.dm import DMConfig
-from memory.herding import HerdingConfig
+from memory.dsa import DSAConfig
+from memory.embedding import EmbeddingConfig
 
 CPU = torch.device("cpu")
 each_builder = pytest.mark.parametrize("builder", memory.names())
 each_preset = pytest.mark.parametrize("preset", sorted(PRESETS))
+each_track = pytest.mark.parametrize("kind", [CLRun, CondenseRun])
 
 
 @dataclass(frozen=True)
@@ -107,18 +122,24 @@ def test_the_form_of_computing_is_set_for_the_whole_run(key: str) -> None:
 # --- presets --------------------------------------------------------------------------------------------------------
 
 
+@each_track
 @each_preset
 @each_builder
-def test_every_preset_fits_every_builder(preset: str, builder: str) -> None:
-    asked = assemble(CLRun, preset, {"memory": builder, "dataset": "digits", "steps": 5})
+def test_every_preset_fits_every_builder(kind: type[Run], preset: str, builder: str) -> None:
+    asked = assemble(kind, preset, {"memory": builder, "dataset": "digits"})
     run, form = in_form(asked, CPU)
     default = memory.default_config(memory.find(builder))
     assert type(run.memory_config) is type(default)
     assert (run.preset, run.memory) == (preset, builder)
     assert form
-    expected = PRESETS[preset].memory.get(builder, {})
-    flat = dotted(asked)
-    assert {key: flat[f"memory.{key}"] for key in expected} == dict(expected)
+    values, flat = PRESETS[preset].memory, dotted(asked)
+    wrapped = hasattr(default, "host")  # lo-dm takes what the preset has for dm
+    own = (
+        {f"host.{key}": value for key, value in values[builder.partition("-")[2]].items()} if wrapped and values else {}
+    )
+    expected = {**own, **values.get(builder, {})}
+    assert preset == "paper" or expected or builder in ("random", "cscore")
+    assert {key: flat[f"memory.{key}"] for key in expected} == expected
     assert "auto" not in {value for key, value in dotted(run).items() if "." in key}  # every form is decided
 
 
@@ -126,7 +147,96 @@ def test_the_paper_preset_is_the_published_protocol() -> None:
     run = assemble(CLRun, "paper", {})
     assert (run.dataset, run.steps, run.ipc, run.orders, run.nets) == ("cifar100", 10, 20, (0, 1, 2, 3, 4), 3)
     assert run.recipe_config == TrainConfig(1000, 0.01, 0.9, 5e-4, 256, augment.DSA)  # methods.md 5
-    assert run.memory_config == DMConfig(20_000, 1.0, 0.5, 256, "convnet3", augment.DSA)
+    assert run.memory_config == DMConfig(20_000, 1.0, 0.5, 256, "real", "convnet3", "random", augment.DSA)
+
+
+def test_the_paper_preset_of_condense_is_the_published_protocol() -> None:
+    run = assemble(CondenseRun, "paper", {})
+    assert (run.dataset, run.ipc, run.sets, run.nets, run.model) == ("cifar10", 10, 5, 20, "convnet3")  # methods.md 5
+    assert (run.eval_models, run.at, run.uint8) == ((), (), True)
+    assert run.recipe_config == TrainConfig(1000, 0.01, 0.9, 5e-4, 256, augment.DSA)
+    assert run.memory_config == DMConfig(20_000, 1.0, 0.5, 256, "real", "convnet3", "random", augment.DSA)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # the loops of the papers by ipc, methods.md 4.2, and learning rates, 4.3
+        ({"memory": "dsa", "ipc": 1}, {"memory.updates": 1, "memory.epochs": 1}),
+        ({"memory": "dsa", "ipc": 10}, {"memory.updates": 10, "memory.epochs": 50}),
+        ({"memory": "dsa", "ipc": 50}, {"memory.updates": 50, "memory.epochs": 10}),
+        ({"memory": "dsa", "ipc": 50, "dataset": "cifar100"}, {"memory.updates": 10, "memory.epochs": 10}),
+        ({"memory": "dcc", "ipc": 1}, {"memory.updates": 10, "memory.epochs": 5}),
+        ({"memory": "dc", "ipc": 50, "memory.updates": "7"}, {"memory.updates": 7, "memory.epochs": 10}),
+        ({"memory": "dm", "ipc": 500}, {"memory.lr": 10.0}),
+        ({"memory": "idc", "ipc": 50}, {"memory.lr": 0.025, "memory.distance": "mse"}),
+        ({"memory": "idc", "dataset": "mnist"}, {"memory.lr": 0.005, "memory.distance": "l1"}),
+        ({"memory": "lo-dm", "ipc": 50}, {"memory.rank": 4, "memory.host.lr": 1000.0}),
+        ({"memory": "lo-dm", "dataset": "mnist"}, {"memory.rank": 8, "memory.host.augment": "none"}),
+    ],
+    ids=lambda part: " ".join(map(str, part.values())),
+)
+def test_published_settings_of_a_data_set_and_budget(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = dotted(assemble(CondenseRun, "paper", settings))
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_a_builder_around_another_has_its_model_and_augmentation() -> None:
+    run = assemble(CondenseRun, "paper", {"memory": "mim-dsa", "dataset": "svhn", "model": "convnet-d2-w16"})
+    host = run.memory_config.host
+    assert isinstance(host, DSAConfig)
+    assert (host.model, host.augment) == ("convnet-d2-w16", augment.DSA_WITHOUT_FLIP)
+    settled, _ = in_form(replace(run, compute="eager", real_dtype="bfloat16"), CPU)
+    assert (settled.memory_config.host.compute, settled.memory_config.host.real_dtype) == ("eager", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TheirConfig:
+    """As another package's builder may have it."""
+
+    rounds: int = 500
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"rounds": 2}}
+    per_class: ClassVar[bool] = True
+
+
+def test_a_configuration_may_carry_presets_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(memory.BUILDERS, "theirs", lambda images, labels, budget, rng, cfg=TheirConfig(): None)
+    found = {preset: assemble(CondenseRun, preset, {"memory": "theirs"}).memory_config for preset in PRESETS}
+    assert found == {"paper": TheirConfig(), "quick": TheirConfig(), "smoke": TheirConfig(2)}
+    assert assemble(CondenseRun, "smoke", {"memory": "theirs", "memory.rounds": "3"}).memory_config == TheirConfig(3)
+
+
+# --- recipes --------------------------------------------------------------------------------------------------------
+
+
+def recipes(recipe: str, *tested: str, **settings: Any) -> list[TrainConfig]:
+    run = assemble(CondenseRun, "paper", {"recipe": recipe, **settings})
+    return [recipe_for(run, model) for model in (run.model, *tested)]
+
+
+def test_recipe_dc_tells_networks_with_batchnorm_apart() -> None:
+    usual, with_norm, mlp = recipes("dc", "convnet3-bn", "mlp")
+    assert (usual.epochs, usual.augment) == (mlp.epochs, mlp.augment) == (300, "none")
+    assert (with_norm.epochs, with_norm.augment) == (1000, "dc:crop_noise")
+    of_norm, without = recipes("dc", "convnet3", model="resnet18-bn")
+    assert (of_norm, without) == (with_norm, usual)
+
+
+def test_what_the_user_sets_holds_for_every_network() -> None:
+    settings = {"recipe.epochs": "7", "recipe.lr": "0.5"}
+    usual, with_norm = recipes("dc", "convnet3-bn", **settings)
+    assert (usual.epochs, with_norm.epochs, usual.lr, with_norm.lr) == (7, 7, 0.5, 0.5)
+    assert (usual.augment, with_norm.augment) == ("none", "dc:crop_noise")  # left open
+
+
+@pytest.mark.parametrize("recipe", ["dm", "idc"])
+def test_other_recipes_train_all_networks_alike(recipe: str) -> None:
+    first, *others = recipes(recipe, "convnet3-bn", "mlp", "resnet18-bn")
+    assert others == [first] * 3
+
+
+# --- what wins ------------------------------------------------------------------------------------------------------
 
 
 def test_what_the_user_sets_wins_over_the_preset() -> None:
@@ -172,7 +282,7 @@ def test_the_full_data_have_their_own_number_of_epochs(preset: str) -> None:
 def test_the_embedding_of_herding_follows_the_recipe_but_for_its_epochs() -> None:
     run = assemble(CLRun, "quick", {"memory": "herding"})
     assert run.recipe_config is not None
-    assert isinstance(run.memory_config, HerdingConfig)
+    assert isinstance(run.memory_config, EmbeddingConfig)
     epochs = PRESETS["quick"].memory["herding"]["train.epochs"]
     assert run.memory_config.train == replace(run.recipe_config, epochs=epochs)
 
@@ -197,10 +307,11 @@ def test_smoke_is_eager_and_says_why() -> None:
 # --- there and back -------------------------------------------------------------------------------------------------
 
 
+@each_track
 @each_preset
 @each_builder
-def test_a_configuration_survives_plain_json(preset: str, builder: str) -> None:
-    run, _ = in_form(assemble(CLRun, preset, {"memory": builder}), CPU)
+def test_a_configuration_survives_plain_json(kind: type[Run], preset: str, builder: str) -> None:
+    run, _ = in_form(assemble(kind, preset, {"memory": builder}), CPU)
     text = json.dumps(plain(run.memory_config))
     assert track.config_from(memory.default_config(memory.find(builder)), json.loads(text)) == run.memory_config
     recipe = json.loads(json.dumps(plain(run.recipe_config)))
@@ -238,6 +349,25 @@ def test_a_run_checks_itself(values: dict[str, Any], message: str) -> None:
         CLRun(**values)
 
 
-def test_every_recipe_is_complete() -> None:
-    assert "dm" in RECIPES
-    assert config.known("dm", RECIPES, "recipe") == "dm"
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sets": 0}, "sets: at least 1 is needed, got 0"),
+        ({"nets": 0}, "nets: at least 1 is needed, got 0"),
+        ({"eval_models": ("convnet3", "resnt18")}, "model: 'resnt18' is unknown"),
+        ({"at": (4, 2)}, "at: expected ascending numbers of iterations, got 4, 2$"),
+        ({"at": (2, 2)}, "at: expected ascending numbers of iterations, got 2, 2$"),
+        ({"at": (0, 2)}, "at: expected ascending numbers of iterations, got 0, 2$"),
+    ],
+)
+def test_a_run_of_condense_checks_itself(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        CondenseRun(**values)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("dataset", ["cifar10", "digits"])
+@pytest.mark.parametrize("has_batchnorm", [False, True])
+def test_every_recipe_is_complete(name: str, dataset: str, has_batchnorm: bool) -> None:
+    assert config.known(name, RECIPES, "recipe") == name
+    assert isinstance(RECIPES[name](dataset, has_batchnorm), TrainConfig)

@@ -9,9 +9,10 @@ from harness.core.memory import Budget
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig, fit
 from memory import embedding, herding
-from memory.herding import HerdingConfig, herd
+from memory.embedding import EmbeddingConfig
+from memory.herding import herd
 
-CFG = HerdingConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
+CFG = EmbeddingConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
 
 
 def seeded(seed: int) -> Generator:
@@ -142,8 +143,8 @@ def test_an_interrupted_build_ends_the_same() -> None:
 
 
 def test_the_defaults_are_the_evaluations_recipe_for_200_epochs() -> None:
-    assert HerdingConfig().train == TrainConfig(epochs=200)
-    assert HerdingConfig().model == "convnet3"
-    assert not HerdingConfig().per_class
+    assert EmbeddingConfig().train == TrainConfig(epochs=200)
+    assert EmbeddingConfig().model == "convnet3"
+    assert not EmbeddingConfig().per_class
     # 10 classes of 500: one pass for the features, 201 epochs of training
-    assert HerdingConfig().passes(classes=10, images=500, ipc=20) == (5000, 1_005_000)
+    assert EmbeddingConfig().passes(classes=10, images=500, ipc=20) == (5000, 1_005_000)

@@ -8,11 +8,10 @@ from harness.core.memory import Budget
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig
 from memory import herding, kcenter
-from memory.embedding import embed, trained
-from memory.herding import HerdingConfig
-from memory.kcenter import KCenterConfig, k_centers
+from memory.embedding import EmbeddingConfig, embed, trained
+from memory.kcenter import k_centers
 
-CFG = KCenterConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
+CFG = EmbeddingConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
 
 
 def seeded(seed: int) -> Generator:
@@ -93,7 +92,7 @@ def test_a_memory_has_the_centers_of_the_trained_features() -> None:
 def test_the_features_are_herdings() -> None:
     # Of one image each, herding takes the nearest to the mean, and k-center starts with it.
     own = kcenter.build(*a_set(), Budget(1), seeded(1), CFG)
-    theirs = herding.build(*a_set(), Budget(1), seeded(1), HerdingConfig(CFG.model, CFG.train))
+    theirs = herding.build(*a_set(), Budget(1), seeded(1), EmbeddingConfig(CFG.model, CFG.train))
     assert torch.equal(own.images, theirs.images)
 
 
@@ -117,6 +116,6 @@ def test_an_interrupted_build_ends_the_same() -> None:
 
 
 def test_the_defaults_are_herdings() -> None:
-    cfg = KCenterConfig()
-    assert (cfg.model, cfg.train, cfg.per_class) == ("convnet3", HerdingConfig().train, False)
-    assert cfg.passes(classes=10, images=500, ipc=20) == HerdingConfig().passes(classes=10, images=500, ipc=20)
+    cfg = EmbeddingConfig()
+    assert (cfg.model, cfg.train, cfg.per_class) == ("convnet3", EmbeddingConfig().train, False)
+    assert cfg.passes(classes=10, images=500, ipc=20) == EmbeddingConfig().passes(classes=10, images=500, ipc=20)
