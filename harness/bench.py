@@ -135,9 +135,9 @@ def bench_matching(name: str) -> Benchmark:
         classes, ipc = SIZES[preset]
         settings = {"memory": name, "ipc": ipc}
         run, _form = config.in_form(config.assemble(CondenseRun, preset, settings), device)
-        cfg = replace(run.memory_config, networks=1, updates=1)
-        if hasattr(cfg, "from_network"):
-            cfg = replace(cfg, from_network=0)  # the contrastive form
+        cfg = replace(run.memory_config, iterations=1, updates=1)
+        if hasattr(cfg, "from_iteration"):
+            cfg = replace(cfg, from_iteration=0)  # the contrastive form
         images, labels = _images(classes, max(cfg.real_batch, 300), device)
         build = memory.find(name)
         plain = replace(cfg, compute="eager", real_dtype="float32")
@@ -185,7 +185,7 @@ def _plain_matching(
     for c, some in enumerate(batch):
         theirs = augment.apply(cfg.augment, images[some.to(device)], parameters.of(torch.full((len(some),), c)))
         real = gradients(theirs, labelled(c, len(some)), graph=False)
-        if hasattr(cfg, "from_network"):
+        if hasattr(cfg, "from_iteration"):
             sums = real if sums is None else [a + b for a, b in zip(sums, real, strict=True)]
             seen.append(own(c))
             continue

@@ -107,7 +107,7 @@ def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
 def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Mapping[str, Any]) -> Unit:
     if track.is_file(run.memory):
         return track.file_unit(run, dataset, 0, context)  # the first set, whatever the order
-    return track.memory_unit(run, dataset, order, classes, context)
+    return track.memory_unit(run, dataset, order, classes, context, kind="order ")
 
 
 def _training_unit(
@@ -122,7 +122,7 @@ def _training_unit(
         "model": str(models.parse(run.model)),
         "seed": [run.seed, order, repeat],
     }
-    label = f"{run.memory} network {repeat}, order {order}, {len(seen)} classes"
+    label = f"{track.name_of(run)} network {repeat}, order {order}, {len(seen)} classes"
     images = len(seen) * track.images_per_class(run, dataset)
     return Unit("training", spec, label, {**own, "images": images}, tuple(unit.key for unit in needed))
 
@@ -262,7 +262,8 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
 def title(run: CLRun) -> str:
     """What a run does, in one line."""
     orders = "the listed order" if run.class_order else f"orders {', '.join(map(str, run.orders))}"
-    return f"{run.dataset}, {run.steps} steps, memory {run.memory} ({run.ipc} per class), {orders}, {run.nets} networks"
+    memory = f"memory {track.name_of(run)} ({run.ipc} per class)"
+    return f"{run.dataset}, {run.steps} steps, {memory}, {orders}, {run.nets} networks"
 
 
 def short_name(run: CLRun) -> str:

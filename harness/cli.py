@@ -128,7 +128,6 @@ for _name, (_help, _settings) in TRACKS.items():
 
 def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
     fields = {name: given[name] for name in (*TRACKS[track][1], "seed", "preset")}
-    fields["memory.networks"] = fields.pop("networks", None)
     run = _configuration(track, given["config"], given["set_"], fields)
     from harness import runs
 

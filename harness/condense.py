@@ -1,7 +1,7 @@
 """The condensation track: sets condensed and judged by fresh networks, as in the tables of the papers."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,6 +86,7 @@ def plan(run: CondenseRun, dataset: DataSet, place: Place) -> Plan:
 
 def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Iterator[CondensedSet]:
     """Set `number` after each of the numbers of iterations it is judged at."""
+    lengths = _lengths(run)
     if track.is_file(run.memory):
         yield CondensedSet(number, None, [track.file_unit(run, dataset, number, context)])
         return
@@ -96,17 +97,18 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str,
     size = run.classes_per_unit if getattr(run.memory_config, "per_class", False) else len(everything)
     groups = [everything[first : first + size] for first in range(0, len(everything), size)]
     earlier: list[Unit] = []
-    for cfg in _lengths(run):
+    done = 0
+    for cfg in lengths:
         units = []
         for i, group in enumerate(groups):
             unit = track.memory_unit(run, dataset, f"set {number}", group, context, cfg)
             if run.at:
                 ends = {**unit.spec, "continues": True}
-                more = {"earlier": earlier[i].key} if earlier else {}
+                more = {"earlier": earlier[i].key, "share": 1 - done / (updates_of(cfg) or 1)} if earlier else {}
                 needs = (earlier[i].key,) if earlier else ()
                 unit = Unit("memory", ends, f"{unit.label}, {updates_of(cfg)} updates", {**context, **more}, needs)
             units.append(unit)
-        earlier = units
+        earlier, done = units, updates_of(cfg) or 0
         yield CondensedSet(number, updates_of(cfg), units)
 
 
@@ -115,28 +117,19 @@ def _lengths(run: CondenseRun) -> list[Any]:
     whole = run.memory_config
     if not run.at:
         return [whole]
-    field = _counts(whole)
-    if field is None:
+    host = getattr(whole, "host", whole)
+    if not hasattr(host, "iterations"):
         raise ValueError(f"at: {run.memory} has no iterations to be judged after; leave it out")
-    last = getattr(getattr(whole, "host", whole), field)
-    if run.at[-1] > last:
-        raise ValueError(f"at: {run.at[-1]} is beyond memory.{field}={last}")
-    counts = [*run.at, last] if run.at[-1] < last else list(run.at)
-    if hasattr(whole, "host"):
-        return [replace(whole, host=replace(whole.host, **{field: count})) for count in counts]
-    return [replace(whole, **{field: count}) for count in counts]
-
-
-def _counts(cfg: Any) -> str | None:
-    """The field that counts a builder's iterations: for methods with an inner loop, its networks."""
-    host = getattr(cfg, "host", cfg)
-    names = {f.name for f in fields(host)} if hasattr(host, "total") else set()
-    return next((name for name in ("iterations", "networks") if name in names), None)
+    if run.at[-1] > host.iterations:
+        raise ValueError(f"at: {run.at[-1]} is beyond the {host.iterations} iterations of {run.memory}")
+    hosts = [replace(host, iterations=count) for count in sorted({*run.at, host.iterations})]
+    return [replace(whole, host=each) for each in hosts] if host is not whole else hosts
 
 
 def updates_of(cfg: Any) -> int | None:
     """Updates of the images under a builder's configuration; None where nothing is learned."""
-    return getattr(getattr(cfg, "host", cfg), "total", None)
+    host = getattr(cfg, "host", cfg)
+    return getattr(host, "total", getattr(host, "iterations", None))
 
 
 def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
@@ -167,7 +160,7 @@ def _network_unit(
         "seed": [run.seed, made.number, repeat],
     }
     after = "" if made.updates is None else f" after {made.updates} updates"
-    label = f"{model} {repeat} on set {made.number} of {run.memory}{after}{', 8 bits' if is_rounded else ''}"
+    label = f"{model} {repeat} on set {made.number} of {track.name_of(run)}{after}{', 8 bits' if is_rounded else ''}"
     images = dataset.num_classes * track.images_per_class(run, dataset)
     return Unit("network", spec, label, {**context, "images": images}, tuple(unit.key for unit in made.units))
 
@@ -265,7 +258,8 @@ def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> I
 def title(run: CondenseRun) -> str:
     """What a run does, in one line."""
     tested = ", ".join(run.eval_models or (run.model,))
-    return f"{run.dataset}, {run.sets} sets by {run.memory} ({run.ipc} per class), {run.nets} networks each: {tested}"
+    sets = f"{run.sets} sets by {track.name_of(run)} ({run.ipc} per class)"
+    return f"{run.dataset}, {sets}, {run.nets} networks each: {tested}"
 
 
 def short_name(run: CondenseRun) -> str:

@@ -121,10 +121,10 @@ class Preset:
     memory_by_track: Mapping[str, Mapping[str, Settings]] = field(default_factory=dict)  # over `memory`
 
 
-_QUICK_MATCHING = {"lr": 2.0, "networks": 20, "updates": 10, "epochs": 5, "real_batch": 64}
-_QUICK_LOW_RANK = {**_QUICK_MATCHING, "networks": 10}  # eight times as many images
+_QUICK_MATCHING = {"lr": 2.0, "iterations": 20, "updates": 10, "epochs": 5, "real_batch": 64}
+_QUICK_LOW_RANK = {**_QUICK_MATCHING, "iterations": 10}  # eight times as many images
 _QUICK_IDC = {
-    "networks": 5,
+    "iterations": 5,
     "updates": 20,
     "real_batch": 32,
     "synthetic_batch": 20,
@@ -148,8 +148,8 @@ PRESETS = {
             "mmd-pixel": {"iterations": 800, "real_batch": 64},
             "dc": _QUICK_MATCHING,
             "dsa": _QUICK_MATCHING,
-            "dcc": {**_QUICK_MATCHING, "from_network": 5},
-            "dsac": {**_QUICK_MATCHING, "from_network": 5},
+            "dcc": {**_QUICK_MATCHING, "from_iteration": 5},
+            "dsac": {**_QUICK_MATCHING, "from_iteration": 5},
             "idc": _QUICK_IDC,
             "idc-i": _QUICK_IDC,
             "herding": {"train.epochs": 20},
@@ -178,10 +178,10 @@ PRESETS = {
             "dm": {"iterations": 3, "real_batch": 16},
             "mmd-pixel": {"iterations": 3, "real_batch": 16},
             **{
-                name: {"networks": 2, "updates": 2, "epochs": 1, "real_batch": 8}
+                name: {"iterations": 2, "updates": 2, "epochs": 1, "real_batch": 8}
                 for name in ("dc", "dsa", "dcc", "dsac")
             },
-            **{name: {"networks": 2, "updates": 2, "real_batch": 8, "trained": 32} for name in ("idc", "idc-i")},
+            **{name: {"iterations": 2, "updates": 2, "real_batch": 8, "trained": 32} for name in ("idc", "idc-i")},
             "herding": {"train.epochs": 1},
             "kcenter": {"train.epochs": 1},
             "forgetting": {"train.epochs": 2},
@@ -213,13 +213,26 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     for key in settings:
         if "." in key and (last := key.rpartition(".")[2]) in ("compute", "real_dtype"):
             raise ValueError(f"--set: {key} follows the run's own; set {last} instead")
-    own = {key: value for key, value in settings.items() if "." not in key}
-    run: AnyRun = changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
-    nested: AnyRun = changed(fitted(run), {k: v for k, v in settings.items() if "." in k}, _aliases)
+    own = {key: value for key, value in settings.items() if "." not in key and key != "networks"}
+    run: AnyRun = fitted(changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own}))
+    inner = {(_networks_key(run) if k == "networks" else k): v for k, v in settings.items() if k not in own}
+    nested: AnyRun = changed(run, inner, _aliases)
     for key, value in dotted(nested).items():
         if key.endswith((".dtype", ".synthetic_dtype")):
             known(value, list(compute.DTYPES), key)
     return nested
+
+
+def _networks_key(run: Run) -> str:
+    """Where the run's builder, or the one it is built around, keeps which networks it matches in.
+
+    Raises:
+        ValueError: it has no such choice.
+    """
+    for key in ("memory.networks", "memory.host.networks"):
+        if key in dotted(run):
+            return key
+    raise ValueError(f"networks: {run.memory} has no choice of the networks it works in; leave --networks out")
 
 
 def _aliases(key: str) -> str:

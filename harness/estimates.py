@@ -23,7 +23,8 @@ AVALANCHE_SECONDS = 2.0  # per training unit: the stream, evaluation, a share of
 
 def with_costs(units: Sequence[Unit], run: Run, dataset: DataSet) -> list[Unit]:
     """The units with the seconds each is expected to take on one core, or on the GPU."""
-    return [replace(unit, cost=_seconds(unit, run, dataset)) for unit in units]
+    # Where a unit goes on from an earlier one, a share of the work is left to it.
+    return [replace(unit, cost=unit.context.get("share", 1.0) * _seconds(unit, run, dataset)) for unit in units]
 
 
 def seconds_left(units: Sequence[Unit], workers: int) -> float:
@@ -48,14 +49,15 @@ def _seconds(unit: Unit, run: Run, dataset: DataSet) -> float:
     forward, both = cfg.passes(classes, per_class, track.images_per_class(run, dataset))
     form = getattr(cfg, "host", cfg)
     form = form if hasattr(form, "compute") else getattr(form, "train", form)
+    how = getattr(form, "compute", "eager")
     weights = getattr(form, "dtype", getattr(form, "synthetic_dtype", "float32"))
     without = getattr(form, "real_dtype", "float32")
     real = form.real_passes(classes, per_class) if hasattr(form, "real_passes") else 0
-    seconds: float = (both - real) / _rate(model, model, shape, form.compute, weights, device, training=True)
+    seconds: float = (both - real) / _rate(model, model, shape, how, weights, device, training=True)
     if real:
-        seconds += real / _rate(model, model, shape, form.compute, without, device, training=True)
+        seconds += real / _rate(model, model, shape, how, without, device, training=True)
     if forward:
-        seconds += forward / _rate(model, model, shape, form.compute, without, device, training=False)
+        seconds += forward / _rate(model, model, shape, how, without, device, training=False)
     return seconds
 
 

@@ -23,7 +23,7 @@ def of_kind(kind: str) -> Iterator[tuple[str, str]]:
     """
     known(kind, list(KINDS), "ls")
     if kind == "memories":
-        yield from ((name, _first_line(memory.find(name))) for name in memory.names())
+        yield from ((name, _about_builder(name)) for name in memory.names())
     elif kind == "recipes":
         yield from ((name, _first_line(recipe)) for name, recipe in RECIPES.items())
     elif kind == "presets":
@@ -87,6 +87,13 @@ def _run(path: Path) -> str:
 
 def _fields(config: Any, prefix: str = "") -> str:
     return "\n".join(f"{prefix}{key} = {value}" for key, value in dotted(config).items())
+
+
+def _about_builder(name: str) -> str:
+    try:
+        return _first_line(memory.find(name))
+    except ValueError as error:  # of another package, which is not to hide the others
+        return str(error)
 
 
 def _first_line(thing: Any) -> str:

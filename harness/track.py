@@ -29,6 +29,7 @@ from harness.core.train import TrainConfig, augmentation
 from harness.units import Store, Unit
 
 LOGGERS = ("text", "tensorboard")
+SECONDS = "seconds"  # what a clock keeps beside a method's own state
 Row = dict[str, Any]
 Result = tuple[dict[str, torch.Tensor], Card]
 
@@ -61,7 +62,11 @@ def is_stored(run: Run) -> bool:
 
 
 def check(run: Run, dataset: DataSet, tested: Sequence[str]) -> None:
-    """Raise ValueError where the networks do not fit the images, or the budget the data."""
+    """Raise ValueError where the networks do not fit the images, or the budget or the builder's files the data.
+
+    A builder's configuration may have `check_data(labels, rows, of)`, which raises where it does not fit train images
+    with these labels at these rows of an official train set of `of` images.
+    """
     for name in (*tested, model_of(run.memory_config) or run.model):
         with torch.device("meta"):  # it fits the images; nothing is drawn
             models.make(name, dataset.image_shape, dataset.num_classes)
@@ -70,6 +75,9 @@ def check(run: Run, dataset: DataSet, tested: Sequence[str]) -> None:
         c = int(counts.argmin())
         raise ValueError(f"ipc: {run.ipc} images a class are asked for, class {c} has {int(counts[c])}")
     images_per_class(run, dataset)  # the parametrisation fits the budget
+    if hasattr(run.memory_config, "check_data"):
+        labels, whole = dataset.train_labels, dataset.whole or len(dataset.train_labels)
+        run.memory_config.check_data(labels, torch.arange(whole) if dataset.part is None else dataset.part, whole)
 
 
 def images_per_class(run: Run, dataset: DataSet) -> int:
@@ -95,6 +103,11 @@ def settled(run: AnyRun, dataset: DataSet) -> AnyRun:
     if isinstance(run, CondenseRun):
         return replace(run, ipc=ipc, sets=min(run.sets, sets))
     return replace(run, ipc=ipc)
+
+
+def name_of(run: Run) -> str:
+    """The memory's name as rows and people know it: of a file, without the folders it lies in."""
+    return imported.PREFIX + imported.path_of(run.memory).name if is_file(run.memory) else run.memory
 
 
 def is_file(name: str) -> bool:
@@ -210,9 +223,9 @@ class Clock:
         """`progress` with the time spent beside its state."""
 
         def restore(kept: State) -> None:
-            self._before = float(kept.get("seconds", torch.zeros(())))
+            self._before = float(kept.get(SECONDS, torch.zeros(())))
 
-        return Along(progress, lambda: {"seconds": torch.tensor(self.seconds, dtype=torch.float64)}, restore)
+        return Along(progress, lambda: {SECONDS: torch.tensor(self.seconds, dtype=torch.float64)}, restore)
 
 
 @contextmanager
@@ -275,18 +288,23 @@ class Continuing(Progress):
         self.seconds = 0.0  # of the earlier units
 
     def resume(self) -> State | None:
-        own = self._progress.resume()
-        found = self._store.load(self._earlier) if self._earlier else None
-        if found is None:
-            return own
-        tensors, card = found
-        self.seconds = card["cost"]["wall_seconds"]
-        return own or {k.removeprefix("end."): v for k, v in tensors.items() if k.startswith("end.")}
+        kept = self._progress.resume()
+        if self._earlier and (found := self._store.load(self._earlier)) is not None:
+            tensors, card = found
+            self.seconds = card["cost"]["wall_seconds"]
+            ended = {name.removeprefix("end."): part for name, part in tensors.items() if name.startswith("end.")}
+            kept = kept or ended or None
+        if kept is not None:
+            self._keep(kept)  # killed after its last tick, a method does not tick again
+        return kept
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         self._progress.tick(done, total, state)
         if done == total:
-            self.last = {f"end.{name}": part.detach().clone() for name, part in state().items()}
+            self._keep(state())
+
+    def _keep(self, state: State) -> None:
+        self.last = {f"end.{name}": part.detach().clone() for name, part in state.items() if name != SECONDS}
 
 
 def check_built(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> None:
@@ -388,7 +406,6 @@ def _cpuinfo() -> list[str]:
 
 def shared_row(run: Run, track: str, dataset: DataSet, changes: str) -> Row:
     """What all rows of a run say."""
-    name = imported.PREFIX + imported.path_of(run.memory).name if is_file(run.memory) else run.memory
     parts = {"memory": config.plain(run.memory_config), "recipe": config.plain(run.recipe_config)}
     model = model_of(run.memory_config)
     return {
@@ -398,7 +415,7 @@ def shared_row(run: Run, track: str, dataset: DataSet, changes: str) -> Row:
         "exactness": dataset.exactness,
         "preset": run.preset,
         "changes": changes,
-        "memory": name,
+        "memory": name_of(run),
         "memory_model": None if model is None else str(models.parse(model)),
         "ipc": run.ipc if is_stored(run) else None,
         "split": run.split,
@@ -416,10 +433,10 @@ def measured(unit: Unit, card: Card) -> Row:
 
 def form_of(cfg: Any) -> str:
     """The form of computing a configuration names, such as "compiled, float32, real bfloat16"."""
-    for nested in ("host", "train"):
-        if is_dataclass(part := getattr(cfg, nested, None)):
-            return form_of(part)
     names = {f.name for f in fields(cfg)}
+    for nested in ("host", "train"):
+        if "compute" not in names and is_dataclass(part := getattr(cfg, nested, None)):
+            return form_of(part)
     parts = [getattr(cfg, "compute", "eager"), getattr(cfg, "dtype", getattr(cfg, "synthetic_dtype", "float32"))]
     return ", ".join(parts + ([f"real {cfg.real_dtype}"] if "real_dtype" in names else []))
 

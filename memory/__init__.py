@@ -18,6 +18,7 @@ What its configuration may have, each optional but `per_class`:
 """
 
 import inspect
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any
@@ -80,12 +81,15 @@ def find(name: str) -> Builder:
     """The builder of that name.
 
     Raises:
-        ValueError: there is none; the message names the nearest.
+        ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
     """
     if name in BUILDERS:
         return BUILDERS[name]
     for entry in entry_points(group="harness.memories", name=name):
-        builder: Builder = entry.load()
+        try:
+            builder: Builder = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"memory: {name!r} cannot be loaded from {entry.value} ({error})") from error
         return builder
     plug_in, _, host = name.partition("-")
     if plug_in in PLUG_INS and host in names():
@@ -96,5 +100,12 @@ def find(name: str) -> Builder:
 
 
 def default_config(builder: Builder) -> Any:
-    """The frozen configuration a builder works with unless given another."""
-    return inspect.signature(builder).parameters["cfg"].default
+    """The frozen configuration a builder works with unless given another.
+
+    Raises:
+        ValueError: it has none.
+    """
+    cfg = inspect.signature(builder).parameters.get("cfg")
+    if cfg is None or isinstance(cfg.default, type) or not is_dataclass(cfg.default):
+        raise ValueError(f"memory: {builder.__module__}'s builder needs a parameter cfg that defaults to a dataclass")
+    return cfg.default

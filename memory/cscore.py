@@ -34,6 +34,10 @@ class CScoreConfig:
     def __post_init__(self) -> None:
         check_keep(self.keep)
 
+    def check_data(self, labels: Tensor, rows: Tensor, of: int) -> None:
+        """Raise ValueError or FileNotFoundError unless there are scores for these images; see `scores_of`."""
+        scores_of(self.scores, labels, rows, of)
+
 
 def build(
     images: Tensor,
@@ -63,13 +67,24 @@ def build(
         raise ValueError("cscore: rows and of are given together, or neither")
     if rows is None:
         rows, of = torch.arange(len(images)), len(images)
-    scores, theirs = read(cfg.scores)
-    name, rows = Path(cfg.scores).name, rows.cpu()
+    assert of is not None
+    scores = scores_of(cfg.scores, labels, rows, of)
+    return select(images, labels, scores, budget, rng, highest=cfg.keep == "easy")
+
+
+def scores_of(file: str, labels: Tensor, rows: Tensor, of: int) -> Tensor:
+    """The scores of the images with `labels` (N,) at `rows` (N,) of an official train set of `of` images, (N,) float64.
+
+    Raises:
+        ValueError, FileNotFoundError: as `build`.
+    """
+    scores, theirs = read(file)
+    name, rows = Path(file).name, rows.cpu()
     if len(scores) != of:
         raise ValueError(f"cscore: {name} has {len(scores)} scores, the data {of} images")
     if theirs is not None and not torch.equal(theirs[rows], labels.cpu()):
         raise ValueError(f"cscore: {name} has other labels than the data; its images come in another order")
-    return select(images, labels, scores[rows], budget, rng, highest=cfg.keep == "easy")
+    return scores[rows]
 
 
 def read(file: str) -> tuple[Tensor, Tensor | None]:

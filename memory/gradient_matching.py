@@ -156,6 +156,9 @@ class Matching:
         self.weights = {name: weight for name, weight in network.named_parameters() if weights(name, weight)}
         self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_EVALUATION_CHUNK
         self._logits = compute.fast(network, "forward", form, real_dtype, device)
+        # Batched by vmap, a layer norm's second derivative is wrong: it leaves out that mean and variance depend on the
+        # image (torch 2.15; pytorch/functorch issue 534).
+        self._one_by_one = any(isinstance(module, nn.LayerNorm) for module in network.modules())
 
     def real_gradients(self, batches: list[Tensor]) -> Gradients:
         """Gradients of each class's mean cross-entropy on real images (N, C, H, W), class k labelled k."""
@@ -197,7 +200,12 @@ class Matching:
 
     def _class_by_class(self, images: Tensor, classes: Tensor, real: Gradients) -> Tensor:
         labels = classes.unsqueeze(1).expand(-1, len(images) // len(classes))
-        gradients = vmap(grad(self._loss), (None, 0, 0))(self._detached(), images.unflatten(0, labels.shape), labels)
+        images = images.unflatten(0, labels.shape)
+        if self._one_by_one:
+            each = [grad(self._loss)(self._detached(), *of_class) for of_class in zip(images, labels, strict=True)]
+            gradients = {name: torch.stack([of_class[name] for of_class in each]) for name in self.weights}
+        else:
+            gradients = vmap(grad(self._loss), (None, 0, 0))(self._detached(), images, labels)
         return self.distance(real, gradients)
 
     def backward_together(self, images: Tensor, real: Gradients) -> Tensor:

@@ -132,13 +132,12 @@ def test_every_preset_fits_every_builder(kind: type[Run], preset: str, builder: 
     assert type(run.memory_config) is type(default)
     assert (run.preset, run.memory) == (preset, builder)
     assert form
-    values, flat = PRESETS[preset].memory, dotted(asked)
-    wrapped = hasattr(default, "host")  # lo-dm takes what the preset has for dm
-    own = (
-        {f"host.{key}": value for key, value in values[builder.partition("-")[2]].items()} if wrapped and values else {}
-    )
-    expected = {**own, **values.get(builder, {})}
-    assert preset == "paper" or expected or builder in ("random", "cscore")
+    values = {**PRESETS[preset].memory, **PRESETS[preset].memory_by_track.get(kind.track, {})}
+    expected = dict(values.get(builder, {}))
+    if not expected and hasattr(default, "host"):  # lo-dm takes what the preset has for dm
+        expected = {f"host.{key}": value for key, value in values.get(builder.partition("-")[2], {}).items()}
+    assert bool(expected) == (preset != "paper" and builder not in ("random", "cscore"))
+    flat = dotted(asked)
     assert {key: flat[f"memory.{key}"] for key in expected} == expected
     assert "auto" not in {value for key, value in dotted(run).items() if "." in key}  # every form is decided
 
@@ -169,8 +168,8 @@ def test_the_paper_preset_of_condense_is_the_published_protocol() -> None:
         ({"memory": "dcc", "ipc": 1}, {"memory.updates": 10, "memory.epochs": 5}),
         ({"memory": "dc", "ipc": 50, "memory.updates": "7"}, {"memory.updates": 7, "memory.epochs": 10}),
         ({"memory": "dm", "ipc": 500}, {"memory.lr": 10.0}),
-        ({"memory": "idc", "ipc": 50}, {"memory.lr": 0.025, "memory.distance": "mse"}),
-        ({"memory": "idc", "dataset": "mnist"}, {"memory.lr": 0.005, "memory.distance": "l1"}),
+        ({"memory": "idc", "ipc": 50}, {"memory.distance": "mse"}),
+        ({"memory": "idc", "dataset": "mnist"}, {"memory.distance": "l1"}),
         ({"memory": "lo-dm", "ipc": 50}, {"memory.rank": 4, "memory.host.lr": 1000.0}),
         ({"memory": "lo-dm", "dataset": "mnist"}, {"memory.rank": 8, "memory.host.augment": "none"}),
     ],
@@ -237,6 +236,16 @@ def test_other_recipes_train_all_networks_alike(recipe: str) -> None:
 
 
 # --- what wins ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("builder", "key"), [("dm", "memory.networks"), ("lo-dm", "memory.host.networks")])
+def test_networks_reaches_the_builder_that_matches_in_them(builder: str, key: str) -> None:
+    settings = {"memory": builder, "networks": "trained:20-40"}
+    assert dotted(assemble(CondenseRun, "smoke", settings))[key] == "trained:20-40"
+    later = assemble(CondenseRun, "smoke", {**settings, key: "random"})
+    assert dotted(later)[key] == "random"  # as --set does after the option
+    with pytest.raises(ValueError, match=r"^networks: dsa has no choice of the networks it works in; leave --networks"):
+        assemble(CondenseRun, "smoke", {"memory": "dsa", "networks": "random"})
 
 
 def test_what_the_user_sets_wins_over_the_preset() -> None:

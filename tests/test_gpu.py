@@ -31,10 +31,36 @@ def test_fit_gives_the_cpus_weights(form: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("memory", ["random", "herding", "dm", "full"])
+BUILDERS = ["random", "herding", "dm", "dsa", "idc", "lo-dm", "mim-dm", "full"]
+
+
+@pytest.mark.parametrize("memory", BUILDERS)
 def test_a_run_on_the_device_leaves_its_name_and_memory_in_the_rows(memory: str, tmp_path: Path) -> None:
     run = harness.CLRun.of("smoke", dataset="digits", memory=memory, steps=2)
     rows = harness.run(run, harness.Options(out=tmp_path, device="cuda", engine="serial"))
     trained = rows[rows["metric"] == "last_accuracy"]
     assert set(trained["device"]) == {torch.cuda.get_device_name()}
     assert (trained["peak_bytes"] > 0).all()
+
+
+@pytest.mark.parametrize("memory", BUILDERS)
+def test_sets_are_condensed_and_judged_on_the_device(memory: str, tmp_path: Path) -> None:
+    run = harness.CondenseRun.of("smoke", dataset="digits", memory=memory, eval_models="convnet-d2-w8,convnet-d2-w8-bn")
+    rows = harness.run(run, harness.Options(out=tmp_path, device="cuda", engine="serial"))
+    assert set(rows["device"]) == {torch.cuda.get_device_name()}
+    tested = rows[rows["metric"] == "test_accuracy"]
+    assert len(tested) == 2
+    assert (tested["peak_bytes"] > 0).all()
+
+
+def test_soft_labels_and_cutmix_train_on_the_device() -> None:
+    images = torch.randn(40, 3, 8, 8, generator=generator("images"), dtype=torch.float64)
+    soft = torch.rand(40, 4, generator=generator("labels"), dtype=torch.float64).softmax(1)
+    recipe = TrainConfig(epochs=3, batch_size=16, cutmix=0.5, schedule="idc")
+    trained = []
+    for device in ("cpu", "cuda"):
+        network = models.build("convnet-d2-w8", (3, 8, 8), 4, generator("weights")).to(device, torch.float64)
+        fit(network, images.to(device), soft.to(device), recipe, generator("batches"))
+        trained.append([weight.detach().cpu() for weight in network.parameters()])
+    for ours, theirs in zip(*trained, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)

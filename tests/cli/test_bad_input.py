@@ -3,6 +3,7 @@
 import re
 import warnings
 import zipfile
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import memory
 from harness.cli import main
 
 RUN = ["run", "cl"]
@@ -126,6 +128,29 @@ def test_no_command_shows_the_help(command: list[str], capsys: pytest.CaptureFix
     printed, errors = capsys.readouterr()
     assert "Usage: harness" in printed + errors
     assert "harness: " not in errors.replace("Usage: harness", "")
+
+
+def test_a_builder_of_another_package_that_cannot_be_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers = [
+        EntryPoint("gone", "no_such_module:build", "harness.memories"),
+        EntryPoint("renamed", "harness.cli:no_such_function", "harness.memories"),
+        EntryPoint("plain", "harness.cli:entry", "harness.memories"),
+    ]
+    monkeypatch.setattr(memory, "entry_points", lambda group, name=None: [e for e in offers if name in (None, e.name)])
+    said = complaint([*DIGITS, "--memory", "gone"], capsys)
+    assert said == "memory: 'gone' cannot be loaded from no_such_module:build (No module named 'no_such_module')"
+    said = complaint([*DIGITS, "--memory", "renamed"], capsys)
+    assert said.startswith("memory: 'renamed' cannot be loaded from harness.cli:no_such_function (module 'harness.cli'")
+    said = complaint([*DIGITS, "--memory", "plain"], capsys)
+    assert said == "memory: harness.cli's builder needs a parameter cfg that defaults to a dataclass"
+    assert main(["ls", "memories"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "gone             memory: 'gone' cannot be loaded from no_such_module:build (No module named 'no_s" in printed
+    )
+    assert "\nherding " in printed  # the others are listed all the same
 
 
 def test_cuda_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

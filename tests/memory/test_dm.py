@@ -254,9 +254,7 @@ def test_an_interrupted_build_goes_on_bit_for_bit(rounds: int) -> None:
 
 
 def test_images_that_are_not_finite_are_an_error() -> None:
-    with pytest.raises(
-        FloatingPointError, match=r"^dm: the images are not finite after iteration 0; use a smaller lr$"
-    ):
+    with pytest.raises(FloatingPointError, match=r"^dm: the images are not finite after update 0; use a smaller lr$"):
         dm.build(*a_set(), Budget(2), seeded(1), replace(CFG, lr=float("nan")))
 
 
@@ -267,7 +265,7 @@ def test_images_that_end_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch
 
     calls = iter(range(4))
     monkeypatch.setattr(Matching, "backward", spoil)
-    with pytest.raises(FloatingPointError, match="not finite after iteration 3"):
+    with pytest.raises(FloatingPointError, match="not finite after update 3"):
         dm.build(*a_set(), Budget(2), seeded(1), CFG)
 
 

@@ -1,0 +1,329 @@
+"""What every memory builder promises, as tests that the author of one runs:
+
+    pytest --pyargs harness.contract                              every builder that other packages offer
+    HARNESS_BUILDERS=mine,dm pytest --pyargs harness.contract     these
+
+A builder is tried with the configuration it has under the preset smoke. Where its defaults take long, let that say so:
+`presets: ClassVar[...] = {"smoke": {"iterations": 2}}`. Each `check_...` may be called on its own.
+"""
+
+import inspect
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import FrozenInstanceError, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+import harness
+import memory
+from harness import track
+from harness.config import CLRun, CondenseRun, Run, assemble, in_form, plain
+from harness.core import files
+from harness.core.memory import Budget, Builder, Memory
+from harness.core.progress import Progress, State
+
+CLASSES = (2, 5, 7)  # of `toy`
+SHAPE = (3, 8, 8)
+HOW = (
+    "no other package offers a memory builder: install one with an entry point in the group harness.memories, "
+    "or name some, HARNESS_BUILDERS=dm,herding"
+)
+
+
+def toy() -> tuple[Tensor, Tensor]:
+    """Nine images (3, 8, 8) of each of three classes, taking turns, and their labels, global ids."""
+    images = torch.randn(27, *SHAPE, generator=Generator().manual_seed(0))
+    return images, torch.tensor([7, 2, 5]).repeat(9)
+
+
+def smoke_config(name: str) -> Any:
+    """A builder's configuration under the preset smoke."""
+    run, _ = in_form(assemble(CondenseRun, "smoke", {"memory": name}), torch.device("cpu"))
+    return run.memory_config
+
+
+def make(build: Builder, cfg: Any, ipc: int = 2, seed: int = 7, **more: Any) -> Memory:
+    """A memory of `toy`."""
+    return build(*toy(), Budget(ipc), Generator().manual_seed(seed), cfg, **more)
+
+
+def is_budgeted(cfg: Any) -> bool:
+    """Whether the budget binds: not where the data set itself is the memory."""
+    return bool(getattr(cfg, "stored", True))
+
+
+# --- how it is called -----------------------------------------------------------------------------------------------
+
+
+def check_parameters(build: Builder, cfg: Any) -> None:
+    """It is called as build(images, labels, budget, rng, cfg); what else it takes has defaults."""
+    parameters, expected = inspect.signature(build).parameters, ["images", "labels", "budget", "rng", "cfg"]
+    assert list(parameters)[:5] == expected, (
+        f"the first parameters are {', '.join(expected)}; got {', '.join(parameters)}"
+    )
+    needed = [name for name in list(parameters)[5:] if parameters[name].default is inspect.Parameter.empty]
+    assert not needed, f"parameters after cfg have defaults; {', '.join(needed)} has none"
+    assert type(parameters["cfg"].default) is type(cfg), "cfg defaults to the builder's configuration"
+
+
+def check_config(build: Builder, cfg: Any) -> None:
+    """Its configuration is a frozen dataclass of plain values and says whether classes are independent."""
+    has_fields = is_dataclass(cfg)
+    assert has_fields, f"a configuration is a dataclass, got {type(cfg).__name__}"
+    with pytest.raises(FrozenInstanceError):  # @dataclass(frozen=True)
+        cfg.anything = 1
+    per_class = getattr(cfg, "per_class", None)
+    assert isinstance(per_class, bool), (
+        f"{type(cfg).__name__}.per_class says whether each class depends on its own images alone: "
+        f"per_class: ClassVar[bool] = True or False; got {per_class!r}"
+    )
+    back = track.config_from(memory.default_config(build), json.loads(json.dumps(plain(cfg), allow_nan=False)))
+    assert back == cfg, f"results are named by a configuration as JSON, from which {cfg} came back as {back}"
+
+
+# --- what it gives --------------------------------------------------------------------------------------------------
+
+
+def check_budget(build: Builder, cfg: Any, ipc: int = 2) -> None:
+    """As many images of each class, classes ascending, in no more numbers than ipc images of each class have."""
+    if not is_budgeted(cfg):
+        return
+    made = make(build, cfg, ipc)
+    each = len(made.labels) // len(CLASSES)
+    assert made.labels.tolist() == [c for c in CLASSES for _ in range(each)], (
+        f"as many images of each of the classes {CLASSES}, ascending, fit; got labels {made.labels.tolist()}"
+    )
+    assert made.league != "pixel" or each == ipc, f"the budget is {ipc} images of each class, the memory has {each}"
+    assert made.images.shape[1:] == SHAPE, f"images {SHAPE} fit, got {tuple(made.images.shape[1:])}"
+    numbers = sum(part.numel() for part in made.stored.values()) or made.images.numel()
+    most = ipc * len(CLASSES) * toy()[0][0].numel()
+    assert numbers <= most, f"the budget is {most} numbers, the memory holds {numbers}"
+
+
+def check_types(build: Builder, cfg: Any) -> None:
+    """Images and labels are of the data's types, on their device, detached and finite."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    images, labels = (part.to(device) for part in toy())
+    made = build(images, labels, Budget(2), Generator().manual_seed(7), cfg)
+    for name, ours, theirs in (("images", made.images, images), ("labels", made.labels, labels)):
+        assert ours.dtype == theirs.dtype, f"{name} of {theirs.dtype} became {ours.dtype}"
+        assert ours.device == theirs.device, f"{name} on {theirs.device} came back on {ours.device}"
+        assert not ours.requires_grad, f"{name} still require gradients; detach them"
+    assert made.images.isfinite().all(), "an image is not finite"
+
+
+def check_real(build: Builder, cfg: Any) -> None:
+    """A memory that says its images are real, which are kept in 8 bits, holds images of the data."""
+    made, (images, labels) = make(build, cfg), toy()
+    if not made.real:
+        return
+    for image, c in zip(made.images, made.labels.tolist(), strict=True):
+        assert (images[labels == c] == image).flatten(1).all(1).any(), (
+            f"Memory(..., real=True) holds an image that is none of class {c}'s real ones; leave real out"
+        )
+
+
+def check_inputs(build: Builder, cfg: Any) -> None:
+    """The data are left as they are, also when the memory is written to."""
+    images, labels = toy()
+    made = build(images, labels, Budget(2), Generator().manual_seed(7), cfg)
+    for name, ours, before in (("images", images, toy()[0]), ("labels", labels, toy()[1])):
+        assert torch.equal(ours, before), f"the {name} given to it have changed"
+    if is_budgeted(cfg):
+        made.images.zero_()
+        assert torch.equal(images, toy()[0]), "the memory is a view of the data; index or clone them"
+
+
+def check_seed(build: Builder, cfg: Any) -> None:
+    """The same seed gives the same memory, bit for bit, whatever the global generators stand at."""
+    first = make(build, cfg)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        numpy_state, python_state = np.random.get_state(), random.getstate()
+        np.random.seed(1)
+        random.seed(1)
+        second = make(build, cfg)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+    same = torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+    assert same, "two calls with rng at the same seed differ; draw everything from rng"
+
+
+def check_global_generators(build: Builder, cfg: Any) -> None:
+    """Nothing is drawn from the generators of torch, NumPy or Python that everyone shares."""
+
+    def states() -> dict[str, Any]:
+        _, words, *more = np.random.get_state()
+        return {"torch": torch.get_rng_state().tolist(), "NumPy": [*words, *more], "Python": random.getstate()}
+
+    before = states()
+    make(build, cfg)
+    moved = [name for name, state in states().items() if state != before[name]]
+    assert not moved, f"the global generator of {' and '.join(moved)} has moved; draw from rng"
+
+
+def check_too_few(build: Builder, cfg: Any) -> None:
+    """A class with fewer images than the budget asks for is a ValueError."""
+    if not is_budgeted(cfg):
+        return
+    images, labels = toy()
+    with pytest.raises(ValueError, match=r"."):  # in whatever words
+        build(images[:-1], labels[:-1], Budget(9), Generator().manual_seed(7), cfg)
+
+
+def check_independence(build: Builder, cfg: Any) -> None:
+    """Where per_class is True, other images of the last class leave the memory of the first ones alone."""
+    if not cfg.per_class:
+        return
+    images, labels = toy()
+    others = torch.where((labels == CLASSES[-1]).view(-1, 1, 1, 1), images.flip(3) + 1, images)
+    one, other = (build(some, labels, Budget(2), Generator().manual_seed(7), cfg) for some in (images, others))
+    first, second = (made.images[made.labels != CLASSES[-1]] for made in (one, other))
+    same = first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=1e-5)
+    assert same, "per_class is True, but a class's memory depends on the images of another"
+
+
+# --- what it survives -----------------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    """The work is stopped here."""
+
+
+class Rounds(Progress):
+    """Counts the rounds; at one of them keeps the state in a file and stops, to be resumed from there."""
+
+    def __init__(self, path: Path, kill_at: int | None = None) -> None:
+        self.path, self.kill_at, self.count = path, kill_at, 0
+
+    def resume(self) -> State | None:
+        return files.load(self.path)[0] if self.path.exists() else None
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        assert 0 < done <= total, f"progress.tick(done, total, state) counts from 1 to total; got {done} of {total}"
+        self.count += 1
+        if self.count == self.kill_at or (self.kill_at is None and done == total):
+            files.save(self.path, state(), {})
+        if self.count == self.kill_at:
+            raise KilledError
+
+
+def check_kill(build: Builder, cfg: Any) -> None:
+    """Where it takes `progress`: killed after a round and called again, it ends as if it had never been killed."""
+    if "progress" not in inspect.signature(build).parameters:
+        return
+    with TemporaryDirectory() as folder:
+        whole = Rounds(Path(folder, "whole"))
+        undisturbed = make(build, cfg, progress=whole)
+        assert whole.count, "it takes progress but never calls progress.tick"
+        for kill_at in sorted({1, (whole.count + 1) // 2, whole.count}):
+            rounds = Rounds(Path(folder, str(kill_at)), kill_at)
+            with pytest.raises(KilledError):
+                make(build, cfg, progress=rounds)
+            made = make(build, cfg, progress=rounds)
+            assert torch.equal(made.images, undisturbed.images), (
+                f"killed after round {kill_at} of {whole.count} and resumed, it gives another memory; keep in the "
+                "state all that later rounds depend on, rng.get_state() too"
+            )
+            assert rounds.count <= whole.count, "resumed, it does again what was done before the kill"
+
+
+def check_iterations(build: Builder, cfg: Any) -> None:
+    """Where it has `iterations` and takes `progress`: fewer of them are a beginning of more, as `--at` relies on."""
+    takes = "progress" in inspect.signature(build).parameters
+    if not takes or getattr(cfg, "iterations", 1) < 2:
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "half")
+        make(build, replace(cfg, iterations=cfg.iterations // 2), progress=Rounds(path))
+        assert path.exists(), "with fewer iterations it never ticks its last round, done == total"
+        made = make(build, cfg, progress=Rounds(path))
+        assert torch.equal(made.images, make(build, cfg).images), (
+            f"{cfg.iterations // 2} iterations, gone on with up to {cfg.iterations}, give another memory than "
+            f"{cfg.iterations} at once; if a round depends on how many there will be, do not call them iterations"
+        )
+
+
+# --- in whole runs --------------------------------------------------------------------------------------------------
+
+
+def check_condense(name: str, out: Path) -> None:
+    """`harness run condense` judges it on digits."""
+    _check_run(CondenseRun, {"memory": name}, "test_accuracy", out)
+
+
+def check_stream(name: str, out: Path) -> None:
+    """`harness run cl` judges it in a stream of digits in two steps."""
+    _check_run(CLRun, {"memory": name, "steps": 2}, "last_accuracy", out)
+
+
+def _check_run(kind: type[Run], settings: Mapping[str, Any], metric: str, out: Path) -> None:
+    run = kind.of("smoke", dataset="digits", **settings)
+    rows = harness.run(run, harness.Options(out=out, engine="serial", device="cpu"))
+    values = rows[rows["metric"] == metric]["value"]
+    assert len(values) == 1, f"the run left {len(values)} rows of {metric}"
+    assert values.between(0, 100).all(), f"{metric} is {values.iloc[0]} %"
+    assert set(rows["memory"]) == {settings["memory"]}
+
+
+# --- the tests ------------------------------------------------------------------------------------------------------
+
+CHECKS: Mapping[str, Callable[[Builder, Any], None]] = {
+    "parameters": check_parameters,
+    "config": check_config,
+    "1 image of each class": partial(check_budget, ipc=1),
+    "2 images of each class": check_budget,
+    "all images of each class": partial(check_budget, ipc=9),
+    "types": check_types,
+    "real": check_real,
+    "inputs": check_inputs,
+    "seed": check_seed,
+    "global generators": check_global_generators,
+    "too few": check_too_few,
+    "independence": check_independence,
+    "kill": check_kill,
+    "iterations": check_iterations,
+}
+RUNS: Mapping[str, Callable[[str, Path], None]] = {"run condense": check_condense, "run cl": check_stream}
+
+
+def offered() -> list[str]:
+    """The builders to test: those HARNESS_BUILDERS names, or all that other packages offer."""
+    if named := os.environ.get("HARNESS_BUILDERS", ""):
+        return [name.strip() for name in named.split(",")]
+    return sorted(set(memory.names()) - memory.BUILDERS.keys())
+
+
+def cases(names: list[str]) -> list[Any]:
+    """A case for each builder and check; where there is no builder, one that says how to offer one."""
+    if not names:
+        return [pytest.param("", "", marks=pytest.mark.skip(reason=HOW), id="none")]
+    return [pytest.param(name, what, id=f"{name}: {what}") for name in names for what in (*CHECKS, *RUNS)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the workers of a run have: small networks gain nothing from more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained", "ignore:no QP solver found")  # Avalanche's imports
+@pytest.mark.parametrize(("name", "what"), cases(offered()))
+def test_builder(name: str, what: str, tmp_path: Path) -> None:
+    """The builder `name` keeps the promise `what`."""
+    if what in RUNS:
+        RUNS[what](name, tmp_path)
+    else:
+        CHECKS[what](memory.find(name), smoke_config(name))

@@ -1,0 +1,327 @@
+"""The contract of builders: ours keep it, and each promise that is broken is noticed."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+import memory
+from harness import condense, contract, estimates
+from harness.config import CondenseRun, assemble, in_form
+from harness.core.data import DataSet
+from harness.core.memory import Budget, Memory
+from harness.core.progress import SILENT, Progress, State
+from harness.track import Place
+from memory import random_real
+from memory.sampling import rows_by_class
+
+
+@dataclass(frozen=True)
+class Config:
+    iterations: int = 4
+
+    per_class: ClassVar[bool] = True
+
+
+def learned(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: Config = Config(),
+    progress: Progress = SILENT,
+) -> Memory:
+    """Random images, to which every iteration adds noise: a method at its smallest."""
+    start = random_real.build(images, labels, budget, rng)
+    kept, first = progress.resume(), 0
+    pixels = start.images
+    if kept is not None:
+        pixels, first = kept["pixels"], int(kept["done"])
+        rng.set_state(kept["rng"])
+    for number in range(first, cfg.iterations):
+        pixels = pixels + torch.randn(pixels.shape, generator=rng)
+        state: Callable[[], State] = partial(_state, pixels, number + 1, rng)
+        progress.tick(number + 1, cfg.iterations, state)
+    return Memory(pixels, start.labels)
+
+
+def _state(pixels: Tensor, done: int, rng: Generator) -> State:
+    return {"pixels": pixels, "done": torch.tensor(done), "rng": rng.get_state()}
+
+
+@pytest.mark.parametrize("what", list(contract.CHECKS))
+def test_a_method_at_its_smallest_keeps_the_contract(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(memory.BUILDERS, "learned", learned)
+    contract.CHECKS[what](learned, contract.smoke_config("learned"))
+
+
+@pytest.mark.parametrize("what", list(contract.CHECKS))
+@pytest.mark.parametrize("name", ["random", "full", "dm", "lo-dm"])
+def test_ours_keep_it(name: str, what: str) -> None:
+    contract.CHECKS[what](memory.find(name), contract.smoke_config(name))
+
+
+@dataclass(frozen=True)
+class CountedConfig(Config):
+    model: str = "convnet3"
+
+    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
+        return 0, classes * ipc
+
+
+def test_a_configuration_that_says_what_it_costs_need_not_name_a_form(
+    toy_set: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Any = CountedConfig()) -> Memory:
+        return random_real.build(images, labels, budget, rng)
+
+    monkeypatch.setitem(memory.BUILDERS, "counted", build)
+    monkeypatch.setattr(estimates, "rate", lambda *_, **__: 10.0)
+    run, _ = in_form(
+        assemble(CondenseRun, "smoke", {"memory": "counted", "model": "convnet-d1-w8"}), torch.device("cpu")
+    )
+    unit, *_ = estimates.with_costs(condense.plan(run, toy_set, Place()).units, run, toy_set)
+    assert unit.cost == 2.0  # 10 classes of 2 images, forward and backward
+
+
+@pytest.mark.parametrize("what", list(contract.RUNS))
+def test_it_works_in_whole_runs(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(memory.BUILDERS, "learned", learned)
+    contract.RUNS[what]("learned", tmp_path)
+
+
+# --- what is noticed ------------------------------------------------------------------------------------------------
+
+
+def changed(change: Callable[[Memory], Memory]) -> Any:
+    """A builder that does this to a memory of random images."""
+
+    def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Config = Config()) -> Memory:
+        return change(random_real.build(images, labels, budget, rng))
+
+    return build
+
+
+def unseeded(draw: Callable[[], float]) -> Any:
+    return changed(lambda made: Memory(made.images + draw(), made.labels))
+
+
+def no_cfg(images: Tensor, labels: Tensor, budget: Budget, rng: Generator) -> Memory:
+    return random_real.build(images, labels, budget, rng)
+
+
+def in_other_order(labels: Tensor, images: Tensor, budget: Budget, rng: Generator, cfg: Config = Config()) -> Memory:
+    return random_real.build(images, labels, budget, rng)
+
+
+def asks_for_more(
+    images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Config, temperature: float
+) -> Memory:
+    return random_real.build(images, labels, budget, rng)
+
+
+def writes(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Config = Config()) -> Memory:
+    images -= images.mean()
+    return random_real.build(images, labels, budget, rng)
+
+
+def a_view(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Config = Config()) -> Memory:
+    return Memory(images[:6], labels[:6])
+
+
+def takes_what_there_is(
+    images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Config = Config()
+) -> Memory:
+    rows = torch.cat([of_class[: budget.ipc] for of_class in rows_by_class(labels).values()])
+    return Memory(images[rows], labels[rows], real=True)
+
+
+def by_the_mean_of_all(
+    images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Config = Config()
+) -> Memory:
+    made = random_real.build(images, labels, budget, rng)
+    return Memory(made.images - images.mean(0), made.labels)
+
+
+def forgets_its_generator(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: Config = Config(),
+    progress: Progress = SILENT,
+) -> Memory:
+    class Without(Progress):
+        def resume(self) -> State | None:
+            kept = progress.resume()
+            return None if kept is None else kept | {"rng": rng.get_state()}
+
+        def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+            progress.tick(done, total, state)
+
+    return learned(images, labels, budget, rng, cfg, Without())
+
+
+def never_ticks(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: Config = Config(),
+    progress: Progress = SILENT,
+) -> Memory:
+    return learned(images, labels, budget, rng, cfg)
+
+
+def starts_afresh(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: Config = Config(),
+    progress: Progress = SILENT,
+) -> Memory:
+    class Without(Progress):
+        def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+            progress.tick(done, total, state)
+
+    return learned(images, labels, budget, rng, cfg, Without())
+
+
+def knows_its_end(
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    rng: Generator,
+    cfg: Config = Config(),
+    progress: Progress = SILENT,
+) -> Memory:
+    return learned(images / cfg.iterations, labels, budget, rng, cfg, progress)
+
+
+def twice(made: Memory, league: str = "pixel") -> Memory:
+    return Memory(made.images.repeat_interleave(2, 0), made.labels.repeat_interleave(2), league=league)
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("what", "build", "message"),
+    [
+        ("parameters", no_cfg, "the first parameters are images, labels, budget, rng, cfg; got images, labels"),
+        ("parameters", in_other_order, "the first parameters are images, labels, budget, rng, cfg; got labels, im"),
+        ("parameters", asks_for_more, "parameters after cfg have defaults; temperature has none"),
+        ("2 images of each class", changed(lambda m: Memory(m.images[1:], m.labels[1:])), "as many images of each of"),
+        ("2 images of each class", changed(lambda m: Memory(m.images, m.labels.flip(0))), "as many images of each of"),
+        (
+            "2 images of each class",
+            changed(lambda m: Memory(m.images[..., ::2], m.labels)),
+            "images (3, 8, 8) fit, got",
+        ),
+        ("1 image of each class", changed(twice), "the budget is 1 images of each class, the memory has 2"),
+        (
+            "all images of each class",
+            changed(partial(twice, league="storage")),
+            "the budget is 5184 numbers, the memory holds 10368",  # 3 classes x 9 images x 3 x 8 x 8
+        ),
+        (
+            "types",
+            changed(lambda m: Memory(m.images.double(), m.labels)),
+            "images of torch.float32 became torch.float64",
+        ),
+        ("types", changed(lambda m: Memory(m.images, m.labels.int())), "labels of torch.int64 became torch.int32"),
+        ("types", changed(lambda m: Memory(m.images.requires_grad_(), m.labels)), "images still require gradients"),
+        ("types", changed(lambda m: Memory(m.images / 0, m.labels)), "an image is not finite"),
+        ("real", changed(lambda m: replace(m, images=m.images + 1)), "holds an image that is none of class 2's real"),
+        ("inputs", writes, "the images given to it have changed"),
+        ("inputs", a_view, "the memory is a view of the data; index or clone them"),
+        ("seed", unseeded(lambda: float(torch.rand(()))), "two calls with rng at the same seed differ"),
+        ("seed", unseeded(np.random.default_rng(0).random), "two calls with rng at the same seed differ"),
+        ("global generators", unseeded(lambda: float(torch.rand(()))), "the global generator of torch has moved"),
+        ("global generators", unseeded(np.random.rand), "the global generator of NumPy has moved"),
+        ("global generators", unseeded(random.random), "the global generator of Python has moved"),
+        ("too few", takes_what_there_is, "DID NOT RAISE"),
+        ("independence", by_the_mean_of_all, "per_class is True, but a class's memory depends on the images of an"),
+        ("kill", never_ticks, "it takes progress but never calls progress.tick"),
+        ("kill", starts_afresh, "resumed, it does again what was done before the kill"),
+        ("kill", forgets_its_generator, "killed after round 1 of 4 and resumed, it gives another memory"),
+        ("iterations", knows_its_end, "if a round depends on how many there will be, do not call them iterations"),
+    ],
+)
+def test_a_broken_promise_is_noticed(what: str, build: Any, message: str) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)) as caught:
+        contract.CHECKS[what](build, Config())
+    assert message in str(caught.value)
+
+
+@dataclass
+class LooseConfig:
+    per_class: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class SilentConfig:
+    """Does not say whether classes are independent."""
+
+
+@dataclass(frozen=True)
+class PathConfig:
+    where: Path = Path("here")
+
+    per_class: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(
+    ("cfg", "kind", "message"),
+    [
+        (LooseConfig(), pytest.fail.Exception, "DID NOT RAISE"),
+        (SilentConfig(), AssertionError, "SilentConfig.per_class says whether each class depends on its own images"),
+        (PathConfig(), TypeError, "not JSON serializable"),
+        ({"iterations": 3}, AssertionError, "a configuration is a dataclass, got dict"),
+    ],
+    ids=["loose", "silent", "path", "dict"],
+)
+def test_a_configuration_that_cannot_be_is_noticed(cfg: Any, kind: type[Exception], message: str) -> None:
+    def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Any = cfg) -> Memory:
+        return random_real.build(images, labels, budget, rng)
+
+    with pytest.raises(kind) as caught:
+        contract.check_config(build, cfg)
+    assert message in str(caught.value)
+
+
+# --- which builders are tested --------------------------------------------------------------------------------------
+
+
+def test_the_builders_of_others_are_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HARNESS_BUILDERS", raising=False)
+    ours = set(memory.BUILDERS)
+    assert not ours & set(contract.offered())
+    monkeypatch.setattr(memory, "names", lambda: ["dm", "theirs", *ours])
+    assert contract.offered() == ["theirs"]
+    monkeypatch.setenv("HARNESS_BUILDERS", "theirs, dm")
+    assert contract.offered() == ["theirs", "dm"]
+
+
+def test_each_builder_has_a_case_for_each_promise() -> None:
+    each = len(contract.CHECKS) + len(contract.RUNS)
+    assert len(contract.cases(["a", "b"])) == 2 * each
+    assert contract.cases(["a"])[2].id == "a: 1 image of each class"
+    (none,) = contract.cases([])
+    (mark,) = none.marks
+    assert (mark.name, mark.kwargs["reason"]) == ("skip", contract.HOW)
+
+
+def test_checking_moves_no_generator_of_others() -> None:
+    before = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()
+    contract.check_seed(random_real.build, random_real.RandomConfig())
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (repr(np.random.get_state()), random.getstate()) == before[1:]
