@@ -11,9 +11,10 @@ import torch
 
 from harness import config, track
 from harness.config import CLRun
+from harness.core import imported, models
 from harness.core import memory as memories
-from harness.core import models
 from harness.core.data import DataSet
+from harness.core.memory import Memory
 from harness.core.progress import Progress
 from harness.track import Place, Result, Row
 from harness.units import Store, Unit
@@ -92,6 +93,13 @@ def _check(run: CLRun, dataset: DataSet) -> None:
         raise ValueError(f"class_order: expected each of 0 .. {dataset.num_classes - 1} once")
     split(range(dataset.num_classes), run.steps)
     track.check(run, dataset, [run.model])
+    if track.is_file(run.memory):
+        _check_labels(imported.load(imported.path_of(run.memory), dataset, run.memory_config)[0])
+
+
+def _check_labels(memory: Memory) -> None:
+    if memory.soft is not None:
+        raise ValueError("a stream trains on labels; judge a memory with soft labels by `harness run condense`")
 
 
 def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
@@ -140,8 +148,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 
     spec, context = unit.spec, unit.context
     memory = track.kept(spec, store, dataset)
-    if memory.soft is not None:
-        raise ValueError("a stream trains on labels; judge a memory with soft labels by `harness run condense`")
+    _check_labels(memory)
     stream = _stream(dataset.name, context["data"], context["split"], tuple(context["class_order"]), context["steps"])
     t = context["experience"]
     buffer = CondensedBuffer(lambda exp: memories.of_classes(memory, _new_classes(exp, spec["classes"])), device)

@@ -25,6 +25,7 @@ app.add_typer(estimate_app, name="estimate")
 app.add_typer(data_app, name="data")
 
 COMPLETE, FAULT, BAD_INPUT, UNFINISHED = 0, 1, 2, 3
+BESIDE = ("average_incremental_accuracy", "forgetting", "test_accuracy_uint8")
 HEADLINES = ("last_accuracy", "test_accuracy")  # a track's own: where one is there, there is a table
 AN_HOUR = 3600.0
 
@@ -225,8 +226,9 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     seconds = estimates.seconds_left(costs, workers)
     if left:
         _say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
-    if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper":
-        _say(f"for an answer in minutes: harness run {run.track} --memory {run.memory} --preset quick")
+    if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not track.is_file(run.memory):
+        same = f"--dataset {run.dataset} --memory {run.memory}"
+        _say(f"for an answer in minutes: harness run {run.track} {same} --preset quick")
 
 
 def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
@@ -255,7 +257,7 @@ def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
 
 def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
     rows = finished.rows
-    whole = rows[rows["metric"].isin((*HEADLINES, "average_incremental_accuracy", "forgetting"))]
+    whole = rows[rows["metric"].isin((*HEADLINES, *BESIDE))]
     columns = ["metric", "unit", "value", "memory", "preset", "repeat"]
     columns += [name for name in ("steps", "order", "set", "model", "iterations") if (whole[name] != "").any()]
     return {

@@ -211,7 +211,12 @@ def changes(run: Run, device: torch.device) -> str:
     fitted, _ = config.in_form(plain, device)
     usual, own = config.dotted(fitted), config.dotted(run)
     differ = [key for key in own if own[key] != usual.get(key) and not _has_own_column(key)]
-    return ", ".join(f"{key}={own[key]}" for key in differ)
+    return ", ".join(f"{key}={_without_folders(key, own[key])}" for key in differ)
+
+
+def _without_folders(key: str, value: Any) -> Any:
+    """A setting as rows know it: a file by its name, wherever it lies."""
+    return Path(value).name if key == "memory.scores" else value
 
 
 def _has_own_column(key: str) -> bool:

@@ -94,7 +94,7 @@ def build(
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
     match = Matching(images, synthetic.classes, synthetic.ipc, cfg)
-    networks = pool.Networks(cfg.networks, cfg.model, images, labels, draws, cfg.compute)
+    networks = pool.Networks(cfg.networks, cfg.model, images, labels, draws)
 
     def update(_: int) -> None:
         networks.draw(match.network)

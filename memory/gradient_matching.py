@@ -230,7 +230,8 @@ def matching_statistics(network: nn.Module, real: list[Tensor], mode: str) -> It
     """Inside, BatchNorm holds the statistics of 16 real images of each class, for both sides alike.
 
     As published they are those of one forward pass by the momentum of 0.1, so a tenth of the way from where they
-    were; `exact` takes that pass's own.
+    were; `exact` takes that pass's own. Unlike the authors' script, which draws 16 other images and does not augment
+    them, they are the first of the batch that is matched.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:

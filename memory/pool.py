@@ -35,10 +35,8 @@ def band(networks: str) -> tuple[float, float] | None:
 class Networks:
     """Where an iteration's network comes from: `draw` puts its weights in place."""
 
-    def __init__(
-        self, networks: str, model: str, images: Tensor, labels: Tensor, draws: Draws, form: str = "eager"
-    ) -> None:
-        self.band, self.model, self.form = band(networks), model, form
+    def __init__(self, networks: str, model: str, images: Tensor, labels: Tensor, draws: Draws) -> None:
+        self.band, self.model = band(networks), model
         self.images, self.labels, self.draws = images, labels, draws
         self.trained: list[State] = []
 

@@ -34,7 +34,7 @@
     compute             the form of computing taken: eager or compiled, and its precision
     torch               version of torch
     wall_seconds        time the unit took, seconds; of a memory, up to `iterations`
-    peak_bytes          most device memory it held, bytes
+    peak_bytes          most memory it held, bytes: of the GPU, or resident memory of its process on a CPU
 
 An empty cell: the value is missing, or there is no such thing in this track. Files from before a column of `ADDED`
 was thought of read as if it were empty.

@@ -66,7 +66,13 @@ class FileConfig:
 
 
 def path_of(name: str) -> Path:
-    """The path in "file:PATH"."""
+    """The path in "file:PATH".
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name == PREFIX:
+        raise ValueError("memory: file: wants a path, such as file:memory.safetensors")
     return Path(name.removeprefix(PREFIX)).expanduser()
 
 

@@ -123,7 +123,9 @@ def test_a_long_run_names_the_quick_command(tmp_path: Path, said: pytest.Capture
     command = ["estimate", "cl", "--dataset", "digits", "--steps", "2", "--model", "convnet-d1-w8"]
     command += ["--set", "compute=eager", "--set", "recipe.epochs=10000000", "--out", str(tmp_path), "--device", "cpu"]
     assert main(command) == 0
-    assert said.readouterr().err.endswith("for an answer in minutes: harness run cl --memory dm --preset quick\n")
+    assert said.readouterr().err.endswith(
+        "for an answer in minutes: harness run cl --dataset digits --memory dm --preset quick\n"
+    )
 
 
 def test_options_beat_the_file_and_set_beats_both(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:

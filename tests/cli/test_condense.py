@@ -79,10 +79,13 @@ def test_the_last_line_of_json_is_one_object(run: Path, said: pytest.CaptureFixt
     assert (result["complete"], result["failed"], result["left"]) == (True, {}, 0)
     assert result["directory"] == str(run)
     found = [(row["metric"], row["set"], row["iterations"], row["repeat"]) for row in result["results"]]
-    expected = [("test_accuracy", of, count, net) for of in (0, 1) for count in (1, 2, 3) for net in (0, 1)]
+    metrics = ("test_accuracy", "test_accuracy_uint8")
+    expected = [
+        (metric, of, count, net) for metric in metrics for of in (0, 1) for count in (1, 2, 3) for net in (0, 1)
+    ]
     assert sorted(found) == expected
     rows = rowfiles.read(run)
-    values = rows[rows["metric"] == "test_accuracy"]["value"]
+    values = rows[rows["metric"].isin(metrics)]["value"]
     assert [row["value"] for row in result["results"]] == pytest.approx(list(values))
     assert {row["model"] for row in result["results"]} == {"convnet-d1-w8-instancenorm-relu-avgpooling"}
 
@@ -112,7 +115,9 @@ def test_a_long_run_names_the_quick_command(tmp_path: Path, said: pytest.Capture
     command = ["estimate", "condense", "--dataset", "digits", "--model", "convnet-d1-w8", "--device", "cpu"]
     command += ["--set", "compute=eager", "--set", "recipe.epochs=10000000", "--out", str(tmp_path)]
     assert main(command) == 0
-    assert said.readouterr().err.endswith("for an answer in minutes: harness run condense --memory dm --preset quick\n")
+    assert said.readouterr().err.endswith(
+        "for an answer in minutes: harness run condense --dataset digits --memory dm --preset quick\n"
+    )
 
 
 def test_a_file_of_fields(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
