@@ -174,7 +174,7 @@ def _by_budget(data: DataFrame) -> list[tuple[str, DataFrame]]:
         budgets = sorted(part["ipc"].dropna().unique())
         for ipc in budgets:
             panels.append(
-                (f"{name}, {drawing.images_in_words(str(ipc))}", part[part["ipc"].isna() | (part["ipc"] == ipc)])
+                (f"{name}\n{drawing.images_in_words(str(ipc))}", part[part["ipc"].isna() | (part["ipc"] == ipc)])
             )
         if not budgets:
             panels.append((name, part))

@@ -167,8 +167,8 @@ def test_a_panel_per_data_set_and_budget() -> None:
         )
     )
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["cifar10, 10 images per class", "cifar10, 50 images per class", "mnist, 1 image per class",
-                      "mnist, 10 images per class"]  # fmt: skip
+    assert titles == ["cifar10\n10 images per class", "cifar10\n50 images per class", "mnist\n1 image per class",
+                      "mnist\n10 images per class"]  # fmt: skip
     first = figure.axes[0]
     assert labels(first) == ["dsa", "dm", "random"]
     heights = [y for memory in ("dsa", "dm", "random") for _, y in marks(first, memory)]
@@ -240,7 +240,7 @@ def test_smoke_rows_and_other_data_are_marked(plot: plots.Plot) -> None:
     figure = plot.draw(frame(course(preset="smoke", exactness="from jpeg")))
     text = figure.get_suptitle() + figure.axes[0].get_title()
     assert "preset smoke (smoke: not a result)" in text
-    assert "cifar10 (from jpeg), 10 images per class" in text
+    assert "cifar10 (from jpeg), 10 images per class" in text.replace("\n", ", ")
 
 
 @each_figure
