@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from harness.units import Store, Unit
 
 LOGGERS = ("text", "tensorboard")
 SECONDS = "seconds"  # what a clock keeps beside a method's own state
+PEAK_SLACK = 16 * 2**20  # bytes: the kernel counts resident pages by thread, and adds them up now and then
 Row = dict[str, Any]
 Result = tuple[dict[str, torch.Tensor], Card]
 
@@ -230,25 +230,36 @@ class Clock:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
-    """Fills in `peak_bytes`: the most device memory held inside, or the most resident memory of this process."""
+    """Fills in `peak_bytes`: the most device memory held inside, or the most resident memory of this process.
+
+    Left out on a CPU whose system cannot measure anew: there a process's peak may be that of earlier work.
+    """
     peak: dict[str, int] = {}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         yield peak
         peak["peak_bytes"] = torch.cuda.max_memory_allocated(device)
         return
-    with suppress(OSError):  # Linux: begin to measure anew
-        Path("/proc/self/clear_refs").write_text("5")
+    is_anew = forget_resident_peak()
     yield peak
-    peak["peak_bytes"] = _resident_peak()
+    if is_anew:
+        peak["peak_bytes"] = _resident("VmHWM")
 
 
-def _resident_peak() -> int:
+def forget_resident_peak() -> bool:
+    """Let this process's peak of resident memory begin anew; whether the system did so."""
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        Path("/proc/self/clear_refs").write_text("5")
+        return _resident("VmHWM") <= _resident("VmRSS") + PEAK_SLACK
+    return False
+
+
+def _resident(name: str) -> int:
+    """Bytes of this process's resident memory now (VmRSS) or at its peak (VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status: says nothing of {name}")
 
 
 def condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:

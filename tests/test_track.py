@@ -1,7 +1,7 @@
 """What the tracks share: units of memory, what a builder may give back, what work costs."""
 
 import json
-import os
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -300,16 +300,24 @@ def test_parts_of_a_memory_add_up_but_for_what_they_hold() -> None:
     assert track.whole_cost(unknown) == {"wall_seconds": 2.5, "device": "CPU", "peak_bytes": 7}
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system cannot measure anew")
 def test_the_peak_is_of_what_is_done_inside() -> None:
+    if not track.forget_resident_peak():
+        pytest.skip("the system cannot measure anew")
     peaks = []
-    for mib in (0, 96, 0):
-        with track.peak_memory(CPU) as peak:
-            held = torch.ones(mib * 2**18)  # 4 bytes each
-        del held
+    for mib in (1, 96, 1):
+        with track.peak_memory(CPU) as peak, mmap.mmap(-1, mib * 2**20) as held:  # fresh pages, none of a used heap
+            for page in range(0, len(held), mmap.PAGESIZE):
+                held[page] = 1
         peaks.append(peak["peak_bytes"] / 2**20)
     assert peaks[1] > peaks[0] + 64
     assert peaks[1] > peaks[2] + 64
+
+
+def test_a_peak_that_cannot_be_measured_anew_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(track, "forget_resident_peak", lambda: False)
+    with track.peak_memory(CPU) as peak:
+        pass
+    assert peak == {}
 
 
 def test_flop_of_condensing_by_hand(toy_set: DataSet) -> None:
