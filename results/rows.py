@@ -6,7 +6,7 @@
     exactness           "official" where that digest is the known one, else what differs
     preset              paper, quick or smoke; a smoke row is no result
     changes             fields set otherwise than the preset has them, such as memory.iterations=1000; empty: none
-    memory              name of the builder of the memory (or NAS proxy) trained on
+    memory              name of the builder of the memory, or of the NAS proxy, trained on
     league              pixel, storage or soft; never mixed in one ranking
     ipc                 budget, images per class
     stored_bytes        size of the whole memory at this experience, bytes
@@ -21,7 +21,9 @@
     tested_experience   index of the experience whose test images were used, from 0; empty: all seen classes
     repeat              number of the network within its order or set, from 0
     iterations          updates of the synthetic images after which was measured; empty: images were selected
-    arch                one candidate of the NAS space
+    space               the NAS search space; empty outside track nas
+    arch                one candidate of that space: its id there, as text
+    epoch               epochs of that candidate's training after which was measured; empty: none
     metric              what was measured, spelled out: seen_accuracy, test_accuracy, memory_images ...
     unit                the unit of `value`: %, images, scalars, FLOP ...
     value               the measurement; missing where it cannot be computed
@@ -59,21 +61,22 @@ SCHEMA = 1
 COLUMNS = (
     "track", "dataset", "dataset_digest", "exactness", "preset", "changes", "memory", "league", "ipc", "stored_bytes",
     "recipe", "model", "memory_model", "steps", "order", "set", "experience", "classes_seen", "tested_experience",
-    "repeat", "iterations", "arch", "metric", "unit", "value", "seed", "split", "spec", "key", "version", "device",
-    "compute", "torch", "wall_seconds", "peak_bytes",
+    "repeat", "iterations", "space", "arch", "epoch", "metric", "unit", "value", "seed", "split", "spec", "key",
+    "version", "device", "compute", "torch", "wall_seconds", "peak_bytes",
 )  # fmt: skip
-ADDED = ("memory_model", "set", "iterations")  # came with track condense; older files lack them
+# Older files lack these: they came with track condense, and with track nas.
+ADDED = ("memory_model", "set", "iterations", "space", "epoch")
 INTEGERS = frozenset(
     ("ipc", "stored_bytes", "steps", "set", "experience", "classes_seen", "tested_experience", "repeat", "iterations",
-     "seed", "peak_bytes")
+     "epoch", "seed", "peak_bytes")
 )  # fmt: skip
 FLOATS = frozenset(("value", "wall_seconds"))
 
 # A unit is done once, so rows that agree here are one measurement met twice. Runs of different presets, or that change
 # different fields of theirs, may share a unit, such as a memory that two recipes train on.
 IDENTITY = [
-    "key", "metric", "experience", "tested_experience", "steps", "order", "set", "repeat", "iterations", "split",
-    "preset", "changes",
+    "key", "metric", "experience", "tested_experience", "steps", "order", "set", "repeat", "iterations", "epoch",
+    "split", "preset", "changes",
 ]  # fmt: skip
 
 
