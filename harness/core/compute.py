@@ -63,27 +63,29 @@ def _has_fast_bfloat16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-_COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[str, str, str, torch.Size], Batch]] = WeakKeyDictionary()
+_Form = Callable[[nn.Module, Tensor], Tensor]
+_COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[str, str, str, torch.Size], _Form]] = WeakKeyDictionary()
 
 
 def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torch.device) -> Batch:
     """`network.<method>` of a batch in the asked form: float32 in and out, multiplied in `dtype`.
 
     The compiled form is compiled anew for each shape of batch: give it few (`chunked` makes them one). What is compiled
-    is kept with the network, whose weights may be redrawn in place at will.
+    is kept with the network, as long as that lives; its weights may be redrawn in place at will.
     """
-    function: Batch = getattr(network, method)
 
-    def in_float32(batch: Tensor) -> Tensor:
-        return function(batch)
+    def in_float32(network: nn.Module, batch: Tensor) -> Tensor:
+        outputs: Tensor = getattr(network, method)(batch)
+        return outputs
 
-    def in_bfloat16(batch: Tensor) -> Tensor:
+    def in_bfloat16(network: nn.Module, batch: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
-            return function(batch).float()
+            return in_float32(network, batch).float()
 
     form = in_float32 if dtype == "float32" else in_bfloat16
     if compute == "eager":
-        return form
+        return lambda batch: form(network, batch)
+    # What is compiled takes the network as an argument: were it enclosed, neither would ever be forgotten.
     known = _COMPILED.setdefault(network, {})
 
     def compiled(batch: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
             # code object for each.
             own = FunctionType(form.__code__.replace(), form.__globals__, closure=form.__closure__)
             known[key] = torch.compile(own, dynamic=False, fullgraph=True)
-        return known[key](batch)
+        return known[key](network, batch)
 
     return compiled
 
