@@ -4,31 +4,34 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness.core.models.network import Network
 
 
 def forward_flop(network: Network, image_shape: tuple[int, int, int]) -> int:
     """Floating point operations of one image's forward pass: two for each multiply-add of a weight."""
-    with FlopCounterMode(display=False) as counter:
-        _forward_one(_without_data(network), image_shape)
-    return int(counter.get_total_flops())
+    return sum(2 * outputs * layer.weight[0].numel() for layer, outputs in _layers(network, image_shape))
 
 
 def count_outputs(network: Network, image_shape: tuple[int, int, int]) -> int:
     """How many numbers the convolutions and linear layers before the classifier give for one image."""
-    counts: list[int] = []
+    return sum(outputs for _, outputs in _layers(network, image_shape)[:-1])
 
-    def count(_module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
-        counts.append(output.numel())
+
+def _layers(network: Network, image_shape: tuple[int, int, int]) -> list[tuple[nn.Conv2d | nn.Linear, int]]:
+    """The convolutions and linear layers in the order they are used, and how many numbers each gives for one image."""
+    found: list[tuple[nn.Conv2d | nn.Linear, int]] = []
+
+    def note(module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        found.append((module, output.numel()))
 
     copy = _without_data(network)
-    for module in copy.features.modules():
+    for module in copy.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(count)
+            module.register_forward_hook(note)
     _forward_one(copy, image_shape)
-    return sum(counts)
+    return found
 
 
 def _without_data(network: Network) -> Network:
