@@ -1,1 +1,1 @@
-"""The 720-ConvNet search space on proxy sets. Holds nothing yet."""
+"""Architecture search on proxy sets: search spaces, candidates trained on small sets, and how well these rank them."""

@@ -33,6 +33,8 @@ SCHEDULES = {
     "dm": Schedule(1, lambda epochs: (epochs // 2 + 2,), 0.1, restarts=True),
     # Efficient-Dataset-Condensation: MultiStepLR at two thirds and five sixths.
     "idc": Schedule(0, lambda epochs: (2 * epochs // 3, 5 * epochs // 6), 0.2, restarts=False),
+    # Ours, since the papers do not print how they train candidates of a search: a tenth from the middle on.
+    "nas": Schedule(0, lambda epochs: (epochs // 2,), 0.1, restarts=False),
     "constant": Schedule(0, lambda epochs: (), 1.0, restarts=False),  # a network trained between two updates
 }
 
@@ -95,7 +97,12 @@ def idc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
     return TrainConfig(batch_size=64, augment=strategy, cutmix=0.5, schedule="idc")
 
 
-RECIPES = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe}
+def nas_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
+    """A search's candidates: DM's 200 epochs in batches of 250 under the Siamese operations; the optimiser is ours."""
+    return TrainConfig(epochs=200, batch_size=250, augment=augmentation(dataset), schedule="nas")
+
+
+RECIPES = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe, "nas": nas_recipe}
 
 
 def augmentation(dataset: str) -> str:
@@ -114,12 +121,14 @@ def fit(
     rng: Generator,
     progress: Progress = SILENT,
     observe: Callable[[Tensor, Tensor], None] | None = None,
+    epoch_rows: Callable[[int], Tensor] | None = None,
 ) -> None:
     """Train `network` in place on images (N, C, H, W), normalised, with labels (N,) int64.
 
     Args:
         labels: or class probabilities (N, K), for soft labels.
         rng: order of the images and their augmentation; advanced by the call.
+        epoch_rows: the rows of an epoch in their order, on the CPU; by default all of them, shuffled.
         observe: told after each batch the rows (B,) it held, on the CPU, and its logits (B, K) before the update.
     Raises:
         FloatingPointError: the loss is not finite.
@@ -132,7 +141,7 @@ def fit(
     network.train()
     for epoch in range(first, cfg.rounds):
         set_rate(optimizer, cfg, epoch)
-        for some, theirs, rows in batches(images, labels, cfg, rng):
+        for some, theirs, rows in batches(images, labels, cfg, rng, epoch_rows and epoch_rows(epoch)):
             answers = logits(some)
             loss = F.cross_entropy(answers, theirs)
             optimizer.zero_grad()
@@ -165,14 +174,15 @@ def targets(labels: Tensor, network: nn.Module, cfg: TrainConfig) -> Tensor:
 
 
 def batches(
-    images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator
+    images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator, rows_in_order: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One epoch: every image once, shuffled and augmented, in batches on the images' device.
+    """One epoch: every image once, shuffled, or `rows_in_order`; augmented, in batches on the images' device.
 
     Yields:
         images (B, C, H, W); their labels (B,), or probabilities (B, K); their rows (B,), on the CPU.
     """
-    for rows in torch.randperm(len(labels), generator=rng).split(cfg.batch_size):
+    order = torch.randperm(len(labels), generator=rng) if rows_in_order is None else rows_in_order
+    for rows in order.split(cfg.batch_size):
         parameters = augment.draw_batch(cfg.augment, len(rows), rng)
         there = rows.to(images.device, non_blocking=True)
         some, theirs = augment.apply(cfg.augment, images[there], parameters), labels[there]

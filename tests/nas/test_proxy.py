@@ -1,0 +1,144 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator
+
+from harness.core import models
+from harness.core.data import DataSet
+from harness.core.progress import SILENT, Progress, State
+from harness.core.train import TrainConfig, fit
+from nas import proxy
+from nas.proxy import Labelled, Score
+
+RECIPE = TrainConfig(epochs=4, lr=0.1, batch_size=25, augment="none", schedule="nas")
+MODEL = "convnet-d1-w8"
+
+
+def labelled(toy_set: DataSet, part: str) -> Labelled:
+    images, labels = (
+        (toy_set.train_images, toy_set.train_labels) if part == "train" else (toy_set.test_images, toy_set.test_labels)
+    )
+    return toy_set.normalise(images), labels
+
+
+def seeded(seed: int) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def scored(toy_set: DataSet, recipe: TrainConfig = RECIPE, **settings: Any) -> Score | None:
+    train, test = labelled(toy_set, "train"), labelled(toy_set, "test")
+    return proxy.score(MODEL, train, train, test, 10, recipe, seeded(0), seeded(1), **settings)
+
+
+def test_the_score_is_what_a_plain_loop_gets_right(toy_set: DataSet) -> None:
+    images, labels = (part.double() if part.is_floating_point() else part for part in labelled(toy_set, "train"))
+    held, theirs = (part.double() if part.is_floating_point() else part for part in labelled(toy_set, "test"))
+    score = proxy.score(
+        MODEL, (images, labels), (held, theirs), (held, theirs), 10, RECIPE, seeded(0), seeded(1), curve_every=2
+    )
+
+    network = models.build(MODEL, (1, 8, 8), 10, seeded(0)).double()
+    rng, velocity = seeded(1), [torch.zeros_like(weight) for weight in network.parameters()]
+    curve = []
+    for epoch in range(4):
+        lr = 0.1 if epoch < 2 else 0.01  # a tenth from the middle on
+        for rows in torch.randperm(120, generator=rng).split(25):
+            loss = torch.nn.functional.cross_entropy(network(images[rows]), labels[rows])
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            with torch.no_grad():
+                for weight, gradient, v in zip(network.parameters(), gradients, velocity, strict=True):
+                    v.mul_(0.9).add_(gradient + 5e-4 * weight)
+                    weight.sub_(lr * v)
+        if epoch % 2:
+            curve.append([epoch + 1, int((network(held).argmax(1) == theirs).sum())])
+    assert score is not None
+    assert score.curve.tolist() == curve
+    assert score.test == curve[-1][1]
+    assert score.test > 10  # of 40: it has learned something, so the two agree on more than chance
+
+
+def test_the_curve_is_looked_at_every_so_often_and_at_the_end(toy_set: DataSet) -> None:
+    epochs = {every: scored(toy_set, replace(RECIPE, epochs=5), curve_every=every) for every in (0, 1, 2, 5, 7)}
+    looked = {every: score.curve[:, 0].tolist() for every, score in epochs.items() if score is not None}
+    assert looked == {0: [5], 1: [1, 2, 3, 4, 5], 2: [2, 4, 5], 5: [5], 7: [5]}
+    ends = {int(score.curve[-1, 1]) for score in epochs.values() if score is not None}
+    assert len(ends) == 1  # looking changes nothing
+
+
+def test_batch_norm_is_tested_by_its_running_statistics_and_trained_on_by_its_own(toy_set: DataSet) -> None:
+    train, test = labelled(toy_set, "train"), labelled(toy_set, "test")
+    model = f"{MODEL}-bn"
+    once = [
+        proxy.score(model, train, test, test, 10, RECIPE, seeded(0), seeded(1), curve_every=every) for every in (0, 1)
+    ]
+    network = models.build(model, (1, 8, 8), 10, seeded(0))
+    fit(network, *train, RECIPE, seeded(1))
+    right = int((network.eval()(test[0]).argmax(1) == test[1]).sum())
+    assert [score.test for score in once if score is not None] == [right, right]
+
+
+def test_what_diverges_has_no_score(toy_set: DataSet) -> None:
+    assert scored(toy_set, replace(RECIPE, lr=1e30)) is None
+
+
+class KilledError(Exception):
+    pass
+
+
+class Interrupted(Progress):
+    """Keeps the state after `kill` epochs, and is killed there."""
+
+    def __init__(self, kill: int) -> None:
+        self.kill, self.kept = kill, None
+
+    kept: State | None
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        if done == self.kill:
+            self.kept = {name: part.clone() for name, part in state().items()}
+            raise KilledError
+
+
+class Resumed(Progress):
+    def __init__(self, kept: State) -> None:
+        self.kept = kept
+
+    def resume(self) -> State:
+        return self.kept
+
+
+def test_a_kill_changes_nothing(toy_set: DataSet) -> None:
+    rows = proxy.early_stopping(120, 30, 4, seeded(2))
+    whole = scored(toy_set, curve_every=1, epoch_rows=rows)
+    interrupted = Interrupted(3)
+    with pytest.raises(KilledError):
+        scored(toy_set, curve_every=1, epoch_rows=rows, progress=interrupted)
+    assert interrupted.kept is not None
+    resumed = scored(toy_set, curve_every=1, epoch_rows=rows, progress=Resumed(interrupted.kept))
+    assert whole is not None
+    assert resumed is not None
+    assert resumed.curve.tolist() == whole.curve.tolist()
+    assert resumed.test == whole.test
+
+
+def test_early_stopping_goes_through_all_images_before_any_comes_again() -> None:
+    # 4 epochs of 5 out of 8 images: 20 rows, so two passes and half a third.
+    rows = proxy.early_stopping(8, 5, 4, seeded(0))
+    order = torch.cat([rows(epoch) for epoch in range(4)]).tolist()
+    assert [len(rows(epoch)) for epoch in range(4)] == [5, 5, 5, 5]
+    assert sorted(order[:8]) == sorted(order[8:16]) == list(range(8))
+    assert len(set(order[16:])) == 4
+    assert order[:8] != order[8:16]  # each pass is shuffled anew
+
+
+def test_early_stopping_makes_as_many_updates_as_the_proxy_set(toy_set: DataSet) -> None:
+    # 40 images in batches of 25 are two updates an epoch, on the proxy set as in an epoch of early stopping.
+    seen: list[int] = []
+    train = labelled(toy_set, "train")
+    network = models.build(MODEL, (1, 8, 8), 10, seeded(0))
+    rows = proxy.early_stopping(120, 40, 4, seeded(2))
+    fit(network, *train, RECIPE, seeded(1), SILENT, lambda some, _: seen.append(len(some)), rows)
+    assert seen == [25, 15] * 4

@@ -1,0 +1,180 @@
+import csv
+import hashlib
+import itertools
+from collections import Counter
+from importlib import resources
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+import torch
+
+from harness.core import models
+from nas import space
+from nas.space import Arch, Space, find, select
+
+SPACE = find("convnet720")
+IMAGE = (3, 32, 32)
+
+
+def listed() -> list[dict[str, str]]:
+    with (resources.files("results") / "published" / "nas_space_720.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_space_is_the_listed_one_id_by_id() -> None:
+    theirs = {"none": ("nonorm", "nopooling")}
+    for arch, line in zip(SPACE, listed(), strict=True):
+        assert arch.id == int(line["id"])
+        norm, pooling = theirs.get(line["norm"], (line["norm"], ""))[0], theirs.get(line["pooling"], ("", ""))[1]
+        assert dict(arch.axes) == {
+            "width": int(line["width"]),
+            "depth": int(line["depth"]),
+            "norm": norm,
+            "activation": line["act"],
+            "pooling": pooling or line["pooling"],
+        }
+    assert len(SPACE) == 4 * 4 * 5 * 3 * 3
+    assert len({arch.model for arch in SPACE}) == 720
+
+
+def test_every_architecture_has_the_listed_parameters_and_macs() -> None:
+    for arch, line in zip(SPACE, listed(), strict=True):
+        assert space.parameters(arch.model, IMAGE, 10) == int(line["params_10cls"])
+        assert space.macs(arch.model, IMAGE, 10) == int(line["macs_per_image_32x32"])
+
+
+def test_every_architecture_goes_forward_and_backward() -> None:
+    # At a width of 4: the widths of the space differ in nothing but size, and 256 filters take their time.
+    narrow = {models.parse(arch.model).__class__(**{**dict(arch.axes), "width": 4}) for arch in SPACE}  # type: ignore[arg-type]
+    assert len(narrow) == 720 / 4
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for spec in sorted(narrow, key=str):
+        network = models.build(str(spec), (3, 16, 16), 10, torch.Generator().manual_seed(0))
+        logits = network(images)
+        assert logits.shape == (2, 10)
+        logits.square().sum().backward()
+        assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
+
+
+@pytest.mark.parametrize("width", [32, 256])
+def test_the_widest_and_narrowest_learn_too(width: int) -> None:
+    (arch,) = select(SPACE, f"width={width},depth=4,norm=gn,activation=leakyrelu,pooling=max")
+    network = models.build(arch.model, IMAGE, 10, torch.Generator().manual_seed(0))
+    network(torch.ones(1, *IMAGE)).sum().backward()
+    assert network.classifier.weight.grad is not None
+
+
+# --- subsets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [72, 144])
+def test_a_subset_is_balanced_on_every_axis(size: int) -> None:
+    chosen = select(SPACE, size=size)
+    assert len(chosen) == size
+    for axis in SPACE.axes:
+        counts = Counter(arch[axis] for arch in chosen).values()
+        assert len(counts) == len(SPACE.axes[axis])
+        assert max(counts) - min(counts) <= 1, axis
+
+
+def test_subsets_lie_within_each_other() -> None:
+    sizes = [{arch.id for arch in select(SPACE, size=size)} for size in (10, 72, 144, 720)]
+    assert all(small < large for small, large in itertools.pairwise(sizes))
+
+
+def test_a_subset_of_a_filter_is_balanced_on_what_is_left() -> None:
+    chosen = select(SPACE, "width=32,pooling!=none", 36)
+    assert Counter(arch["depth"] for arch in chosen) == {1: 9, 2: 9, 3: 9, 4: 9}
+    assert Counter(arch["pooling"] for arch in chosen) == {"maxpooling": 18, "avgpooling": 18}
+    assert [arch.id for arch in chosen] == sorted(arch.id for arch in chosen)
+
+
+def test_a_subset_does_not_depend_on_what_the_process_is() -> None:
+    # By the rule: the first is that with the smallest sha256 of its id among all, since nothing is taken yet.
+    first = min(range(720), key=lambda id: hashlib.sha256(str(id).encode()).hexdigest())
+    assert [arch.id for arch in select(SPACE, size=1)] == [first]
+
+
+# --- filters --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [
+        ("", 720),
+        ("width=32", 180),
+        ("width<=64,pooling=avg", 2 * 4 * 5 * 3),
+        ("width<64", 180),
+        ("depth>1, depth!=3", 360),
+        ("norm=bn|in", 288),
+        ("norm!=none,activation=relu|leakyrelu", 4 * 4 * 4 * 2 * 3),
+        ("pooling=nopooling", 240),
+        ("id=3|17|719", 3),
+        ("id>=700", 20),
+    ],
+)
+def test_a_filter_keeps_what_fits_every_part(wanted: str, count: int) -> None:
+    assert len(select(SPACE, wanted)) == count
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size", "message"),
+    [
+        ("width=33", 0, "archs: no architecture of convnet720 fits 'width=33'"),
+        ("widht=32", 0, "archs: 'widht=32' is no filter; write AXIS=VALUE"),
+        ("width", 0, "archs: 'width' is no filter"),
+        ("norm=foo", 0, "archs: norm has no 'foo'; it has nonorm, batchnorm"),
+        ("norm<=bn", 0, "archs: 'norm<=bn': <= compares one number"),
+        ("width<=32|64", 0, "<= compares one number"),
+        ("width=big", 0, "archs: width is a number, got 'big'"),
+        ("", 721, "subset: 721 architectures are asked for, convnet720 has 720"),
+        ("width=32", 181, "subset: 181 architectures are asked for, 'width=32' keeps 180"),
+        ("", -1, "subset: -1 architectures"),
+    ],
+)
+def test_what_is_no_filter_is_refused(wanted: str, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^archs|^subset") as error:
+        select(SPACE, wanted, size)
+    assert message in str(error.value)
+
+
+# --- spaces of others -----------------------------------------------------------------------------------------------
+
+TINY = Space("tiny", "two networks", (Arch(0, "mlp", (("kind", "mlp"),)), Arch(1, "lenet", (("kind", "lenet"),))))
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    def entries(group: str, name: str = "tiny") -> list[EntryPoint]:
+        assert group == "harness.spaces"
+        return [EntryPoint("tiny", value, group)] if name == "tiny" else []
+
+    monkeypatch.setattr(space, "entry_points", entries)
+
+
+def test_another_package_offers_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offered(EntryPoint):
+        def load(self) -> Any:
+            return TINY
+
+    def entries(group: str, name: str = "tiny") -> list[EntryPoint]:
+        return [Offered("tiny", "theirs:TINY", group)] if name == "tiny" else []
+
+    monkeypatch.setattr(space, "entry_points", entries)
+    assert space.names() == ["convnet720", "tiny"]
+    assert [arch.model for arch in select(find("tiny"), "kind!=mlp")] == ["lenet"]
+    with pytest.raises(ValueError, match="did you mean 'tiny'"):
+        find("tniy")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("no_such_module:TINY", "cannot be loaded"), ("math:pi", "math:pi is a float, not a nas.space.Space")],
+)
+def test_what_cannot_be_loaded_or_is_no_space_is_named(
+    value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, value)
+    with pytest.raises(ValueError, match=r"^space") as error:
+        find("tiny")
+    assert message in str(error.value)
