@@ -36,6 +36,10 @@ LEAVE_SECONDS = 5.0  # for an idle worker to leave in its own way
 LEAVE = b"leave"
 FALSE_STARTS = 3  # workers in a row that end before they are up, after which the run gives up
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+# glibc gives every freed batch back to the system, which zeroes its pages anew for the next: keeping them makes
+# training a ConvNet of width 32 1.1 times faster eagerly, 1.5 times compiled (2 x 2560 images, one core).
+KEPT_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30))
+WORKER_ENVIRONMENT = ONE_THREAD | KEPT_MEMORY
 
 Work = Callable[[Unit, Store, Progress], None]  # a module-level function that does a unit and saves its result
 
@@ -382,11 +386,11 @@ def _listen(connection: Connection, parent: int, inbox: queue.SimpleQueue[bytes]
 @contextmanager
 def _as_a_worker_starts() -> Iterator[None]:
     """What a process inherits: one thread for each numeric library, which read this when they are first imported,
-    and deaf ears for Ctrl-C, which reaches the whole process group."""
-    old = {name: os.environ.get(name) for name in ONE_THREAD}
+    memory that it keeps, and deaf ears for Ctrl-C, which reaches the whole process group."""
+    old = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
-    os.environ.update(ONE_THREAD)
+    os.environ.update(WORKER_ENVIRONMENT)
     try:
         yield
     finally:
