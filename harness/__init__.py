@@ -7,15 +7,17 @@ rows = harness.run(harness.CLRun.of("smoke", dataset="digits", memory="herding",
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.config import CLRun, CondenseRun
+    from results.tabular import load as tabular
+
+    from harness.config import CLRun, CondenseRun, NASRun
     from harness.runs import Options, run
 
-__all__ = ["CLRun", "CondenseRun", "Options", "run"]
+__all__ = ["CLRun", "CondenseRun", "NASRun", "Options", "run", "tabular"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: torch takes a second, and `harness --help` needs none of it."""
-    if name in ("CLRun", "CondenseRun"):
+    if name in ("CLRun", "CondenseRun", "NASRun"):
         from harness import config
 
         return getattr(config, name)
@@ -23,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from harness import runs
 
         return getattr(runs, name)
+    if name == "tabular":
+        from results.tabular import load
+
+        return load
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

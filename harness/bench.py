@@ -4,26 +4,32 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.data import DataLoader, TensorDataset
 
 import memory
-from harness import config, engines, runs
-from harness.config import CLRun, CondenseRun, known
+from harness import config, engines, nas, runs, track
+from harness.config import CLRun, CondenseRun, NASRun, known
 from harness.core import augment, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation
+from harness.core.progress import Progress
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, batches, fit
+from harness.units import Store, Unit
 from memory import dm, random_real
 from memory.sampling import draw, rows_by_class
+from nas import proxy
 
 Result = dict[str, Any]
 Benchmark = Callable[[CLRun, str, float, torch.device], Result]
+SHAPE = (3, 32, 32)
 SIZES = {"paper": (10, 10), "quick": (100, 10)}  # classes of 32 x 32 colour images, and images kept of each
 
 
@@ -108,7 +114,7 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> R
         return once
 
     match = dm.Matching(images, classes, ipc, cfg)
-    network = models.build(cfg.model, (3, 32, 32), 1, generator("bench")).to(device).requires_grad_(False)
+    network = models.build(cfg.model, SHAPE, 1, generator("bench")).to(device).requires_grad_(False)
 
     def plain(pixels: Tensor, batch: list[Tensor], parameters: augment.Parameters) -> None:
         loss = torch.zeros((), device=device)
@@ -121,7 +127,7 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> R
 
     result = _compare(iteration(plain, network), iteration(match.backward, match.network), seconds)
     form = f"{cfg.compute}, real {cfg.real_dtype}, synthetic {cfg.synthetic_dtype}"
-    flop = _flop(network, device) * classes * (min(cfg.real_batch, 300) + 3 * ipc)
+    flop = models.forward_flop(network, SHAPE) * classes * (min(cfg.real_batch, 300) + 3 * ipc)
     return {"bench": "dm", **result, "form": form, **_rates(result, flop, device)}
 
 
@@ -141,14 +147,14 @@ def bench_matching(name: str) -> Benchmark:
         images, labels = _images(classes, max(cfg.real_batch, 300), device)
         build = memory.find(name)
         plain = replace(cfg, compute="eager", real_dtype="float32")
-        network = models.build(cfg.model, (3, 32, 32), classes, generator("bench")).to(device)
+        network = models.build(cfg.model, SHAPE, classes, generator("bench")).to(device)
         result = _compare(
             lambda: _plain_matching(images, labels, ipc, plain, network, generator("bench")),
             lambda: build(images, labels, Budget(ipc), generator("bench"), cfg),
             seconds,
         )
         form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic eager, float32"
-        flop = _flop(network, device) * 3 * sum(cfg.passes(classes, max(cfg.real_batch, 300), ipc))
+        flop = models.forward_flop(network, SHAPE) * 3 * sum(cfg.passes(classes, max(cfg.real_batch, 300), ipc))
         return {"bench": name, **result, "form": form, **_rates(result, flop, device)}
 
     return bench
@@ -225,7 +231,7 @@ def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> 
     cfg = run.recipe_config
     assert cfg is not None  # `in_form` fits it
     plain_cfg = replace(cfg, compute="eager", dtype="float32")
-    networks = [models.build(run.model, (3, 32, 32), 10, generator("bench")).to(device) for _ in range(2)]
+    networks = [models.build(run.model, SHAPE, 10, generator("bench")).to(device) for _ in range(2)]
 
     def epoch(network: models.Network, cfg: TrainConfig) -> Callable[[], None]:
         rng = generator("bench")
@@ -233,7 +239,7 @@ def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> 
         return lambda: fit(network, images, labels, one, rng)
 
     result = _compare(epoch(networks[0], plain_cfg), epoch(networks[1], cfg), seconds)
-    flop = _flop(networks[0], device) * 3 * 2 * len(labels)
+    flop = models.forward_flop(networks[0], SHAPE) * 3 * 2 * len(labels)
     return {"bench": "fit", **result, "form": f"{cfg.compute}, {cfg.dtype}", **_rates(result, flop, device)}
 
 
@@ -245,16 +251,15 @@ def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) 
     cfg = replace(run.recipe_config, compute="eager", epochs=4)
     images, labels = _images(10, 20, device)
     stream = _tiny_stream(images, labels)
-    shape = (3, 32, 32)
 
     def strategy() -> None:
         buffer = CondensedBuffer(lambda _: Memory(images, labels), device)
-        model = models.scratch(run.model, shape, 10, device)
+        model = models.scratch(run.model, SHAPE, 10, device)
         learner = MemoryOnly(model=model, memory=buffer, recipe=cfg, seed=(0,), device=device, evaluator=evaluator())
         learner.train(stream.train_stream[0], eval_streams=[])
 
     def plain() -> None:
-        network, rng = models.build(run.model, shape, 10, generator("bench")).to(device), generator("bench")
+        network, rng = models.build(run.model, SHAPE, 10, generator("bench")).to(device), generator("bench")
         optimizer = torch.optim.SGD(network.parameters(), cfg.lr, cfg.momentum, weight_decay=cfg.weight_decay)
         for _ in range(cfg.rounds):
             for some, theirs, _ in batches(images, labels, cfg, rng):
@@ -280,11 +285,78 @@ def _tiny_stream(images: Tensor, labels: Tensor) -> Any:
     return class_incremental(dataset, range(10), 1)
 
 
-def _flop(network: models.Network, device: torch.device) -> int:
-    """Floating point operations of one image's forward pass."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, 32, 32, device=device))
-    return int(counter.get_total_flops())
+# --- a search ---------------------------------------------------------------------------------------------------------
+
+SEARCHED = 12  # narrow architectures of convnet720, balanced
+HELD_OUT = (5000, 10_000)  # validation and test images
+NAS_SIZES = {"paper": (500, 200), "quick": (500, 60)}  # images of the proxy set, and epochs on it
+
+
+def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
+    """Candidates trained and scored as `run nas` does it, workers and all, against a DataLoader loop, one by one.
+
+    Both get the same architectures, images, batches of 250, augmentation and epochs, once: `seconds` does not matter.
+    """
+    count, epochs = NAS_SIZES[preset]
+    run, _form = config.in_form(config.assemble(NASRun, "paper", {"archs": "width=32", "subset": SEARCHED}), device)
+    assert run.recipe_config is not None  # `in_form` fits it
+    recipe = replace(run.recipe_config, epochs=epochs)
+    units = [
+        Unit("bench", {"model": arch.model, "recipe": config.plain(nas.in_its_form(recipe, count, str(device))),
+                       "images": count}, arch.model, {"device": str(device)})
+        for arch in run.searched
+    ]  # fmt: skip
+    took = []
+    for unit in units:
+        began = time.perf_counter()
+        _plain_candidate(unit.spec["model"], recipe, count, device)
+        took.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    with TemporaryDirectory() as directory:
+        outcome = engines.run(units, Store(Path(directory)), _bench_candidate)
+    shipped = time.perf_counter() - began
+    if outcome.failed:
+        raise RuntimeError(f"bench: {next(iter(outcome.failed.items()))}")
+    form = ", ".join(sorted({unit.spec["recipe"]["compute"] for unit in units}))
+    flop = sum(models.forward_flop(models.make(unit.spec["model"], SHAPE, 10), SHAPE) for unit in units)
+    result: Result = {"plain_seconds": sum(took), "shipped_seconds": shipped, "networks": len(units), "epochs": epochs}
+    rates = {f"{name}_per_minute": 60 * len(units) / result[f"{name}_seconds"] for name in ("plain", "shipped")}
+    achieved = _rates(result, flop * (3 * count * epochs + sum(HELD_OUT)), device)
+    return {"bench": "nas", "ratio": sum(took) / shipped, **result, **rates, "form": form, **achieved}
+
+
+def _searched_images(count: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Noise to train, to validate and to test on."""
+    return [_images(10, part // 10, device) for part in (count, *HELD_OUT)]
+
+
+def _bench_candidate(unit: Unit, store: Store, progress: Progress) -> None:
+    recipe = track.recipe_from(unit.spec["recipe"])
+    train, validation, test = _searched_images(unit.spec["images"], torch.device(unit.context["device"]))
+    weights, rng = generator("weights"), generator("batches")
+    score = proxy.score(
+        unit.spec["model"], train, validation, test, 10, recipe, weights, rng, curve_every=0, progress=progress
+    )
+    store.save(unit.key, {} if score is None else {"curve": score.curve}, {})
+
+
+def _plain_candidate(model: str, recipe: TrainConfig, count: int, device: torch.device) -> None:
+    train, *held_out = _searched_images(count, device)
+    network, rng = models.build(model, SHAPE, 10, generator("weights")).to(device), generator("batches")
+    loader = DataLoader(TensorDataset(*train), batch_size=recipe.batch_size, shuffle=True, generator=rng)
+    optimizer = torch.optim.SGD(network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+    for _ in range(recipe.rounds):
+        for some, labels in loader:
+            augmented = augment.apply(recipe.augment, some, augment.draw_batch(recipe.augment, len(some), rng))
+            loss = F.cross_entropy(network(augmented), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        for part in held_out:
+            for some, labels in DataLoader(TensorDataset(*part), batch_size=recipe.batch_size):
+                (network(some).argmax(1) == labels).sum().item()
 
 
 def _rates(result: Result, flop: int, device: torch.device) -> Result:
@@ -298,5 +370,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     **{name: bench_matching(name) for name in ("dc", "dcc", "dsa", "idc")},
     "dm": bench_dm,
     "fit": bench_fit,
+    "nas": bench_nas,
     "stream": bench_stream,
 }

@@ -14,6 +14,7 @@ import torch
 import memory
 from harness.core import augment, compute, imported, models
 from harness.core.train import RECIPES, TrainConfig, augmentation
+from nas import space as spaces
 
 Settings = Mapping[str, Any]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
 SPLITS = ("test", "validation")
@@ -40,6 +41,8 @@ class Run:
     recipe_config: TrainConfig | None = None  # None: the recipe's own, fitted to this run
 
     track: ClassVar[str]
+    without_builder: ClassVar[tuple[str, ...]] = ()  # what may stand for a memory where none is built
+    other_names: ClassVar[Mapping[str, str]] = {}  # of fields, as the track's users call them
 
     def __post_init__(self) -> None:
         for name in ("ipc", "nets", "classes_per_unit"):
@@ -49,7 +52,7 @@ class Run:
             raise ValueError(f"split: {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
         known(self.recipe, RECIPES, "recipe")
         known(self.preset, PRESETS, "preset")
-        if not self.memory.startswith(imported.PREFIX):
+        if not self.memory.startswith(imported.PREFIX) and self.memory not in self.without_builder:
             memory.find(self.memory)
         models.parse(self.model)
 
@@ -107,7 +110,60 @@ class CondenseRun(Run):
             models.parse(name)
 
 
-RUNS: Mapping[str, type[Run]] = {run.track: run for run in (CLRun, CondenseRun)}
+FULL, EARLY_STOPPING = "full", "early-stopping"  # all images: trained on to the end, or as shortly as on a proxy set
+ZERO_COST = ("params", "macs", "depth")  # what ranks architectures without training any
+
+
+@dataclass(frozen=True)
+class NoMemory:
+    """In the place of a builder's configuration, of a proxy for which none is built."""
+
+    stored: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class NASRun(Run):
+    """A search space ranked on a proxy. Defaults are the DM paper's (section 3.6, A.3), but for what it leaves open.
+
+    A fixed tenth of train is validation: no candidate and no builder ever sees it.
+    """
+
+    memory: str = "dsa"  # the proxy: a builder's name, file:PATH, early-stopping, full, params, macs or depth
+    ipc: int = 50
+    nets: int = 5  # trainings of each architecture
+    recipe: str = "nas"
+    split: str = "validation"
+    space: str = "convnet720"
+    archs: str = ""  # a filter such as width<=64,pooling=avg
+    subset: int = 0  # architectures, balanced and nested; 0: all that the filter keeps
+    truth: str = "run"  # what the ranking is compared with: run, none, tabular, or tabular:FILE
+    truth_epochs: int = 100  # of training on all images
+    curve_every: int = 10  # epochs between looks at the validation images; 0: at the end only
+
+    track: ClassVar[str] = "nas"
+    without_builder: ClassVar[tuple[str, ...]] = (FULL, EARLY_STOPPING, *ZERO_COST)
+    other_names: ClassVar[Mapping[str, str]] = {"proxy": "memory"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split != "validation":
+            raise ValueError("split: a search always selects on validation and is judged on test; leave it out")
+        if self.truth_epochs < 1 or self.curve_every < 0:
+            raise ValueError(
+                f"truth_epochs is at least 1 and curve_every 0, got {self.truth_epochs} and {self.curve_every}"
+            )
+        if self.truth not in ("run", "none", "tabular") and not self.truth.startswith(TABULAR):
+            raise ValueError(f"truth: {self.truth!r} is unknown; choose from run, none, tabular, {TABULAR}FILE")
+        spaces.select(spaces.find(self.space), self.archs, self.subset)
+
+    @property
+    def searched(self) -> spaces.Space:
+        """The architectures to rank."""
+        return spaces.select(spaces.find(self.space), self.archs, self.subset)
+
+
+TABULAR = "tabular:"
+RUNS: Mapping[str, type[Run]] = {run.track: run for run in (CLRun, CondenseRun, NASRun)}
 
 
 @dataclass(frozen=True)
@@ -132,6 +188,10 @@ _QUICK_IDC = {
     "lr": 0.03,
     "train.dtype": "auto",
 }
+_QUICK_SELECTION_OF_ALL = {  # ten times as many images at once as in a step of a stream
+    **{name: {"train.epochs": 5} for name in ("herding", "kcenter", "forgetting")},
+    **{name: {"train.epochs": 2, "runs": 3} for name in ("el2n", "grand")},
+}
 _QUICK_DM = {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"}
 
 PRESETS = {
@@ -141,6 +201,15 @@ PRESETS = {
         run={
             "cl": {"model": "convnet-d3-w32", "ipc": 10, "orders": (0,), "nets": 2},
             "condense": {"model": "convnet-d3-w32", "sets": 2, "nets": 3},
+            "nas": {
+                "model": "convnet-d3-w32",
+                "ipc": 10,
+                "nets": 1,
+                "archs": "width=32,pooling!=none",  # those without pooling are three quarters of the work
+                "subset": 24,
+                "truth_epochs": 2,
+                "curve_every": 100,
+            },
         },
         recipe={"epochs": 200, "lr": 0.02, "batch_size": 128, "dtype": "auto"},
         memory={
@@ -160,18 +229,21 @@ PRESETS = {
             "full": {"epochs": 4},
             **{f"lo-{name}": {f"host.{k}": v for k, v in _QUICK_LOW_RANK.items()} for name in ("dc", "dsa")},
         },
-        memory_by_track={
-            "condense": {  # ten times as many images at once as in a step of a stream
-                **{name: {"train.epochs": 5} for name in ("herding", "kcenter", "forgetting")},
-                **{name: {"train.epochs": 2, "runs": 3} for name in ("el2n", "grand")},
-            }
-        },
+        memory_by_track=dict.fromkeys(("condense", "nas"), _QUICK_SELECTION_OF_ALL),
     ),
     "smoke": Preset(
         "every line in seconds; its numbers mean nothing",
         run={
             "cl": {"model": "convnet-d2-w8", "ipc": 2, "orders": (0,), "nets": 1},
             "condense": {"model": "convnet-d2-w8", "ipc": 2, "sets": 1, "nets": 1},
+            "nas": {
+                "model": "convnet-d2-w8",
+                "ipc": 2,
+                "nets": 1,
+                "archs": "width=32,depth<=2,pooling!=none",
+                "subset": 4,
+                "truth_epochs": 1,
+            },
         },
         recipe={"epochs": 3},
         memory={
@@ -209,7 +281,8 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
         ValueError: an unknown field (with the nearest known one), a wrong type or value.
     """
     chosen = PRESETS[known(preset, PRESETS, "preset")]
-    settings = {{"memory.name": "memory", "recipe.name": "recipe"}.get(key, key): v for key, v in settings.items()}
+    renamed = {"memory.name": "memory", "recipe.name": "recipe", **kind.other_names}
+    settings = {renamed.get(key, key): value for key, value in settings.items()}
     for key in settings:
         if "." in key and (last := key.rpartition(".")[2]) in ("compute", "real_dtype"):
             raise ValueError(f"--set: {key} follows the run's own; set {last} instead")
@@ -251,12 +324,14 @@ def fitted(run: AnyRun) -> AnyRun:
     config = run.memory_config
     if config is None and run.memory.startswith(imported.PREFIX):
         config = imported.FileConfig()
+    elif config is None and run.memory in run.without_builder:
+        config = NoMemory()
     elif config is None:
         config = _suited(memory.default_config(memory.find(run.memory)), run, recipe)
         if hasattr(config, "for_setting"):
             config = config.for_setting(run.dataset, run.ipc)
         config = changed(config, _preset_of(run, config))
-    if run.recipe_config is None and not getattr(config, "stored", True):
+    if run.recipe_config is None and hasattr(config, "epochs") and not getattr(config, "stored", True):
         recipe = replace(recipe, epochs=config.epochs)  # the whole data, which has its own number of epochs
     return replace(run, memory_config=config, recipe_config=recipe)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pandas import DataFrame
 
-from harness import cl, condense, config, engines, estimates, track
+from harness import cl, condense, config, engines, estimates, nas, track
 from harness.config import Run
 from harness.core import memory as memories
 from harness.core.files import write_bytes
@@ -22,7 +22,7 @@ from harness.track import Place
 from harness.units import Store, Unit
 from results import rows as rowfiles
 
-TRACKS: dict[str, Any] = {module.NAME: module for module in (cl, condense)}  # plan, work, rows, sets, title of each
+TRACKS: dict[str, Any] = {module.NAME: module for module in (cl, condense, nas)}  # each plans, works, and gives rows
 
 
 @dataclass(frozen=True)

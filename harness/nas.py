@@ -1,0 +1,345 @@
+"""The search track: a space of architectures trained on a proxy set, and on all images, which is the truth."""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from harness import config, track
+from harness.config import EARLY_STOPPING, FULL, TABULAR, ZERO_COST, NASRun
+from harness.core.data import DataSet
+from harness.core.files import Card
+from harness.core.progress import Progress
+from harness.core.rng import generator
+from harness.core.train import TrainConfig
+from harness.track import Place, Result, Row
+from harness.units import Store, Unit
+from nas import proxy
+from nas import space as spaces
+from nas.proxy import Labelled
+from nas.space import Arch
+from results import tabular
+
+NAME = "nas"
+
+# Said of a file that does not tell it was condensed without the validation images.
+SEEN = "may have seen the validation images"
+
+# On a CPU, compiling a network costs as much as training it eagerly on so many images: fewer are trained on as it is.
+COMPILE_FROM = 30_000
+
+
+# --- planning -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One training of the plan: of which architecture, on the proxy or on all images."""
+
+    unit: Unit
+    arch: Arch
+    proxy: str
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    archs: tuple[Arch, ...]
+    memory: list[Unit]  # that make the proxy set; none where it is no memory
+    candidates: list[Candidate]
+    truth: list[Row]  # of a tabular truth
+
+    @property
+    def units(self) -> list[Unit]:
+        """Every unit once."""
+        every = self.memory + [candidate.unit for candidate in self.candidates]
+        return list({unit.key: unit for unit in every}.values())
+
+
+def plan(run: NASRun, dataset: DataSet, place: Place) -> Plan:
+    """The units of a run whose configurations and form are decided (`config.in_form`).
+
+    A unit trains one architecture once. It names its memory, recipe and network, not the space: another space or
+    subset that holds the architecture shares it.
+
+    Args:
+        dataset: with the validation images in the place of test (`track.load`).
+    Raises:
+        ValueError: an architecture does not fit the images, a class has fewer than ipc, the proxy set lacks classes,
+            or the tabular truth architectures.
+    """
+    archs = run.searched.archs
+    track.check(run, dataset, [arch.model for arch in archs] if run.memory not in ZERO_COST else [])
+    context = track.context_of(run, place)
+    memory = _memory(run, dataset, context)
+    kinds = [run.memory] if run.memory not in (FULL, *ZERO_COST) else []
+    kinds += [FULL] if run.truth == "run" or run.memory == FULL else []
+    candidates = [
+        Candidate(_unit(run, dataset, kind, arch, repeat, memory, context), arch, kind, repeat)
+        for kind in kinds
+        for arch in archs
+        for repeat in range(run.nets)
+    ]
+    if run.memory in ZERO_COST:
+        for arch in archs:
+            _zero_cost(run.memory, arch, dataset)
+    return Plan(archs, memory, candidates, _tabular_truth(run, dataset, archs))
+
+
+def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[Unit]:
+    if not track.is_stored(run):
+        return []
+    if track.is_file(run.memory):
+        if track.has_seen_validation(run, dataset):
+            warnings.warn(f"{track.name_of(run)}: {SEEN}", stacklevel=2)
+        return [track.file_unit(run, dataset, 0, context)]
+    everything = list(range(dataset.num_classes))
+    size = run.classes_per_unit if getattr(run.memory_config, "per_class", False) else len(everything)
+    groups = [everything[first : first + size] for first in range(0, len(everything), size)]
+    return [track.memory_unit(run, dataset, "set 0", group, context) for group in groups]
+
+
+def _unit(
+    run: NASRun, dataset: DataSet, kind: str, arch: Arch, repeat: int, memory: list[Unit], context: Mapping[str, Any]
+) -> Unit:
+    recipe = config.recipe_for(run, arch.model)
+    keys = [unit.key for unit in memory]
+    images = dataset.num_classes * track.images_per_class(run, dataset)
+    if kind == FULL:
+        recipe, images = replace(recipe, epochs=run.truth_epochs), len(dataset.train_labels)
+    elif kind == EARLY_STOPPING:
+        images = dataset.num_classes * run.ipc
+    spec = {
+        "memory": kind if kind in (FULL, EARLY_STOPPING) else keys,
+        "dataset": run.dataset,
+        "dataset_digest": dataset.digest,
+        "classes": list(range(dataset.num_classes)),
+        "recipe": config.plain(in_its_form(recipe, images, context["device"])),
+        "model": arch.model,
+        "curve_every": run.curve_every,
+        "seed": [run.seed, repeat],
+    }
+    if kind == EARLY_STOPPING:
+        spec["images_per_epoch"] = images
+    name = track.name_of(run) if kind == run.memory else kind
+    needs = tuple(keys) if kind not in (FULL, EARLY_STOPPING) else ()
+    return Unit("candidate", spec, f"{arch.model} {repeat} on {name}", {**context, "images": images}, needs)
+
+
+def in_its_form(recipe: TrainConfig, images: int, device: str) -> TrainConfig:
+    """The recipe, eager where on a CPU compiling takes longer than it saves."""
+    is_short = recipe.rounds * images < COMPILE_FROM
+    return replace(recipe, compute="eager") if is_short and device == "cpu" else recipe
+
+
+def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list[Row]:
+    """The truth's rows of the table a run names.
+
+    Raises:
+        ValueError: the table is of other data, or lacks some of the architectures.
+    """
+    if not run.truth.startswith("tabular"):
+        return []
+    preset = "" if run.preset == "paper" else f"-{run.preset}"
+    name = run.truth.removeprefix(TABULAR) if run.truth != "tabular" else f"{run.space}-{run.dataset}{preset}"
+    table = tabular.load(name).rows()
+    truth = table[(table["memory"] == FULL) & (table["space"] == run.space)]
+    if other := set(truth["dataset_digest"]) - {dataset.digest}:
+        raise ValueError(f"truth: {name} is of data {', '.join(sorted(other))[:12]}, not of this {dataset.name}")
+    wanted = {str(arch.id) for arch in archs}
+    if missing := sorted(wanted - set(truth["arch"]), key=int):
+        some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"truth: {name} lacks {len(missing)} of {len(archs)} architectures ({some}); "
+            "choose others by --archs, or train them: --truth run"
+        )
+    return [{str(k): v for k, v in row.items()} for row in truth[truth["arch"].isin(wanted)].to_dict("records")]
+
+
+def _zero_cost(name: str, arch: Arch, dataset: DataSet) -> tuple[int, str]:
+    """What ranks an architecture untrained, and its unit.
+
+    Raises:
+        ValueError: depth, of a space that has no such axis.
+    """
+    if name == "params":
+        return spaces.parameters(arch.model, dataset.image_shape, dataset.num_classes), "parameters"
+    if name == "macs":
+        return spaces.macs(arch.model, dataset.image_shape, dataset.num_classes), "MACs"
+    depth = dict(arch.axes).get("depth")
+    if not isinstance(depth, int):
+        raise ValueError("proxy: this space has no axis depth; use params or macs")
+    return depth, "layers"
+
+
+# --- working --------------------------------------------------------------------------------------------------------
+
+
+def work(unit: Unit, store: Store, progress: Progress) -> None:
+    """Do one unit and save its result; see `track.work_on`."""
+    track.work_on(unit, store, progress, track.condense if unit.kind == "memory" else _train)
+
+
+def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
+    """Train an architecture once; right answers on the validation images along the way, and on test at the end."""
+    spec = unit.spec
+    recipe = track.recipe_from(spec["recipe"])
+    epoch_rows = None
+    if spec["memory"] in (FULL, EARLY_STOPPING):
+        train = _images("train", dataset.name, unit.context["data"], device)
+        card: dict[str, Any] = {"stored_bytes": dataset.train_images.numel(), "images": len(dataset.train_labels)}
+        card["league"] = "full"
+    else:
+        memory = track.kept(spec, store, dataset)
+        train = memory.images.to(device), memory.targets.to(device)
+        card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}
+    if spec["memory"] == EARLY_STOPPING:
+        rng = generator("early stopping", *spec["seed"])
+        epoch_rows = proxy.early_stopping(len(train[1]), spec["images_per_epoch"], recipe.rounds, rng)
+    score = proxy.score(
+        spec["model"],
+        train,
+        _images("validation", dataset.name, unit.context["data"], device),
+        _images("test", dataset.name, unit.context["data"], device),
+        dataset.num_classes,
+        recipe,
+        generator("weights", *spec["seed"]),
+        generator("batches", *spec["seed"]),
+        curve_every=spec["curve_every"],
+        epoch_rows=epoch_rows,
+        progress=progress,
+    )
+    card["test_images"] = len(_images("test", dataset.name, unit.context["data"], device)[1])
+    if score is None:  # it diverged
+        return {"curve": torch.zeros(0, 2, dtype=torch.int64), "test": torch.zeros(0, dtype=torch.int64)}, card
+    return {"curve": score.curve, "test": torch.tensor([score.test])}, card
+
+
+@lru_cache(maxsize=3)
+def _images(part: str, name: str, directory: str | None, device: torch.device) -> Labelled:
+    """Normalised images on the device and their labels: nine tenths of train, the tenth held out, or test."""
+    dataset = track.dataset_of(name, directory, "test" if part == "test" else "validation")
+    if part == "train":
+        return dataset.normalise(dataset.train_images.to(device)), dataset.train_labels.to(device)
+    return dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def rows(run: NASRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+    """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
+    if track.has_seen_validation(run, dataset):
+        changes = ", ".join(filter(None, (changes, SEEN)))
+    shared = track.shared_row(run, NAME, dataset, changes)
+    shared |= {"space": run.space, "classes_seen": dataset.num_classes}
+    cards = [found[1] for unit in planned.memory if (found := store.load(unit.key)) is not None]
+    if cards and len(cards) == len(planned.memory):
+        yield _memory_row(shared, planned.memory[0], cards, track.form_of(run.memory_config))
+    if run.memory in ZERO_COST:
+        for arch in planned.archs:
+            value, unit = _zero_cost(run.memory, arch, dataset)
+            score = {"metric": "score", "unit": unit, "value": value, "repeat": 0, "changes": "", "spec": None}
+            yield shared | _of_arch(arch) | score
+    for candidate in planned.candidates:
+        if (result := store.load(candidate.unit.key)) is not None:
+            said = _truth_of(run, changes) if candidate.proxy == FULL else {}
+            if candidate.proxy == EARLY_STOPPING:
+                said["ipc"] = run.ipc  # of the proxy set whose number of updates it has
+            yield from _candidate_rows(shared | said | {"recipe": run.recipe}, candidate, *result, dataset)
+    yield from planned.truth
+
+
+def _memory_row(shared: Row, unit: Unit, cards: list[Any], form: str) -> Row:
+    """What the proxy set holds and what it cost, over the units that made it."""
+    cost = track.whole_cost([card["cost"] for card in cards])
+    return (
+        shared
+        | track.measured(unit, cards[0])
+        | {
+            "wall_seconds": cost["wall_seconds"],
+            "peak_bytes": cost.get("peak_bytes"),
+            "league": cards[0]["league"],
+            "stored_bytes": sum(card["budget"]["bytes"] for card in cards),
+            "compute": form,
+            "metric": "memory_images",
+            "unit": "images",
+            "value": sum(card["budget"]["images"] for card in cards),
+        }
+    )
+
+
+def _of_arch(arch: Arch) -> Row:
+    return {"arch": str(arch.id), "model": arch.model}
+
+
+def _truth_of(run: NASRun, changes: str) -> Row:
+    """What sets rows of the truth off those of the proxy: no memory, and what was changed of its own training only."""
+    own = [change for change in re.split(r", (?=[a-z_.]+=)", changes) if change.startswith("recipe.")]
+    usual = NASRun.of(run.preset, memory=run.memory).truth_epochs
+    own += [f"truth_epochs={run.truth_epochs}"] if run.truth_epochs != usual else []
+    spec = {"recipe": config.plain(replace(_recipe(run), epochs=run.truth_epochs))}
+    return {
+        "memory": FULL,
+        "ipc": None,
+        "memory_model": None,
+        "changes": ", ".join(own),
+        "spec": json.dumps(spec, sort_keys=True),
+    }
+
+
+def _recipe(run: NASRun) -> TrainConfig:
+    assert run.recipe_config is not None  # `in_form` fits it
+    return run.recipe_config
+
+
+def _candidate_rows(
+    shared: Row, candidate: Candidate, tensors: dict[str, torch.Tensor], card: Card, dataset: DataSet
+) -> Iterator[Row]:
+    """The validation accuracy along the training, and the test accuracy at its end; of one that diverged, neither."""
+    recipe = track.recipe_from(candidate.unit.spec["recipe"])
+    row = (
+        shared
+        | _of_arch(candidate.arch)
+        | track.measured(candidate.unit, card)
+        | {
+            "repeat": candidate.repeat,
+            "league": card["league"],
+            "stored_bytes": card["stored_bytes"],
+            "compute": track.form_of(recipe),
+        }
+    )
+    validation = row | {"metric": "validation_accuracy", "unit": "%", "split": "validation"}
+    test = row | {"metric": "test_accuracy", "unit": "%", "split": "test", "epoch": recipe.rounds}
+    if not len(tensors["test"]):
+        yield row | {"metric": "diverged", "unit": "networks", "value": 1, "epoch": recipe.rounds}
+        yield validation | {"epoch": recipe.rounds, "value": None}
+        yield test | {"value": None}
+        return
+    held_out = len(dataset.test_labels)  # `dataset` has the validation images in the place of test
+    for epoch, right in tensors["curve"].tolist():
+        yield validation | {"epoch": epoch, "value": 100 * right / held_out}
+    yield test | {"value": 100 * int(tensors["test"]) / card["test_images"]}
+
+
+def title(run: NASRun) -> str:
+    """What a run does, in one line."""
+    ranked = f"{len(run.searched)} of {len(spaces.find(run.space))} architectures of {run.space}"
+    proxy = f"by {track.name_of(run)}" + (f" ({run.ipc} per class)" if track.is_stored(run) else "")
+    against = {"run": f", against {run.truth_epochs} epochs on all images", "none": ""}.get(run.truth, f", {run.truth}")
+    return f"{run.dataset}, {ranked} ranked {proxy}{against}, {run.nets} trainings each"
+
+
+def short_name(run: NASRun) -> str:
+    """What tells a run from others of its data set and proxy, for a directory's name."""
+    return f"{len(run.searched)}archs"
+
+
+def sets(planned: Plan) -> dict[str, list[Unit]]:
+    """The run's whole memories: a file's name -> its units."""
+    return {"proxy": planned.memory} if planned.memory else {}
