@@ -42,5 +42,5 @@ def _grid(path: Path, data_dir: Path | None) -> bytes:
     """A memory's images as the bytes of a PNG."""
     with TemporaryDirectory() as directory:
         picture = Path(directory, "grid.png")
-        plots.save(figures.memory_figure(path, data_dir), picture)
+        plots.save(figures.memory_figure(path, data_dir), picture, "memory-images")
         return picture.read_bytes()

@@ -55,7 +55,7 @@ def condense_iterations(rows: DataFrame) -> Figure:
     for memory, style in styles.items():
         line = data[data["memory"] == memory]
         if line["iterations"].isna().all():
-            _draw_level(axes, line, style)
+            drawing.draw_level(axes, line, *ACCURACY, style)
         else:
             drawing.draw_line(axes, line["iterations"].astype(float), line, *ACCURACY, style)
         for value in line["published"].dropna():
@@ -156,14 +156,6 @@ def _scale_iterations(axes: Axes, iterations: list[int]) -> None:
             last = count
     axes.set_xticks(marks, [str(count) for count in marks])
     axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _draw_level(axes: Axes, line: DataFrame, style: Style) -> None:
-    """A memory that has no iterations, across the axes."""
-    mean, low, high = line[list(ACCURACY)].iloc[0]
-    axes.axhline(mean, color=style.colour, linestyle=style.dashes, linewidth=1.4)
-    if not math.isnan(low):
-        axes.axhspan(low, high, color=style.colour, alpha=0.12, linewidth=0)
 
 
 def _by_budget(data: DataFrame) -> list[tuple[str, DataFrame]]:

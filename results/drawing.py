@@ -1,20 +1,26 @@
-"""What figures share: how a memory is drawn, lines with their intervals, legends and titles."""
+"""What figures share: how a memory is drawn, lines with their intervals, axes, legends and titles."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+import math
+import textwrap
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import NullLocator
 from pandas import DataFrame, Series
 
-from results.notes import SMOKE
+from results.notes import SMOKE, marked
 
 # What one figure may show one value of only; `full`, the bound without a memory, has no budget and no league.
 ONE_OF = ("dataset", "dataset_digest", "preset", "split", "recipe", "model")
 ONE_BUDGET = ("ipc", "league")
+CONFIGURATION = ("changes", "memory_model")  # of a memory
+CHARACTERS = 13  # of a title's size, to the inch
 
 
 class Style(NamedTuple):
@@ -49,13 +55,21 @@ def chosen_rows(rows: DataFrame, track: str, metric: str) -> DataFrame:
     return chosen
 
 
-def of_one_setting(chosen: DataFrame) -> DataFrame:
-    """The rows, if they are of one setting and show each memory in one configuration."""
+def of_one_setting(chosen: DataFrame, but: Collection[str] = ()) -> DataFrame:
+    """The rows, if they are of one setting and show each memory in one configuration.
+
+    Args:
+        chosen: rows of a track and metric.
+        but: columns that the figure keeps apart itself.
+    Raises:
+        ValueError: several values of another column, with what to select from.
+    """
     for column in (*ONE_OF, *ONE_BUDGET):
-        refuse_several(chosen, column)
-    for memory, part in chosen.groupby("memory"):
-        for column in ("changes", "memory_model"):
-            if part[column].nunique() > 1:
+        if column not in but:
+            refuse_several(chosen, column)
+    for (memory, *_), part in chosen.groupby(["memory", *but], dropna=False):
+        for column in CONFIGURATION:
+            if column not in but and part[column].nunique() > 1:
                 variants = " and ".join(repr(text) for text in sorted(part[column].unique()))
                 raise ValueError(f"a figure shows {memory} in one configuration; the rows mix {variants}: select one")
     return chosen
@@ -73,18 +87,32 @@ def _values(rows: DataFrame, column: str) -> list[str]:
     return [str(value) for value in sorted(rows[column].dropna().unique()) if value != ""]
 
 
-def setting_of(rows: DataFrame) -> dict[str, str]:
-    """The one value of each column of which a figure shows one; "" where there is none."""
-    return {column: next(iter(_values(rows, column)), "") for column in (*ONE_OF, *ONE_BUDGET, "exactness")}
+def setting_of(rows: DataFrame, but: Collection[str] = ()) -> dict[str, str]:
+    """The one value of each column of which a figure shows one; "" where there is none, or it is in `but`."""
+    columns = (*ONE_OF, *ONE_BUDGET, "exactness")
+    return {column: "" if column in but else next(iter(_values(rows, column)), "") for column in columns}
 
 
 def setting_in_words(setting: dict[str, str]) -> str:
-    """Two lines for the title of a figure of one setting."""
-    ipc = f", {images_in_words(setting['ipc'])}" if setting["ipc"] else ""
-    return (
-        f"{data_in_words(setting['dataset'], setting['exactness'])}{ipc}, {preset_in_words(setting['preset'])}\n"
-        f"recipe {setting['recipe']}, {setting['model']}"
-    )
+    """Two lines for the title of a figure of one setting; what it has no value of is left out."""
+    data = data_in_words(setting["dataset"], setting["exactness"])
+    budget = images_in_words(setting["ipc"]) if setting["ipc"] else ""
+    recipe = f"recipe {setting['recipe']}" if setting["recipe"] else ""
+    lines = ((data, budget, preset_in_words(setting["preset"])), (recipe, setting["model"]))
+    return "\n".join(", ".join(filter(None, line)) for line in lines)
+
+
+def network_in_words(model: str) -> str:
+    """A shorter name of the same network: usual parts are left out, norms are abbreviated.
+
+    `convnet-d3-w128-batchnorm-relu-avgpooling` is `convnet-d3-w128-bn`, `alexnet-batchnorm` is `alexnet-bn`.
+    """
+    if model.startswith("convnet-"):
+        usual = ("instancenorm", "relu", "avgpooling")
+        model = "-".join(part for part in model.split("-") if part not in usual)
+    for part, short in (("batchnorm", "bn"), ("layernorm", "ln"), ("groupnorm", "gn"), ("nonorm", "nn")):
+        model = model.replace(f"-{part}", f"-{short}")
+    return model
 
 
 def data_in_words(dataset: str, exactness: str) -> str:
@@ -102,6 +130,11 @@ def preset_in_words(preset: str) -> str:
     return f"preset {preset} {SMOKE}" if preset == "smoke" else f"preset {preset}"
 
 
+def of_league(memory: str, league: str) -> str:
+    """A memory's name, and its league where that is not the usual one."""
+    return marked(memory) if league in ("", "pixel", memory) else f"{marked(memory)}, league {league}"
+
+
 def styles_of(memories: Iterable[str]) -> dict[str, Style]:
     """The style of each memory: its own where it is listed in `STYLES`, else the next free one, by name."""
     names = set(memories)
@@ -115,10 +148,20 @@ def styles_of(memories: Iterable[str]) -> dict[str, Style]:
     return styles
 
 
-def draw_line(axes: Axes, x: "Series[float]", data: DataFrame, mean: str, low: str, high: str, style: Style) -> None:
+Fill = Literal["full", "bottom", "left", "none"]
+Ends = tuple[str, str, str]  # columns of a mean and of both ends of its interval
+FILLS: dict[str, Fill] = {"storage": "bottom", "soft": "left"}  # how a mark says its league; the others are full
+
+
+def draw_line(
+    axes: Axes, x: "Series[float]", data: DataFrame, mean: str, low: str, high: str, style: Style, fill: Fill = "full"
+) -> None:
     """Column `mean` of `data` over `x`, with a bar from `low` to `high` where there is an interval."""
     y = data[mean]
-    axes.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.dashes, markersize=5, linewidth=1.4)
+    axes.plot(
+        x, y, color=style.colour, marker=style.marker, linestyle=style.dashes, markersize=_size(fill), linewidth=1.4,
+        fillstyle=fill, markerfacecoloralt="white",
+    )  # fmt: skip
     bars = data[low].notna()
     below, above = (y - data[low])[bars], (data[high] - y)[bars]
     axes.errorbar(
@@ -134,9 +177,52 @@ def draw_hollow(axes: Axes, x: float, y: float, style: Style) -> None:
     )  # fmt: skip
 
 
+def draw_level(axes: Axes, line: DataFrame, mean: str, low: str, high: str, style: Style) -> None:
+    """The only line of `data`, which has no place on the x axis, across the axes; its interval is a band."""
+    level, bottom, top = line[[mean, low, high]].iloc[0]
+    axes.axhline(level, color=style.colour, linestyle=style.dashes, linewidth=1.4)
+    if not math.isnan(bottom):
+        axes.axhspan(bottom, top, color=style.colour, alpha=0.12, linewidth=0)
+
+
+def mark_logarithmic(axes: Axes, values: Sequence[float], room: int = 8) -> None:
+    """A logarithmic x axis marked at `values`, above 0 and ascending, from the last down: as many as have room."""
+    axes.set_xscale("log")
+    apart = math.log10(values[-1] / values[0]) / room
+    marks: list[float] = []
+    for value in reversed(values):
+        if not marks or math.log10(marks[-1] / value) >= apart:
+            marks.append(value)
+    axes.set_xticks(marks, [f"{value:g}" for value in marks])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def side_by_side(number: int, of: int, values: Sequence[float]) -> float:
+    """What to multiply a line's places on a logarithmic axis by, so that the bars of `of` lines at one place are told
+    apart: they stand within a twentieth of the axis, whose values are given ascending."""
+    span = 0.05 * math.log10(values[-1] / values[0]) or 0.05
+    return 10 ** (span * (number / max(of - 1, 1) - 0.5)) if of > 1 else 1.0
+
+
 def within_percent(low: float, high: float) -> tuple[float, float]:
     """The ends of an axis of accuracies: an interval over two groups can reach far beyond what an accuracy can be."""
     return max(low, 0), min(high, 102)
+
+
+def limit_to_percent(panels: Iterable[Axes]) -> None:
+    """Keep panels `within_percent`: once all is drawn, as they may share their axes."""
+    for axes in panels:
+        axes.set_ylim(within_percent(*axes.get_ylim()))
+
+
+def label_outside(figure: Figure, x: str, y: str) -> None:
+    """Names of the axes that all panels share: below the lowest panel of each column and left of each row."""
+    for axes in figure.axes:
+        place = axes.get_subplotspec()
+        if place is not None and place.is_last_row():
+            axes.set_xlabel(x)
+        if place is not None and place.is_first_col() and y:
+            axes.set_ylabel(y)
 
 
 def intervals_in_words(data: DataFrame) -> str:
@@ -145,9 +231,21 @@ def intervals_in_words(data: DataFrame) -> str:
     return f"mean, 95 % interval over {' or '.join(over)}" if over else "one value each, no interval"
 
 
-def handle(style: Style) -> Line2D:
+def counts_in_words(counts: "Series[str]") -> str:
+    """The n of a figure's title; where its means differ in it, each."""
+    return f"n = {' or '.join(counts.drop_duplicates())}"
+
+
+def handle(style: Style, fill: Fill = "full") -> Line2D:
     """A memory's entry in a legend."""
-    return Line2D([], [], color=style.colour, marker=style.marker, linestyle=style.dashes, markersize=5)
+    return Line2D(
+        [], [], color=style.colour, marker=style.marker, linestyle=style.dashes, markersize=_size(fill), fillstyle=fill,
+        markerfacecoloralt="white",
+    )  # fmt: skip
+
+
+def _size(fill: Fill) -> float:
+    return 5 if fill == "full" else 7
 
 
 def hollow() -> Line2D:
@@ -174,10 +272,22 @@ def _width(labels: list[str], ncols: int) -> float:
 
 
 def title(figure: Figure, content: str) -> None:
-    """A title above the panels."""
-    put(figure.suptitle("", fontsize="medium"), content)
+    """A title above the panels, its lines no longer than the figure is wide."""
+    width = int(CHARACTERS * figure.get_figwidth())
+    lines = [part for line in content.split("\n") for part in textwrap.wrap(line, width, break_on_hyphens=False)]
+    put(figure.suptitle("", fontsize="medium"), "\n".join(lines))
 
 
 def put(text: Text, content: str) -> None:
     """The content as it is: a name may hold dollar signs."""
-    text.set(text=content, parse_math=False)
+    text.set(text=printable(content), parse_math=False)
+
+
+def tick_names(axis: Axis, places: Sequence[float], names: Iterable[str], **more: Any) -> None:
+    """Names at places of an axis, as they are."""
+    axis.set_ticks(places, [printable(name) for name in names], parse_math=False, **more)
+
+
+def printable(content: str) -> str:
+    """The content with a space for each character that no font draws, and that no SVG may hold; lines stay."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in content)

@@ -1,7 +1,7 @@
 """Rows to means with their intervals."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -10,7 +10,7 @@ from scipy import special
 
 # What makes a line of a table. Values that differ in any of it never enter one mean.
 BLOCK = ("dataset", "exactness", "dataset_digest", "split", "preset", "league")  # never mixed in one ranking
-SETTING = (*BLOCK, "steps", "ipc", "memory", "changes", "recipe", "memory_model", "model", "iterations")
+SETTING = (*BLOCK, "space", "steps", "ipc", "memory", "changes", "recipe", "memory_model", "model", "iterations")
 NEVER_POOLED = ("track", *SETTING, "unit", "arch")
 
 
@@ -50,17 +50,19 @@ def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order
         ValueError: no row has the metric, or a setting would mix what must not be: two data sets, splits, presets,
             leagues, memories ..., or two values of one network.
     """
-    chosen = rows[rows["metric"] == metric]
+    by = list(by)
+    needed = list(dict.fromkeys((*by, *NEVER_POOLED, group, "repeat", "value")))
+    chosen = rows.loc[rows["metric"] == metric, needed]
     if chosen.empty:
         known = ", ".join(sorted(rows["metric"].unique())) or "none"
         raise ValueError(f"metric: none of the {len(rows)} rows is {metric}; there are: {known}")
-    lines = [
-        (*setting, *_estimate(part, metric, group))
-        for setting, part in chosen.groupby(list(by), dropna=False, sort=True)
-    ]
-    names = [f"n_{group}s" if name == "n_groups" else name for name in Estimate._fields]
-    table = DataFrame(lines, columns=[*by, *names])
-    return table.astype({column: rows[column].dtype for column in by})
+    settings = chosen.groupby(by, dropna=False, sort=True)
+    _refuse_mixtures(settings, metric)
+    _refuse_repetitions(chosen, metric, by, group)
+    number = settings.ngroup().rename("setting")
+    of_settings = chosen[by].assign(number=number).drop_duplicates("number").sort_values("number")[by]
+    estimates = DataFrame(_estimates(chosen, number, group), columns=list(Estimate._fields))
+    return of_settings.reset_index(drop=True).join(estimates.rename(columns={"n_groups": f"n_{group}s"}))
 
 
 def t_interval(values: "Sequence[float] | pd.Series[float]") -> tuple[float, float]:
@@ -68,10 +70,19 @@ def t_interval(values: "Sequence[float] | pd.Series[float]") -> tuple[float, flo
     n = len(values)
     if n < 2:
         return math.nan, math.nan
-    mean = math.fsum(values) / n
-    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    mean, std = mean_and_std(values)
     half = float(special.stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
     return mean - half, mean + half
+
+
+def mean_and_std(values: "Sequence[float] | pd.Series[float]") -> tuple[float, float]:
+    """Mean and sample standard deviation (ddof 1); nan for none, and for the deviation of fewer than two."""
+    n = len(values)
+    if n == 0:
+        return math.nan, math.nan
+    mean = math.fsum(values) / n
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / (n - 1)) if n > 1 else math.nan
 
 
 def within_std(rows: DataFrame, group: str) -> float:
@@ -99,22 +110,45 @@ def each_n_in_words(table: DataFrame, group: str) -> list[str]:
     return [n_in_words(n, groups, nets, group) for n, groups, nets in counts.itertuples(index=False)]
 
 
-def _estimate(part: DataFrame, metric: str, group: str) -> Estimate:
+def _refuse_mixtures(settings: Any, metric: str) -> None:
+    chosen = settings.obj
     for column in NEVER_POOLED:
-        if len(found := part[column].unique()) > 1:
+        if chosen[column].nunique(dropna=False) < 2:
+            continue
+        mixed = settings[column].transform("nunique", dropna=False) > 1
+        if mixed.any():
+            found = chosen.loc[settings.ngroup() == settings.ngroup()[mixed].iloc[0], column].unique()
             raise ValueError(f"{metric}: a mean over {column} {_listed(found)}; select one, or put {column} in `by`")
-    if (twice := part.duplicated([group, "repeat"])).any():
-        of, repeat = part.loc[twice, [group, "repeat"]].iloc[0]
+
+
+def _refuse_repetitions(chosen: DataFrame, metric: str, by: list[str], group: str) -> None:
+    if (twice := chosen.duplicated([*by, group, "repeat"])).any():
+        of, repeat = chosen.loc[twice, [group, "repeat"]].iloc[0]
         raise ValueError(f"{metric}: {group} {of}, repeat {repeat} has several values; `by` does not tell them apart")
-    present = part.dropna(subset=["value"])
-    groups = present.groupby(group, dropna=False)["value"].agg(["mean", "size"])
-    if len(groups) > 1:
-        units, varies = groups["mean"], f"{group}s"
-    else:
-        units, varies = present["value"], "nets" if len(present) > 1 else "nothing"
-    n_nets = int(groups["size"].max()) if len(groups) else 0
-    std = float(units.std(ddof=1))
-    return Estimate(float(units.mean()), *t_interval(units), len(present), len(groups), n_nets, varies, std)
+
+
+def _estimates(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Iterator[Estimate]:
+    """The estimate of each setting, in the order of their numbers. Lists of floats: a frame each would take seconds."""
+    present = chosen.dropna(subset=["value"])
+    values: list[list[float]] = [[] for _ in range(int(number.max()) + 1)]
+    for setting, value in zip(number[present.index], present["value"], strict=True):
+        values[setting].append(value)
+    groups: list[list[tuple[float, int]]] = [[] for _ in values]
+    in_groups = present["value"].groupby([number[present.index], present[group]], dropna=False).agg(["mean", "size"])
+    of = in_groups.index.get_level_values(0)
+    for setting, mean, size in zip(of, in_groups["mean"], in_groups["size"], strict=True):
+        groups[setting].append((mean, size))
+    return (_estimate(own, theirs, group) for own, theirs in zip(values, groups, strict=True))
+
+
+def _estimate(values: Sequence[float], groups: Sequence[tuple[float, int]], group: str) -> Estimate:
+    """The estimate of one setting from its values and from its groups' (mean, number of values)."""
+    several = len(groups) > 1
+    units = [mean for mean, _ in groups] if several else values
+    varies = f"{group}s" if several else "nets" if len(values) > 1 else "nothing"
+    mean, std = mean_and_std(units)
+    n_nets = max((size for _, size in groups), default=0)
+    return Estimate(mean, *t_interval(units), len(values), len(groups), n_nets, varies, std)
 
 
 def _listed(values: Iterable[Any]) -> str:

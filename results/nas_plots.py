@@ -133,19 +133,20 @@ def _ranks(proxies: Sequence[_Labelled]) -> DataFrame:
 def nas_ranks(rows: DataFrame) -> Figure:
     """Ranks by the proxy against true ranks over the whole space: a row per proxy, a column per axis that colours it.
 
-    Rank 1 is the best, equals share the mean rank; networks that diverged are last.
+    An axis of one value has no column. Rank 1 is the best, equals share the mean rank; networks that diverged are last.
 
     Raises:
         ValueError: as `nas_scatter`, or an architecture whose name does not tell its axes.
     """
     proxies = _proxies(rows)
     data = _ranks(proxies)
-    figure = Figure(figsize=(2.3 * len(AXES) + 0.5, 2.3 * len(proxies) + 2.1), layout="constrained")
-    grid = figure.subplots(len(proxies), len(AXES), squeeze=False, sharex="row", sharey="row")
+    told_apart = [axis for axis in AXES if data[axis].nunique() > 1] or list(AXES[:1])
+    figure = Figure(figsize=(2.3 * len(told_apart) + 0.5, 2.3 * len(proxies) + 2.5), layout="constrained")
+    grid = figure.subplots(len(proxies), len(told_apart), squeeze=False, sharex="row", sharey="row")
     for line, (label, each) in zip(grid, proxies, strict=True):
         own = data[data["proxy"] == label]
         told = _in_words(*_estimate(STATISTICS["spearman_rho"], each)[:3])
-        for axes, axis in zip(line, AXES, strict=True):
+        for axes, axis in zip(line, told_apart, strict=True):
             for value, style in _values(data[axis]).items():
                 part = own[own[axis] == value]
                 axes.plot(
@@ -153,12 +154,13 @@ def nas_ranks(rows: DataFrame) -> Figure:
                     markersize=2.6 if len(own) > 200 else 4, markeredgewidth=0, alpha=0.75,
                 )  # fmt: skip
             axes.set_box_aspect(1)
+            axes.set_anchor("N")  # what room is left is the legends'
             axes.tick_params(labelsize="small")
         drawing.put(line[0].set_ylabel("", fontsize="small"), "true rank")
         for axes in line:
             drawing.put(axes.set_xlabel("", fontsize="small"), f"rank by {label}")
         drawing.put(line[0].set_title("", fontsize="medium", loc="left"), f"{label}: {told}, n = {len(own)}")
-    for axes, axis in zip(grid[-1], AXES, strict=True):
+    for axes, axis in zip(grid[-1], told_apart, strict=True):
         entries = [Line2D([], [], color=style.colour, marker=style.marker, linestyle="none", markersize=5)
                    for style in _values(data[axis]).values()]  # fmt: skip
         axes.legend(

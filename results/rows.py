@@ -53,8 +53,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas import DataFrame, Series
+
+Table = dict[str, Sequence[Any]]  # column -> its cells
 
 SCHEMA = 1
 
@@ -99,7 +102,7 @@ def to_frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
     Raises:
         ValueError: as `write`.
     """
-    return _frame([_cells(row) for row in rows])
+    return _frame([_typed([_cells(row) for row in rows], COLUMNS)])
 
 
 def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
@@ -112,18 +115,22 @@ def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
         integers are nullable Int64, `value` and `wall_seconds` float64.
     Raises:
         FileNotFoundError: a path does not exist, or is a directory without row files.
-        ValueError: no row is left; damaged files are skipped with a warning that names them.
+        ValueError: no row is left; damaged files are skipped with a warning that names and counts them.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    frames = []
-    for file in dict.fromkeys(file.resolve() for path in paths for file in _files(Path(path))):
+    files = dict.fromkeys(file.resolve() for path in paths for file in _files(Path(path)))
+    tables, damaged = [], []
+    for file in files:
         try:
-            frames.append(_parse(file.read_bytes()))
-        except (ValueError, OverflowError, csv.Error) as error:
-            warnings.warn(f"{file}: damaged, its rows are left out ({error})", stacklevel=2)
-    if not any(len(frame) for frame in frames):
+            tables.append(_parse(file.read_bytes()))
+        except (ValueError, csv.Error) as error:
+            damaged.append(f"{file}: damaged, its rows are left out ({error})")
+    if damaged:
+        warnings.warn(f"{'; '.join(damaged)}; {len(damaged)} of {len(files)} row files are damaged", stacklevel=2)
+    rows = _frame(tables)
+    if rows.empty:
         raise ValueError(f"no rows in {', '.join(map(str, paths)) or 'an empty list of paths'}")
-    return _once(pd.concat(frames, ignore_index=True))
+    return _once(rows)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -180,7 +187,7 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _parse(content: bytes) -> DataFrame:
+def _parse(content: bytes) -> Table:
     text = content.decode()
     if not text.endswith("\n"):
         raise ValueError("cut short" if text else "empty")
@@ -191,27 +198,52 @@ def _parse(content: bytes) -> DataFrame:
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
             raise ValueError(f"row {number} has {len(line)} cells, not {len(header)}")
-    return _frame(lines, header)
+    return _typed(lines, header)
 
 
-def _frame(lines: Iterable[Sequence[str]], header: Sequence[str] = COLUMNS) -> DataFrame:
-    lines = list(lines)
+def _typed(lines: Sequence[Sequence[str]], header: Sequence[str]) -> Table:
+    """The cells of each column, numbers read; columns that the header does not have are empty."""
     cells = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
     absent = ("",) * len(lines)
-    return DataFrame({name: _series(name, cells.get(name, absent)) for name in COLUMNS})
+    return {name: _read_column(name, cells.get(name, absent)) for name in COLUMNS}
 
 
-def _series(name: str, cells: tuple[str, ...]) -> "Series[Any]":
+def _read_column(name: str, cells: Sequence[str]) -> Sequence[Any]:
+    read = _integer if name in INTEGERS else _float if name in FLOATS else str
+    known = {cell: read(cell) for cell in set(cells)}  # most columns repeat few cells: read once, and kept once
+    return [known[cell] for cell in cells]
+
+
+def _integer(cell: str) -> int | None:
+    if not cell:
+        return None
+    if not -(2**63) <= (number := int(cell)) < 2**63:
+        raise ValueError(f"{cell}: more than 64 bits")
+    return number
+
+
+def _float(cell: str) -> float:
+    return float(cell or "nan")
+
+
+def _frame(tables: Sequence[Table]) -> DataFrame:
+    """One frame of all tables: built once, because building a frame costs more than reading a file."""
+    columns = {name: [cell for table in tables for cell in table[name]] for name in COLUMNS}
+    return DataFrame({name: _series(name, cells) for name, cells in columns.items()}, copy=False)
+
+
+def _series(name: str, cells: list[Any]) -> "Series[Any]":
     if name in INTEGERS:
-        return Series([int(cell) if cell else pd.NA for cell in cells], dtype="Int64")
-    if name in FLOATS:
-        return Series([float(cell or "nan") for cell in cells], dtype="float64")
-    return Series(cells, dtype=str)
+        missing = np.array([cell is None for cell in cells], dtype=bool)
+        numbers = np.array([cell or 0 for cell in cells], dtype=np.int64)
+        return Series(pd.arrays.IntegerArray(numbers, missing))
+    return Series(cells, dtype="float64" if name in FLOATS else str)
 
 
 def _once(rows: DataFrame) -> DataFrame:
     has_key = rows["key"] != ""
-    again = (has_key & rows.duplicated(IDENTITY)) | rows.duplicated()
+    again = has_key & rows.duplicated(IDENTITY)
+    again |= rows[~has_key].duplicated().reindex(rows.index, fill_value=False)
     differing = again & ~rows.duplicated([*IDENTITY, "value"])
     if differing.any():
         keys = rows.loc[differing, "key"]

@@ -7,6 +7,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from results.estimates import BLOCK, each_n_in_words, summary, within_std
+from results.nas_tables import has_results, nas_pairs, nas_partial, nas_table, tell_axes
 from results.notes import note
 from results.published import accuracies_for, end_points_for, published_end_points
 from results.text import to_rich, to_text
@@ -20,20 +21,24 @@ ENDS = ("", "_low", "_high")
 
 
 def tables_of(rows: DataFrame) -> list[DataFrame]:
-    """The table of each track the rows have results of: `cl_table`, then `condense_table`.
+    """The tables of each track the rows have results of: `cl_table`, `condense_table`, then those of track nas.
 
     Raises:
-        ValueError: none of the rows is a result of either.
+        ValueError: none of the rows is a result, or those of track nas have no truth.
     """
+    is_nas = (rows["track"] == "nas") & rows["metric"].isin(("test_accuracy", "score"))
     is_stream = (rows["track"] == "cl") & (rows["metric"] == "last_accuracy")
     is_condensed = (rows["track"] == "condense") & (rows["metric"] == "test_accuracy")
     tables = [make(rows) for make, found in ((cl_table, is_stream), (condense_table, is_condensed)) if found.any()]
+    if has_results(rows) or (is_nas.any() and not tables):
+        tables.append(nas_table(rows))
+        tables += [nas_pairs(rows), nas_partial(rows)] if tell_axes(rows) else [nas_pairs(rows)]
     if not tables:
         raise ValueError(
-            f"none of the {len(rows)} rows is a last_accuracy of track cl or a test_accuracy of track condense: "
+            f"none of the {len(rows)} rows is a last_accuracy of track cl or a test_accuracy of track condense or nas: "
             "nothing is finished"
         )
-    return tables
+    return [table for table in tables if len(table)]
 
 
 def cl_table(rows: DataFrame) -> DataFrame:

@@ -1,13 +1,15 @@
-"""Tables to text: markdown, LaTeX, CSV, the terminal."""
+"""Tables to text: markdown, LaTeX, HTML, CSV, the terminal."""
 
+import html
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -34,20 +36,63 @@ HEADINGS = {
     "condensing_seconds": "condensing (s)",
     "condensing_flop": "FLOP",
     "peak_mib": "peak MiB",
+    "architectures": "n",
+    "performance": "accuracy of the selected (%)",
+    "spearman_rho_picked_5_percent": "rho, own top 5 %",
+    "condensing_minutes": "condensing (min)",
+    "published_performance": "published accuracy",
+    "published_rho": "published rho",
+    "published_minutes": "published minutes",
+    "spearman_rho": "rho",
+    "spearman_rho_best_20_percent": "rho, best 20 %",
+    "spearman_rho_best_5_percent": "rho, best 5 %",
+    "kendall_tau_b": "tau-b",
+    "regret_at_1": "regret@1 (points)",
+    "regret_at_5_percent": "regret@5 % (points)",
+    "top_k_agreement_at_5_percent": "agreement@5 %",
+    "top_k_agreement_at_20_percent": "agreement@20 %",
+    "best_rank_at_5_percent": "best rank@5 %",
+    "n_5_percent": "n of 5 %",
+    "n_20_percent": "n of 20 %",
+    "true_repeats": "repeats of the truth",
+    "true_diverged": "of the truth diverged",
+    "true_tied": "of the truth tied",
+    "at_chance": "at chance",
+    "partial_rho": "rho given that",
 }
 COSTS = (
     "images_per_class", "scalars_per_class", "stored_kib_per_class", "condensing_seconds", "condensing_flop",
     "peak_mib",
 )  # fmt: skip
+RANKS = (
+    "spearman_rho", "spearman_rho_best_20_percent", "spearman_rho_best_5_percent", "kendall_tau_b", "weighted_tau",
+    "noise_ceiling",
+)  # fmt: skip
+PICKS = (
+    "selected", "regret_at_1", "regret_at_5_percent", "top_k_agreement_at_5_percent", "top_k_agreement_at_20_percent",
+    "best_rank_at_5_percent",
+)  # fmt: skip
+COUNTS = (
+    "n_5_percent", "n_20_percent", "repeats", "true_repeats", "not_shared", "diverged", "true_diverged", "at_chance",
+    "tied", "true_tied",
+)  # fmt: skip
+# Metrics of which the best is set in bold, by the sign that makes a higher value the better one.
+BETTER = {
+    "last_accuracy": 1, "average_incremental_accuracy": 1, "forgetting": -1, "test_accuracy": 1,
+    "test_accuracy_uint8": 1,
+}  # fmt: skip
+RIVALS = (*BLOCK, "steps", "ipc", "recipe", "model")  # lines that agree in these are ranked against each other
+BOLD = "bold: the best of its setting, its interval apart from those of all others"
 BESIDE = ("note", "changes", "published_std")  # no columns of their own: they stand beside the memory, the value
 
 
 def to_text(table: DataFrame, format: str) -> str:
-    """A table as text: "md", "latex" (booktabs) or "csv".
+    """A table as text: "md", "latex" (booktabs), "html" or "csv".
 
-    In md and latex a mean reads "22.3 [21.0, 23.6]", a published value "48.9 (std 0.6)", what all lines share stands
-    above the table, and columns without any value are left out; md gives each block of a track's table a table of its
-    own. csv is the whole table, number by number.
+    In all but csv a mean reads "22.3 [21.0, 23.6]", a published value "48.9 (std 0.6)", what all lines share stands
+    above the table, and columns without any value are left out; the best mean of a setting is bold where its interval
+    is apart from those of all others, a mean without an interval being apart from none. md and html give each block
+    of a track's table a table of its own. csv is the whole table, number by number.
 
     Raises:
         ValueError: another format.
@@ -58,11 +103,15 @@ def to_text(table: DataFrame, format: str) -> str:
 
 
 def to_rich(table: DataFrame) -> RenderableType:
-    """A table for the terminal, with the same cells as `to_text`'s; what condensing costs gets a table of its own."""
-    if "condensing_seconds" not in table:
-        return _drawn(table)
-    kept = [name for name in (*SETTING, "note", *COSTS) if name in table and name not in ("recipe", "model")]
-    return Group(_drawn(table.drop(columns=list(COSTS))), _drawn(table[kept].drop_duplicates(ignore_index=True)))
+    """A table for the terminal, with the same cells as `to_text`'s.
+
+    What condensing costs gets a table of its own; so do, of a table of NAS proxies, ranks, picks and counts.
+    """
+    of_track = (COSTS,) if "condensing_seconds" in table else (RANKS, PICKS, COUNTS) if "repeats" in table else ()
+    parts = [[name for name in map(str, table) if re.sub("_(low|high)$", "", name) in part] for part in of_track]
+    main = table.drop(columns=[name for part in parts for name in part])
+    kept = [name for name in (*SETTING, "architectures", "note") if name in table and name not in ("recipe", "model")]
+    return Group(_drawn(main), *(_drawn(table[[*kept, *part]].drop_duplicates(ignore_index=True)) for part in parts))
 
 
 def _drawn(table: DataFrame) -> Table:
@@ -84,6 +133,7 @@ class _Page(NamedTuple):
     headings: list[str]
     is_number: list[bool]
     lines: list[list[str]]
+    is_best: list[list[bool]]  # cell by cell
     ends_block: list[bool]  # this line is the last of its data set, split, preset and league
 
 
@@ -110,13 +160,45 @@ def _page(table: DataFrame) -> _Page:
         else:
             shown.append((name, cells))
     block = table[[name for name in BLOCK if name in table]]
+    is_best = [_is_best(table, name) for name, _ in shown]
+    if any(map(any, is_best)):
+        shared.append(BOLD)
     return _Page(
         caption=", ".join(shared),
         headings=[_plain(HEADINGS.get(name, name.replace("_", " "))) for name, _ in shown],
         is_number=[pd.api.types.is_numeric_dtype(table[name]) for name, _ in shown],
         lines=[list(line) for line in zip(*(cells for _, cells in shown), strict=True)],
+        is_best=[list(line) for line in zip(*is_best, strict=True)],
         ends_block=[this != after for this, after in pairwise([*block.astype(object).to_numpy().tolist(), None])],
     )
+
+
+def _is_best(table: DataFrame, name: str) -> list[bool]:
+    """Which lines hold the best mean of a metric among their rivals, by an interval that overlaps with no other's.
+
+    A run's lines before its last iteration are no rivals.
+    """
+    is_best = [False] * len(table)
+    names = [name, f"{name}_low", f"{name}_high"]
+    if name not in BETTER or not set(names) <= set(table):
+        return is_best
+    better = BETTER[name]
+    mean, *ends = (table[each].to_numpy() * better for each in names)
+    low, high = ends[::better]
+    ranked = table.assign(place=range(len(table)))[_is_last(table) & ~np.isnan(mean)]
+    for _, part in ranked.groupby([each for each in RIVALS if each in table], dropna=False):
+        first, *rivals = sorted(part["place"], key=lambda place: -mean[place])
+        is_best[first] = bool(rivals) and all(high[rival] < low[first] for rival in rivals)
+    return is_best
+
+
+def _is_last(table: DataFrame) -> "Series[bool]":
+    """Which lines have the most iterations among those that differ in nothing else."""
+    if "iterations" not in table:
+        return Series(True, index=table.index)
+    run = [name for name in SETTING if name in table and name != "iterations"]
+    most = table.groupby(run, dropna=False)["iterations"].transform("max")
+    return most.isna() | (table["iterations"] == most).fillna(False)
 
 
 def _shown(table: DataFrame, name: str) -> list[str]:
@@ -124,7 +206,7 @@ def _shown(table: DataFrame, name: str) -> list[str]:
     write = _FORMATS.get(name, _one_decimal)
     cells = [_number(value, write) if isinstance(value, float) else _plain(value) for value in table[name]]
     if low in table and high in table:
-        ends = [(_number(low), _number(high)) for low, high in zip(table[low], table[high], strict=True)]
+        ends = [(_number(low, write), _number(high, write)) for low, high in zip(table[low], table[high], strict=True)]
         cells = [f"{mean} [{', '.join(end)}]" if all(end) else mean for mean, end in zip(cells, ends, strict=True)]
     if name == "published" and "published_std" in table:
         stds = [_number(value) for value in table["published_std"]]
@@ -160,6 +242,20 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "difference": "{:+.1f}".format,
     "stored_kib_per_class": lambda kib: _rounded(kib) if kib < 1 else _one_decimal(kib),
     "condensing_flop": _scientific,
+    **dict.fromkeys(
+        (
+            "spearman_rho_picked_5_percent",
+            "published_rho",
+            *RANKS,
+            "top_k_agreement_at_5_percent",
+            "top_k_agreement_at_20_percent",
+            "partial_rho",
+        ),
+        "{:.2f}".format,
+    ),
+    "advantage": "{:+.2f}".format,
+    "p": "{:.3f}".format,
+    **dict.fromkeys(("minutes", "condensing_minutes", "images", "best_rank_at_5_percent", *COUNTS), _rounded),
     **dict.fromkeys(("images_per_class", "scalars_per_class", "condensing_seconds", "peak_mib"), _rounded),
 }
 
@@ -170,20 +266,34 @@ def _plain(value: Any) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in str(value)).strip()
 
 
-def _markdown(table: DataFrame) -> str:
+def _blocks(table: DataFrame) -> list[DataFrame]:
+    """The table by data set, split, preset and league."""
     if not (names := [name for name in BLOCK if name in table]):
-        return _markdown_block(table)
-    blocks = [block for _, block in table.groupby(names, dropna=False, sort=False)]
-    return "\n".join(map(_markdown_block, blocks))
+        return [table]
+    return [block for _, block in table.groupby(names, dropna=False, sort=False)]
+
+
+def _cells(
+    page: _Page, escape: Callable[[str], str], number: Callable[[str], str], bold: Callable[[str], str]
+) -> list[list[str]]:
+    """The cells of a page by line: text escaped, numbers written, the best in bold."""
+    lines = []
+    for line, is_best in zip(page.lines, page.is_best, strict=True):
+        written = [
+            number(cell) if is_number else escape(cell) for cell, is_number in zip(line, page.is_number, strict=True)
+        ]
+        lines.append([bold(cell) if best else cell for cell, best in zip(written, is_best, strict=True)])
+    return lines
+
+
+def _markdown(table: DataFrame) -> str:
+    return "\n".join(map(_markdown_block, _blocks(table)))
 
 
 def _markdown_block(table: DataFrame) -> str:
     page = _page(table)
     rule = ["---:" if is_number else "---" for is_number in page.is_number]
-    lines = [
-        [cell if is_number else _escape_markdown(cell) for cell, is_number in zip(line, page.is_number, strict=True)]
-        for line in page.lines
-    ]
+    lines = _cells(page, _escape_markdown, str, "**{}**".format)
     grid = [f"| {' | '.join(line)} |" for line in (map(_escape_markdown, page.headings), rule, *lines)]
     return "\n".join([*([_escape_markdown(page.caption), ""] if page.caption else []), *grid, ""])
 
@@ -196,11 +306,8 @@ def _latex(table: DataFrame) -> str:
     page = _page(table)
     columns = "".join("r" if is_number else "l" for is_number in page.is_number)
     lines = [" & ".join(map(_escape_latex, page.headings)) + r" \\", r"\midrule"]
-    for number, (line, ends_block) in enumerate(zip(page.lines, page.ends_block, strict=True), start=1):
-        cells = [
-            cell.replace("-", "$-$") if is_number else _escape_latex(cell)
-            for cell, is_number in zip(line, page.is_number, strict=True)
-        ]
+    written = _cells(page, _escape_latex, lambda cell: cell.replace("-", "$-$"), r"\textbf{{{}}}".format)
+    for number, (cells, ends_block) in enumerate(zip(written, page.ends_block, strict=True), start=1):
         lines.append(" & ".join(cells) + r" \\")
         if ends_block and number < len(page.lines):
             lines.append(r"\midrule")
@@ -222,10 +329,30 @@ def _escape_latex(text: str) -> str:
     return "".join(_LATEX_SIGNS.get(sign, sign) for sign in text)
 
 
+def _html(table: DataFrame) -> str:
+    return "".join(map(_html_block, _blocks(table)))
+
+
+def _html_block(table: DataFrame) -> str:
+    page = _page(table)
+    kinds = [' class="number"' if is_number else "" for is_number in page.is_number]
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        written = (f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{''.join(written)}</tr>"
+
+    return "\n".join([
+        "<table>", *([f"<caption>{html.escape(page.caption)}</caption>"] if page.caption else []),
+        f"<thead>{row('th', list(map(html.escape, page.headings)))}</thead>", "<tbody>",
+        *(row("td", cells) for cells in _cells(page, html.escape, html.escape, "<strong>{}</strong>".format)),
+        "</tbody>", "</table>", "",
+    ])  # fmt: skip
+
+
 def _csv(table: DataFrame) -> str:
     # A carriage return inside a cell would be written unquoted and read back as the end of a line.
     plain = {str(name): table[name].map(_plain) for name in table if not pd.api.types.is_numeric_dtype(table[name])}
     return table.assign(**plain).to_csv(index=False, lineterminator="\n")
 
 
-_WRITERS: dict[str, Callable[[DataFrame], str]] = {"md": _markdown, "csv": _csv, "latex": _latex}
+_WRITERS: dict[str, Callable[[DataFrame], str]] = {"md": _markdown, "csv": _csv, "latex": _latex, "html": _html}
