@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from harness.config import Run
+    from harness.reproduce import Plan, Ready, Reproduced
     from harness.runs import Finished, Options, Prepared
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -26,7 +27,7 @@ app.add_typer(data_app, name="data")
 
 COMPLETE, FAULT, BAD_INPUT, UNFINISHED = 0, 1, 2, 3
 BESIDE = ("average_incremental_accuracy", "forgetting", "test_accuracy_uint8")
-HEADLINES = ("last_accuracy", "test_accuracy")  # a track's own: where one is there, there is a table
+HEADLINES = ("last_accuracy", "test_accuracy")  # where a track's own is there, there may be a table
 AN_HOUR = 3600.0
 
 Dataset = Annotated[str | None, typer.Option(help="A name of `harness data list`, or folder:PATH.")]
@@ -35,6 +36,13 @@ Sets = Annotated[str | None, typer.Option(help="Sets condensed independently of 
 EvalModels = Annotated[str | None, typer.Option(help="Networks to judge with, such as convnet3,mlp,resnet18-bn.")]
 At = Annotated[str | None, typer.Option(help="Iterations after which to judge as well, such as 1000,5000.")]
 Networks = Annotated[str | None, typer.Option(help="What to match in: random, or trained:LO-HI (accuracy in %).")]
+Proxy = Annotated[
+    str | None, typer.Option(help="What ranks: a builder, file:PATH, early-stopping, full, params, macs, depth.")
+]
+Space = Annotated[str | None, typer.Option(help="A search space of `harness ls spaces`.")]
+Archs = Annotated[str | None, typer.Option(help="Which architectures, such as width<=64,pooling=avg.")]
+Subset = Annotated[str | None, typer.Option(help="So many of them, balanced; a smaller subset lies within a larger.")]
+Truth = Annotated[str | None, typer.Option(help="What to compare with: run, none, tabular or tabular:FILE.")]
 Steps = Annotated[str | None, typer.Option(help="Experiences of the stream.")]
 Ipc = Annotated[str | None, typer.Option(help="Images kept per class.")]
 Orders = Annotated[str | None, typer.Option(help="Seeds of the class orders, such as 0 or 0-4.")]
@@ -66,6 +74,7 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run director
 
 # What a run is: fields of its configuration, by the name and help of their option. `--set` reaches all others.
 SHARED = dict(dataset=Dataset, memory=Memory, ipc=Ipc, nets=Nets, recipe=Recipe, model=Model)
+_without_memory = {name: option for name, option in SHARED.items() if name != "memory"}
 TRACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "cl": (
         "A class-incremental stream: condense each step's classes, train fresh networks on the memory alone.",
@@ -74,6 +83,10 @@ TRACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "condense": (
         "The tables of the papers: condense sets, train fresh networks on each, test them once at the end.",
         SHARED | dict(sets=Sets, eval_models=EvalModels, at=At, networks=Networks),
+    ),
+    "nas": (
+        "A search space ranked by training it on a proxy set, against training it on all images.",
+        dict(proxy=Proxy) | _without_memory | dict(space=Space, archs=Archs, subset=Subset, truth=Truth),
     ),
 }
 # How a configuration is given, and where it is carried out.
@@ -121,6 +134,8 @@ def _add_commands(name: str, help_text: str, settings: dict[str, Any]) -> None:
     def estimate(**given: Any) -> None:
         prepared, options = _prepare(name, given)
         _announce(prepared, options, configuration=False, quiet=False)
+        if name == "nas":
+            _print_each(prepared)
 
 
 for _name, (_help, _settings) in TRACKS.items():
@@ -231,6 +246,16 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
         _say(f"for an answer in minutes: harness run {run.track} {same} --preset quick")
 
 
+def _print_each(prepared: "Prepared") -> None:
+    """How long each training that is left takes, longest first."""
+    from harness import estimates, track
+    from harness.display import duration
+
+    costs = estimates.with_costs(prepared.left, prepared.run, track.load(prepared.run, prepared.place))
+    for unit in sorted(costs, key=lambda unit: -unit.cost):
+        print(f"{duration(unit.cost):>9}  {unit.label}")
+
+
 def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
     """Print the table and what is left; exit 3 where something is."""
     outcome, rows = finished.outcome, finished.rows
@@ -240,8 +265,11 @@ def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
 
         from results import tables, text
 
-        for each in tables.tables_of(rows):
-            Console(file=sys.stderr if as_json else sys.stdout, width=None).print(text.to_rich(each))
+        try:
+            for each in tables.tables_of(rows):
+                Console(file=sys.stderr if as_json else sys.stdout, width=None).print(text.to_rich(each))
+        except ValueError as error:  # candidates were trained, but on one side only: there is nothing to rank against
+            _say(f"no table: {error}")
     for label, reason in outcome.failed.items():
         _complain(f"failed: {label}: {reason}")
     if not complete:
@@ -259,7 +287,7 @@ def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
     rows = finished.rows
     whole = rows[rows["metric"].isin((*HEADLINES, *BESIDE))]
     columns = ["metric", "unit", "value", "memory", "preset", "repeat"]
-    columns += [name for name in ("steps", "order", "set", "model", "iterations") if (whole[name] != "").any()]
+    columns += [name for name in ("steps", "order", "set", "model", "iterations", "arch") if (whole[name] != "").any()]
     return {
         "complete": complete,
         "directory": str(finished.directory),
@@ -271,7 +299,9 @@ def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
 
 
 @app.command()
-def table(runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, or terminal.")] = "terminal") -> None:
+def table(
+    runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, html, terminal.")] = "terminal"
+) -> None:
     """The results of runs: means with 95 % intervals and n, beside the published values."""
     from results import rows, tables, text
 
@@ -284,6 +314,18 @@ def table(runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, 
             print(text.to_text(result, format), end="")
 
 
+@app.command("tabular")
+def gather(
+    runs: Runs,
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.parquet; made, or added to.")],
+) -> None:
+    """Gather the networks of searches in one Parquet file, the tabular benchmark: what `--truth tabular` reads."""
+    from results import rows, tabular
+
+    tabular.extend(output, rows.read(runs))
+    print(f"{output}: {len(tabular.load(output).archs())} architectures trained on all images")
+
+
 @app.command()
 def plot(
     runs: Runs,
@@ -291,7 +333,7 @@ def plot(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="FILE.png, .pdf or .svg.")] = None,
     data: Data = None,
 ) -> None:
-    """Draw a figure of runs, and write the numbers in it beside it as CSV."""
+    """Draw a figure of runs, and write the numbers in it beside it as CSV. Another figure's files are left alone."""
     from harness import figures
 
     for path in figures.draw(figure, runs, output, data):
@@ -299,12 +341,124 @@ def plot(
 
 
 @app.command()
-def ls(kind: Annotated[str, typer.Argument(help="memories, recipes, presets, datasets, figures or runs.")]) -> None:
+def report(
+    runs: Runs,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="An HTML file.")] = Path("report.html"),
+) -> None:
+    """Write one HTML page that opens anywhere: tables, figures, memories, how they were made, what is missing."""
+    from harness import report as reports
+
+    print(reports.write(runs, output))
+
+
+REPRODUCE: dict[str, Any] = dict(
+    table=Annotated[str, typer.Argument(metavar="NAME", help="A table of `harness ls reproductions`.")],
+    preset=Preset,
+    only=Annotated[str | None, typer.Option(metavar="PATTERN", help="Cells whose name has it in it: cifar10/dm.")],
+    rows=Annotated[list[Path] | None, typer.Option(help="Judge what these runs or row files say; train nothing.")],
+)
+
+
+@app.command()
+@_takes(REPRODUCE, {name: option for name, option in WHERE.items() if name != "name"}, HOW)
+def reproduce(**given: Any) -> None:
+    """Carry out the runs behind a published table, and say for every cell whether its number holds.
+
+    Exit code 0: every run asked for is complete and no cell is below; 1: a cell is below; 3: work is left.
+    """
+    from harness import reproduce as reproductions
+    from harness.runs import Options
+
+    options = Options(
+        given["out"], None, given["data"], given["device"], given["engine"], given["jobs"], _shard(given["shard"]),
+        _seconds(given["time_limit"]),
+    )  # fmt: skip
+    plan = reproductions.plan(given["table"], given["preset"] or "paper", given["device"], given["only"])
+    if given["rows"]:
+        _judge(reproductions.from_rows(plan, given["rows"], given["out"]), plan, given)
+        return
+    ready = reproductions.prepare(plan, options)
+    _announce_all(plan, ready, quiet=given["quiet"] and not given["dry_run"])
+    if not given["dry_run"]:
+        from harness.display import watching
+
+        carried_out = reproductions.carry_out(
+            plan, ready, options, lambda prepared: watching(prepared.planned.units, given["quiet"])
+        )
+        _judge(carried_out, plan, given)
+
+
+def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
+    """Say which runs a reproduction has left, how long they take here, and what cannot be run."""
+    if quiet:
+        return
+    from harness.display import duration
+    from results import verdicts
+
+    if loud := verdicts.caption(plan.preset):
+        _say(loud)
+    _say(f"{plan.name}: {plan.note}; {len(plan.chosen)} of {len(plan.cells)} cells, {len(ready.prepared)} runs")
+    for prepared, seconds in ready.prepared:
+        left = len(prepared.left)
+        takes = f"{left} units left, about {duration(seconds)}" if left else "done already"
+        _say(f"  {prepared.track.title(prepared.run)}: {takes}")
+    for cell, why in {**plan.missing, **ready.unavailable}.items():
+        if cell in plan.chosen:
+            _say(f"  {cell}: cannot be run ({why})")
+    total = sum(seconds for _, seconds in ready.prepared)
+    _say(f"about {duration(total)} in all on this machine")
+    if total > AN_HOUR and plan.preset == "paper" and plan.device.type == "cpu":
+        _say(f"to see the same in little: harness reproduce {plan.name} --preset quick")
+
+
+def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> None:
+    """Print the verdicts and what is left; exit 3 where something is, 1 where a cell is below."""
+    from harness.reproduce import counts
+    from results import text, verdicts
+
+    loud = verdicts.caption(plan.preset)
+    if not given["quiet"]:
+        from rich.console import Console
+
+        console = Console(file=sys.stderr if given["as_json"] else sys.stdout)
+        console.print(text.to_rich(verdicts.shown(reproduced.table)))
+        console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
+    for label, reason in reproduced.failed.items():
+        _complain(f"failed: {label}: {reason}")
+    complete = not reproduced.failed and not reproduced.left
+    if not complete:
+        why = f" ({reproduced.stopped})" if reproduced.stopped else ""
+        _complain(
+            f"{reproduced.left + len(reproduced.failed)} units or cells are left{why}; the same command continues"
+        )
+    if not given["quiet"]:
+        _say(f"verdicts: {' '.join(map(str, reproduced.files))}")
+    if given["as_json"]:
+        print(json.dumps({
+            "complete": complete,
+            "preset": plan.preset,
+            "cells": json.loads(reproduced.table.to_json(orient="records")),
+            "failed": reproduced.failed,
+            "left": reproduced.left,
+            "files": [str(path) for path in reproduced.files],
+        }))  # fmt: skip
+    if not complete:
+        raise typer.Exit(UNFINISHED)
+    if reproduced.has_below:
+        raise typer.Exit(FAULT)
+
+
+@app.command()
+def ls(
+    kind: Annotated[
+        str, typer.Argument(help="memories, recipes, presets, datasets, spaces, figures, reproductions or runs.")
+    ],
+) -> None:
     """What there is of a kind."""
     from harness import listings
 
     for name, note in listings.of_kind(kind):
-        print(f"{name:16} {note}".rstrip())
+        print(f"{name:20} {note}".rstrip())
 
 
 @app.command()
@@ -317,7 +471,7 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME|RUN|FILE")]) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="dc, dcc, dm, dsa, fit, idc or stream.")],
+    name: Annotated[str, typer.Argument(help="dc, dcc, dm, dsa, fit, idc, nas or stream.")],
     preset: Annotated[str, typer.Option(help="paper or quick: the sizes to time.")] = "paper",
     seconds: Annotated[float, typer.Option(help="Time to spend measuring each form.")] = 20.0,
     threads: Annotated[int | None, typer.Option(help="For both forms alike; by default one per core.")] = None,
@@ -346,6 +500,31 @@ def export(
 
     for path in exports.export(run, output, data):
         print(path)
+
+
+@app.command()
+def merge(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that --out named.")],
+    into: Annotated[Path, typer.Option(metavar="DIR", help="Where their units and runs are brought together.")],
+) -> None:
+    """Bring together what was done in several directories or on several machines; the same commands go on from there.
+
+    What is there already is kept. Exit code 2: something could not be brought along, and is named; the rest was.
+    """
+    from harness import merge as merging
+
+    merged = merging.merge(directories, into)
+    _say(f"units: {merged.copied} copied, {merged.present} there already; runs: {len(merged.runs)} brought along")
+    for name in merged.to_write:
+        _say(f"{name}: has other rows there; the same `harness run` command writes them anew, from all units")
+    for each in merged.damaged:
+        _complain(f"skipped: {each}")
+    for each in merged.differing:
+        _complain(f"kept the one in {into}: {each} has the same key and other content")
+    for each in merged.other_runs:
+        _complain(f"left: {each}; {into} has another run of that name")
+    if not merged.is_clean:
+        raise typer.Exit(BAD_INPUT)
 
 
 @data_app.command("list")

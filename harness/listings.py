@@ -11,8 +11,10 @@ from harness import figures
 from harness.config import PRESETS, RUNS, assemble, dotted, known
 from harness.core import data, files, models
 from harness.core.train import RECIPES
+from nas import space as spaces
+from results.reproductions import REPRODUCTIONS
 
-KINDS = ("memories", "recipes", "presets", "datasets", "figures", "runs")
+KINDS = ("memories", "recipes", "presets", "datasets", "spaces", "figures", "reproductions", "runs")
 
 
 def of_kind(kind: str) -> Iterator[tuple[str, str]]:
@@ -30,14 +32,18 @@ def of_kind(kind: str) -> Iterator[tuple[str, str]]:
         yield from ((name, preset.note) for name, preset in PRESETS.items())
     elif kind == "datasets":
         yield from ((listing.name, listing.found) for listing in data.describe())
+    elif kind == "spaces":
+        yield from ((name, _about_space(name)) for name in spaces.names())
     elif kind == "figures":
-        yield from ((name, "") for name in figures.names())
+        yield from sorted(figures.about().items())
+    elif kind == "reproductions":
+        yield from ((name, reproduction.note) for name, reproduction in REPRODUCTIONS.items())
     else:
         yield from ((path.parent.name, "") for path in sorted(Path("runs").glob("*/config.json")))
 
 
 def show(name: str) -> str:
-    """All there is to say of a run directory, a memory file, a builder, a recipe, a preset or a network.
+    """All there is to say of a run directory, a memory file, a builder, recipe, search space, preset or network.
 
     Raises:
         ValueError: nothing of that name.
@@ -56,6 +62,8 @@ def show(name: str) -> str:
         found.append(f"{inspect.getdoc(RECIPES[name])}\n\n" + _fields(recipe, "recipe.") + "\n(on CIFAR-10)")
     if found:
         return "\n\n".join(found)
+    if name in spaces.names():
+        return _space(spaces.find(name))
     if name in PRESETS:
         lines = [
             f"# {track} --memory {builder}\n{_fields(assemble(run, name, {'memory': builder}))}"
@@ -66,7 +74,7 @@ def show(name: str) -> str:
     try:
         return str(models.parse(name))
     except ValueError:
-        known(name, sorted({*memory.names(), *RECIPES, *PRESETS, "convnet3"}), "show")
+        known(name, sorted({*memory.names(), *RECIPES, *spaces.names(), *PRESETS, "convnet3"}), "show")
         raise
 
 
@@ -87,6 +95,26 @@ def _run(path: Path) -> str:
 
 def _fields(config: Any, prefix: str = "") -> str:
     return "\n".join(f"{prefix}{key} = {value}" for key, value in dotted(config).items())
+
+
+def _space(space: spaces.Space) -> str:
+    """Its axes, and a line for each architecture: id, numbers learned, multiply-adds for a 32 x 32 colour image."""
+    shape, classes = (3, 32, 32), 10
+    axes = [f"{axis} = {', '.join(map(str, values))}" for axis, values in space.axes.items()]
+    lines = [
+        f"{arch.id:>5}  {spaces.parameters(arch.model, shape, classes):>9,}  "
+        f"{spaces.macs(arch.model, shape, classes):>13,}  {arch.model}"
+        for arch in space
+    ]
+    heading = f"{'id':>5}  {'parameters':>9}  {'MACs':>12}  network, of 3 x 32 x 32 images in 10 classes"
+    return "\n".join([f"{space.about}; {len(space)} architectures", "", *axes, "", heading, *lines])
+
+
+def _about_space(name: str) -> str:
+    try:
+        return spaces.find(name).about
+    except ValueError as error:  # of another package, which is not to hide the others
+        return str(error)
 
 
 def _about_builder(name: str) -> str:

@@ -60,6 +60,11 @@ def test_package_data_are_in_the_wheel(unpacked: Path) -> None:
     assert published
     assert {path.name for path in (unpacked / "results" / "published").glob("*.csv")} == published
     assert (unpacked / "harness" / "py.typed").is_file()
+    assert {path.name for path in (unpacked / "results").glob("report.*")} == {
+        "report.py",
+        "report.js",
+        "report.html.j2",
+    }
 
 
 def test_the_published_numbers_are_found_from_any_directory(unpacked: Path, tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ def test_a_search_prints_its_ranking_beside_the_truth(out: Path, capsys: pytest.
 
 def test_the_truth_may_come_from_a_table(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "truth.parquet"
-    tabular.write(rowfiles.read([out]), path)
+    assert main(["tabular", str(out), "-o", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: 4 architectures trained on all images\n"
     command = ["run", "nas", *SMOKE, *FEW, "--out", str(tmp_path), "--truth", f"tabular:{path}"]
     assert main([*command, "--proxy", "params"]) == 0
     printed, said = capsys.readouterr()
