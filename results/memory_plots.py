@@ -19,7 +19,7 @@ Labels = Sequence[int] | NDArray[np.integer[Any]]
 MOST = 10  # classes, and images of each
 ACROSS = 24  # images in a row of memories side by side, about
 CELL = 0.5  # inches of an image
-NARROWEST = 0.9  # inches of a memory among others,
+NARROWEST = 1.1  # inches of a memory among others,
 BETWEEN, LINE = 0.2, 0.19  # between two memories, and of a line of their names
 REAL, SYNTHETIC = "real", "synthetic"
 # Ten classes: Okabe & Ito's colours and three of Tol's; each has a marker of its own as well, and its name beside it.
@@ -68,7 +68,9 @@ def memories_side_by_side(memories: Sequence[Shown], class_names: Sequence[str],
     gap = _gap(height) / (width + _gap(height))  # between images, in parts of CELL: one less than there are images
     columns = [max(grid.shape[1] for _, grid in panels[place::across]) for place in range(across)]
     widths = [max(CELL * (each - gap), NARROWEST if len(panels) > 1 else 0) for each in columns]
-    labels = [textwrap.wrap(name, max(int(13 * widths[number % across]), 8)) for number, (name, _) in enumerate(panels)]
+    labels = [
+        textwrap.wrap(name, max(int(13 * widths[number % across]), 17)) for number, (name, _) in enumerate(panels)
+    ]
     label_height = LINE * max(map(len, labels))
     names_width = 0.09 * max(map(len, names)) + 0.25
     figure_width = names_width + sum(widths) + BETWEEN * across

@@ -250,4 +250,4 @@ def test_official_data_demanded_of_others(capsys: pytest.CaptureFixture[str], mo
 
 def test_memory_images_of_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
     said = complaint(["plot", "a", "b", "--figure", "memory-images"], capsys)
-    assert said == "memory-images: shows one run's memory, or one memory file, got 2"
+    assert said == "a: holds no memory yet"

@@ -227,12 +227,23 @@ def test_memory_images_shows_a_runs_memory(of_file: bool, run: Path, tmp_path: P
     ("kind", "names"),
     [
         ("memories", sorted(memory.BUILDERS)),
-        ("recipes", ["dc", "dm", "idc"]),
+        ("recipes", ["dc", "dm", "idc", "nas"]),
         ("presets", ["paper", "quick", "smoke"]),
-        ("figures", ["cl-accuracy", "condense-accuracy", "condense-iterations", "memory-images"]),
+        ("spaces", ["convnet720"]),
+        (
+            "figures",
+            ["budget", "cl-accuracy", "cl-matrix", "condense-accuracy", "condense-iterations", "cost", "cross-arch",
+             "large-ipc", "memory-images", "nas-axes", "nas-cost", "nas-ranks", "nas-regret", "nas-scatter", "nas-size",
+             "recipe-by-memory", "tsne"],
+        ),
+        (
+            "reproductions",
+            ["table1", "dcc", "table2-norm", "cross-arch", "network-distribution", "larger-sets", "cl-figure",
+             "nas-table", "lodc", "dwa", "generative"],
+        ),
         ("datasets", ["cifar100", "digits"]),
     ],
-)
+)  # fmt: skip
 def test_ls_lists_what_there_is(kind: str, names: list[str], said: pytest.CaptureFixture[str]) -> None:
     assert main(["ls", kind]) == 0
     listed = [line.split()[0] for line in said.readouterr().out.splitlines()]

@@ -138,6 +138,27 @@ def test_a_damaged_file_is_named_and_skipped(tmp_path: Path, damage: object, rea
         rows.read(tmp_path / "rows-2.csv")
 
 
+def test_damaged_files_are_counted(tmp_path: Path) -> None:
+    for name in "abc":
+        rows.write([row(key=name)], tmp_path / f"rows-{name}.csv")
+    (tmp_path / "rows-a.csv").write_text("")
+    (tmp_path / "rows-c.csv").write_text("no rows\n")
+    with pytest.warns(
+        UserWarning, match=r"rows-a\.csv: .*empty.*rows-c\.csv: .*; 2 of 3 row files are damaged$"
+    ) as told:
+        assert rows.read(tmp_path)["key"].tolist() == ["b"]
+    assert len(told) == 1
+
+
+def test_a_number_beyond_64_bits_is_damage(tmp_path: Path) -> None:
+    rows.write([row(seed=7)], tmp_path / "rows-1.csv")
+    rows.write([row(key="whole")], tmp_path / "rows-2.csv")
+    text = (tmp_path / "rows-1.csv").read_text()
+    (tmp_path / "rows-1.csv").write_text(text.replace(",7,", f",{2**63},"))
+    with pytest.warns(UserWarning, match=r"rows-1\.csv: damaged.*9223372036854775808: more than 64 bits"):
+        assert rows.read(tmp_path)["key"].tolist() == ["whole"]
+
+
 @pytest.mark.parametrize("absent", [rows.ADDED, ("set",), ("memory_model", "iterations")])
 def test_a_file_from_before_the_later_columns_reads_as_if_they_were_empty(tmp_path: Path, absent: list[str]) -> None:
     some = [row(memory=ODD, ipc=20, repeat=2, arch="a"), row(experience=1, wall_seconds=0.5)]

@@ -1,6 +1,8 @@
 import csv
 import io
 import math
+import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
 import pytest
@@ -171,8 +173,67 @@ def test_any_summary_can_be_written() -> None:
 
 
 def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected md, csv, latex, got 'html'"):
-        tables.to_text(tables.cl_table(frame(stream(TWO_BY_TWO))), "html")
+    with pytest.raises(ValueError, match="expected md, csv, latex, html, got 'xlsx'"):
+        tables.to_text(tables.cl_table(frame(stream(TWO_BY_TWO))), "xlsx")
+
+
+def two_orders(mean: float, half: float, **more: object) -> Iterator[dict[str, object]]:
+    """A stream whose last accuracy has the interval mean +- half: t(df 1) = 12.7062 times half the difference."""
+    return stream({("0", 0): mean - half / 12.7062, ("1", 0): mean + half / 12.7062}, **more)
+
+
+def bold(table: DataFrame) -> list[str]:
+    """The cells in bold, which all formats agree on."""
+    html = tables.to_text(table, "html")
+    found = re.findall(r"<strong>(.*?)</strong>", html)
+    assert re.findall(r"\*\*(.*?)\*\*", tables.to_text(table, "md")) == found
+    assert re.findall(r"\\textbf\{(.*?)\}", tables.to_text(table, "latex")) == found
+    assert ("bold: the best" in html) == bool(found)
+    return found
+
+
+def test_the_best_is_bold_where_its_interval_stands_apart() -> None:
+    table = tables.cl_table(frame(two_orders(40, 2), two_orders(35, 2, memory="dsa")))  # 38 .. 42 above 33 .. 37
+    # Average accuracy is 20 more; of forgetting, 30 more, the least is the best.
+    assert bold(table) == ["40.0 [38.0, 42.0]", "60.0 [58.0, 62.0]", "65.0 [63.0, 67.0]"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [two_orders(37, 2, memory="dsa")],  # 35 .. 39 reaches above 38
+        [two_orders(36, 1, memory="dsa"), two_orders(30, 20, memory="random")],  # the third's does
+        [stream({("0", 0): 20.0}, memory="dsa")],  # one value says nothing of its interval
+        [],  # nothing to be better than
+        [two_orders(20, 1, memory="dsa", **{name: value})  # each stands alone where it stands
+         for name, value in (("league", "storage"), ("preset", "quick"), ("split", "validation"), ("steps", 10),
+                             ("dataset", "digits"), ("ipc", 10), ("recipe", "dc"), ("model", "lenet"))],
+    ],
+)  # fmt: skip
+def test_nothing_is_bold_where_intervals_do_not_separate(others: list[Iterator[dict[str, object]]]) -> None:
+    assert bold(tables.cl_table(frame(two_orders(40, 2), *others))) == []
+
+
+def test_a_single_value_is_never_bold() -> None:
+    assert bold(tables.cl_table(frame(stream({("0", 0): 90.0}), two_orders(20, 1, memory="dsa")))) == []
+
+
+def test_html_is_a_table_per_block_and_escapes_all_it_is_given() -> None:
+    odd = "<script>alert('1')</script> & \"<b>\""
+    html = tables.to_text(tables.cl_table(frame(two_orders(40, 2, memory=odd), two_orders(9, 2, league=odd))), "html")
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt; &amp; &quot;&lt;b&gt;&quot;" in html
+    first, second = ElementTree.fromstring(f"<all>{html}</all>")
+    assert [child.tag for child in first] == ["caption", "thead", "tbody"]
+    assert second.findtext("caption") is not None
+    headings = [cell.text for cell in first.iter("th")]
+    assert headings[:3] == ["steps", "memory", "last accuracy (%)"]
+    cells = list(first.iter("td"))
+    assert [cell.text for cell in cells] == [
+        "5", "dm", "9.0 [7.0, 11.0]", "29.0 [27.0, 31.0]", "39.0 [37.0, 41.0]", "60.0", "34.4", "-25.4",
+    ]  # fmt: skip
+    assert [cell.get("class") for cell in cells][:3] == ["number", None, "number"]
 
 
 def test_what_was_set_otherwise_than_in_the_preset_stands_beside_the_memory_on_a_line_of_its_own() -> None:
