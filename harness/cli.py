@@ -305,13 +305,14 @@ def table(
     """The results of runs: means with 95 % intervals and n, beside the published values."""
     from results import rows, tables, text
 
-    for result in tables.tables_of(rows.read(runs)):
-        if format == "terminal":
-            from rich.console import Console
+    found = tables.tables_of(rows.read(runs))
+    if format == "terminal":
+        from rich.console import Console
 
+        for result in found:
             Console().print(text.to_rich(result))
-        else:
-            print(text.to_text(result, format), end="")
+    else:
+        print("\n".join(text.to_text(result, format) for result in found), end="")
 
 
 @app.command("tabular")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from pandas import DataFrame
 
@@ -22,7 +22,7 @@ CELL = 0.5  # inches of an image
 NARROWEST = 1.1  # inches of a memory among others,
 BETWEEN, LINE = 0.2, 0.19  # between two memories, and of a line of their names
 REAL, SYNTHETIC = "real", "synthetic"
-# Ten classes: Okabe & Ito's colours and three of Tol's; each has a marker of its own as well, and its name beside it.
+# Ten classes: Okabe & Ito's colours and three of Tol's; each has a marker of its own as well.
 CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255", "#117733",
                  "#7F7F7F")  # fmt: skip
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
@@ -124,13 +124,16 @@ def features(points: DataFrame, title: str) -> Figure:
             of_class = real[real["class"] == name]
             axes.scatter(of_class["x"], of_class["y"], s=5, color=colour, marker=marker, alpha=0.3, linewidths=0)
             axes.scatter(own["x"], own["y"], s=46, color=colour, marker=marker, edgecolors="black", linewidths=0.8)
-        for name in classes:  # after all marks, to stand above them
-            _name_cluster(axes, real[real["class"] == name], name)
         drawing.put(axes.set_title("", fontsize="medium"), memory)
         axes.set_xticks([])
         axes.set_yticks([])
     for axes in grid.flat[len(memories) :]:
         axes.remove()
+    marks = [
+        Line2D([], [], color=colour, marker=marker, markeredgecolor="black", linestyle="none", markersize=7)
+        for colour, marker in zip(CLASS_COLOURS, CLASS_MARKERS, strict=True)
+    ]
+    drawing.legend(figure, list(zip(classes, marks, strict=False)))
     drawing.title(figure, title)
     return figure
 
@@ -178,14 +181,3 @@ def _draw_grid(axes: Axes, grid: NDArray[np.object_], size: tuple[int, int]) -> 
     axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def _name_cluster(axes: Axes, real: DataFrame, name: str) -> None:
-    """A class's name at the middle of its real images."""
-    if real.empty:
-        return
-    label = axes.text(
-        real["x"].median(), real["y"].median(), "", fontsize="small", ha="center", va="center", weight="bold",
-        path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
-    )  # fmt: skip
-    drawing.put(label, name)

@@ -77,6 +77,7 @@ def nas_scatter(rows: DataFrame) -> Figure:
         told = f"{label}: {_in_words(rho, low, high)}\n{which} {archs}{f', {failed} diverged' if failed else ''}"
         drawing.put(axes.set_title("", fontsize="medium"), told)
         axes.set_xlabel("test accuracy on the proxy (%)" if each.is_trained else each.scores)
+        axes.locator_params(axis="x", nbins=5)  # so that six digits fit
         if not each.is_trained and finite["proxy_accuracy"].max() > 10 * finite["proxy_accuracy"].min() > 0:
             axes.set_xscale("log")
         axes.set_ylabel("test accuracy on all data (%)")

@@ -149,7 +149,7 @@ def test_momentum_is_forgotten_where_the_schedule_says_so(schedule: str, expecte
         ({"lr": 0.0}, r"^recipe: lr is above 0, got 0.0$"),
         ({"lr": float("nan")}, r"^recipe: lr is above 0, got nan$"),
         ({"augment": "color_blur"}, r"^augment: 'blur' is unknown"),
-        ({"schedule": "cosine"}, r"^recipe: schedule 'cosine' is unknown; choose from dm, idc, constant$"),
+        ({"schedule": "cosine"}, r"^recipe: schedule 'cosine' is unknown; choose from dm, idc, nas, constant$"),
         ({"cutmix": 1.5}, r"^recipe: cutmix is a probability, got 1.5$"),
         ({"cutmix": float("nan")}, r"^recipe: cutmix is a probability, got nan$"),
     ],

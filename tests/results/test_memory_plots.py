@@ -85,8 +85,16 @@ def test_features_of_each_memory_stand_among_the_same_real_ones() -> None:
         real, synthetic = offsets[::2], offsets[1::2]
         assert real == [[[0, 0], [2, 0], [4, 6]], [[9, 9]]]
         assert synthetic == own
-        # Names at the medians, so that colours need not be told apart.
-        assert {text.get_text(): text.get_position() for text in axes.texts} == {"cat": (2, 0), "dog": (9, 9)}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["cat", "dog"]
+
+
+def test_classes_can_be_told_apart_without_colour() -> None:
+    names = [f"class {c}" for c in range(10)]
+    many = DataFrame({"memory": "dm", "kind": "synthetic", "class": names, "x": 0.0, "y": 0.0})
+    (legend,) = features(many, "").legends
+    assert len({line.get_marker() for line in legend.get_lines()}) == 10
+    assert len({line.get_color() for line in legend.get_lines()}) == 10
 
 
 def test_points_that_cannot_be_shown_are_refused() -> None:
