@@ -77,10 +77,8 @@ COUNTS = (
     "tied", "true_tied",
 )  # fmt: skip
 # Metrics of which the best is set in bold, by the sign that makes a higher value the better one.
-BETTER = {
-    "last_accuracy": 1, "average_incremental_accuracy": 1, "forgetting": -1, "test_accuracy": 1,
-    "test_accuracy_uint8": 1,
-}  # fmt: skip
+# Metrics of which more is better. Not forgetting: who learns least has least to forget.
+RANKED = ("last_accuracy", "average_incremental_accuracy", "test_accuracy", "test_accuracy_uint8")
 RIVALS = (*BLOCK, "steps", "ipc", "recipe", "model")  # lines that agree in these are ranked against each other
 BOLD = "bold: the best of its setting, its interval apart from those of all others"
 BESIDE = ("note", "changes", "published_std")  # no columns of their own: they stand beside the memory, the value
@@ -180,11 +178,9 @@ def _is_best(table: DataFrame, name: str) -> list[bool]:
     """
     is_best = [False] * len(table)
     names = [name, f"{name}_low", f"{name}_high"]
-    if name not in BETTER or not set(names) <= set(table):
+    if name not in RANKED or not set(names) <= set(table):
         return is_best
-    better = BETTER[name]
-    mean, *ends = (table[each].to_numpy() * better for each in names)
-    low, high = ends[::better]
+    mean, low, high = (table[each].to_numpy() for each in names)
     ranked = table.assign(place=range(len(table)))[_is_last(table) & ~np.isnan(mean)]
     for _, part in ranked.groupby([each for each in RIVALS if each in table], dropna=False):
         first, *rivals = sorted(part["place"], key=lambda place: -mean[place])
