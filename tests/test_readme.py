@@ -74,7 +74,7 @@ def test_it_is_listed_and_shown(
     installed: Installed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = installed.run("harness.cli", "ls", "memories").splitlines()
-    assert "nearest-mean     Real images nearest to their class mean, in pixels." in lines
+    assert "nearest-mean         Real images nearest to their class mean, in pixels." in lines
     monkeypatch.syspath_prepend(installed.site)
     assert main(["show", "nearest-mean"]) == 0
     assert "memory.power = 2.0" in capsys.readouterr().out
