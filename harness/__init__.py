@@ -7,10 +7,9 @@ rows = harness.run(harness.CLRun.of("smoke", dataset="digits", memory="herding",
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from results.tabular import load as tabular
-
     from harness.config import CLRun, CondenseRun, NASRun
     from harness.runs import Options, run
+    from results.tabular import load as tabular
 
 __all__ = ["CLRun", "CondenseRun", "NASRun", "Options", "run", "tabular"]
 
