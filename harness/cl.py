@@ -107,9 +107,7 @@ def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
         return []
     if track.is_file(run.memory):
         return [order]
-    if not getattr(run.memory_config, "per_class", False):
-        return split(order, run.steps)
-    return [order[first : first + run.classes_per_unit] for first in range(0, len(order), run.classes_per_unit)]
+    return track.condensed_together(run, order) if track.is_per_class(run) else split(order, run.steps)
 
 
 def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Mapping[str, Any]) -> Unit:

@@ -93,9 +93,7 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str,
     if not track.is_stored(run):
         yield CondensedSet(number, None, [])
         return
-    everything = list(range(dataset.num_classes))
-    size = run.classes_per_unit if getattr(run.memory_config, "per_class", False) else len(everything)
-    groups = [everything[first : first + size] for first in range(0, len(everything), size)]
+    groups = track.condensed_together(run, range(dataset.num_classes))
     earlier: list[Unit] = []
     done = 0
     for cfg in lengths:

@@ -78,11 +78,9 @@ def plan(run: NASRun, dataset: DataSet, place: Place) -> Plan:
     track.check(run, dataset, [arch.model for arch in archs] if run.memory not in ZERO_COST else [])
     context = track.context_of(run, place)
     memory = _memory(run, dataset, context)
-    kinds = [run.memory] if run.memory not in (FULL, *ZERO_COST) else []
-    kinds += [FULL] if run.truth == "run" or run.memory == FULL else []
     candidates = [
         Candidate(_unit(run, dataset, kind, arch, repeat, memory, context), arch, kind, repeat)
-        for kind in kinds
+        for kind in trained_on(run)
         for arch in archs
         for repeat in range(run.nets)
     ]
@@ -92,6 +90,12 @@ def plan(run: NASRun, dataset: DataSet, place: Place) -> Plan:
     return Plan(archs, memory, candidates, _tabular_truth(run, dataset, archs))
 
 
+def trained_on(run: NASRun) -> list[str]:
+    """What each architecture is trained on: the proxy, unless it needs no training, and all images for the truth."""
+    on = [run.memory] if run.memory not in (FULL, *ZERO_COST) else []
+    return on + ([FULL] if run.truth == "run" or run.memory == FULL else [])
+
+
 def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[Unit]:
     if not track.is_stored(run):
         return []
@@ -99,9 +103,7 @@ def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[U
         if track.has_seen_validation(run, dataset):
             warnings.warn(f"{track.name_of(run)}: {SEEN}", stacklevel=2)
         return [track.file_unit(run, dataset, 0, context)]
-    everything = list(range(dataset.num_classes))
-    size = run.classes_per_unit if getattr(run.memory_config, "per_class", False) else len(everything)
-    groups = [everything[first : first + size] for first in range(0, len(everything), size)]
+    groups = track.condensed_together(run, range(dataset.num_classes))
     return [track.memory_unit(run, dataset, "set 0", group, context) for group in groups]
 
 

@@ -1,11 +1,14 @@
 """`harness report`: runs as one HTML page, with pictures of their memories."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from harness import nas, track
+from harness.config import NASRun
 from harness.core import files, parametrisation
 from harness.core.files import Card
 from results import plots, report
@@ -32,7 +35,7 @@ def write(runs: Sequence[Path], output: Path) -> Path:
     for directory in dict.fromkeys(path.resolve() for path in directories):
         pictures, wrong = pictures_of(directory)
         complaints += wrong
-        if (found := report.facts_of(directory, pictures)) is not None:
+        if (found := report.facts_of(directory, pictures, searched(directory))) is not None:
             facts.append(found)
     store = report.store_of([path.resolve().parent / "units" for path in directories])
     files.write_bytes(output, report.page(rows, facts, store, complaints).encode())
@@ -53,6 +56,25 @@ def pictures_of(run: Path) -> tuple[list[Picture], list[str]]:
         except (ValueError, KeyError) as error:
             wrong.append(f"{path.name} of {run.name}: cannot be shown ({error})")
     return pictures, wrong
+
+
+def searched(run: Path) -> list[tuple[str, str]]:
+    """(proxy, id of the architecture) of all that a search trains, from its configuration; none of another run.
+
+    Raises:
+        ValueError: its space is not known here.
+    """
+    path = run / "config.json"
+    configuration = json.loads(path.read_text()) if path.is_file() else {}
+    if "space" not in configuration:
+        return []
+    own = {name: configuration[name] for name in ("preset", "memory", "space", "archs", "subset", "truth")}
+    search = NASRun(**own)
+    return [
+        (track.name_of(search) if proxy == search.memory else proxy, str(arch.id))
+        for proxy in nas.trained_on(search)
+        for arch in search.searched.archs
+    ]
 
 
 def _run_directories(path: Path) -> list[Path]:

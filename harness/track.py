@@ -130,6 +130,17 @@ def context_of(run: Run, place: Place) -> dict[str, Any]:
     return {"device": place.device, "data": place.data, "split": run.split}
 
 
+def is_per_class(run: Run) -> bool:
+    """Whether the run's builder treats each class on its own, whatever the others are."""
+    return bool(getattr(run.memory_config, "per_class", False))
+
+
+def condensed_together(run: Run, classes: Sequence[int]) -> list[list[int]]:
+    """`classes` in groups, a unit for each: all of them, or `classes_per_unit` where each class stands alone."""
+    size = run.classes_per_unit if is_per_class(run) else len(classes)
+    return [list(classes[first : first + size]) for first in range(0, len(classes), size)]
+
+
 def memory_unit(
     run: Run,
     dataset: DataSet,

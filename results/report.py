@@ -154,9 +154,15 @@ def read(paths: Sequence[Path]) -> tuple[DataFrame, list[str]]:
     return found, [str(warning.message) for warning in caught]
 
 
-def facts_of(run: Path, pictures: Sequence[Picture] = ()) -> Facts | None:
+def facts_of(
+    run: Path,
+    pictures: Sequence[Picture] = (),
+    searched: Sequence[tuple[str, str]] = (),
+) -> Facts | None:
     """What a run's directory tells beside its rows; None for one that holds no run.
 
+    Args:
+        searched: what a search trains, as `missing` takes it.
     Raises:
         ValueError: its configuration is damaged.
     """
@@ -165,14 +171,16 @@ def facts_of(run: Path, pictures: Sequence[Picture] = ()) -> Facts | None:
     configuration = _json(run / "config.json")
     environment = _json(run / "environment.json") if (run / "environment.json").is_file() else {}
     own, _ = read([run])
-    return Facts(run.name, _dotted(configuration), environment, missing(configuration, own), pictures)
+    return Facts(run.name, _dotted(configuration), environment, missing(configuration, own, searched), pictures)
 
 
-def missing(configuration: Mapping[str, Any], rows: DataFrame) -> list[str]:
+def missing(configuration: Mapping[str, Any], rows: DataFrame, searched: Sequence[tuple[str, str]] = ()) -> list[str]:
     """The networks that a run's configuration asks for and its rows do not have, in words.
 
-    Known for track cl (orders x nets) and condense (sets x networks x nets); of a search it cannot be told without
-    its space, and nothing is said.
+    They are orders x nets of track cl, sets x networks x nets of condense, and of a search what is said to be trained.
+
+    Args:
+        searched: (proxy, id of the architecture) of what is trained nets times each.
     """
     nets = range(configuration.get("nets", 0))
     if "orders" in configuration:
@@ -192,7 +200,14 @@ def missing(configuration: Mapping[str, Any], rows: DataFrame) -> list[str]:
                     of = f" of {asked - has} of {asked} architectures" if asked > 1 else ""
                     found.append(f"set {number}, network {net}{of}")
         return found
-    return []
+    done = rows[rows["metric"] == "test_accuracy"]  # without a value where the network diverged
+    there = set(zip(done["memory"], done["arch"], done["repeat"], strict=True))
+    return [
+        f"architecture {arch} on {proxy}, network {net}"
+        for proxy, arch in searched
+        for net in nets
+        if (proxy, arch, net) not in there
+    ]
 
 
 def store_of(roots: Sequence[Path]) -> Store:

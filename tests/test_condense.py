@@ -2,6 +2,7 @@
 
 import csv
 import io
+import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,11 +52,18 @@ def memory_units(of: Plan) -> list[Unit]:
     return [unit for unit in of.units if unit.kind == "memory"]
 
 
-def carry_out(run: Run, out: Path, **options: Any) -> tuple[Finished, Counter[str]]:
-    """The finished run, and how often each kind of event was told."""
+def carry_out(
+    run: Run, out: Path, watch: Callable[[list[Event]], None] = lambda events: None, **options: Any
+) -> tuple[Finished, Counter[str]]:
+    """The finished run, and how often each kind of event was told; `watch` is told all up to each."""
     chosen = Options(**{"out": out, "engine": "serial", **options})
     events: list[Event] = []
-    finished = runs.carry_out(runs.prepare(run, chosen), chosen, events.append)
+
+    def report(event: Event) -> None:
+        events.append(event)
+        watch(events)
+
+    finished = runs.carry_out(runs.prepare(run, chosen), chosen, report)
     assert not finished.outcome.failed
     return finished, Counter(event.kind for event in events)
 
@@ -451,13 +459,19 @@ def test_the_local_engine_gives_the_serial_ones_rows(oracle: tuple[Path, Finishe
 
 
 def test_stopped_again_and_again_it_ends_with_the_same_rows(oracle: tuple[Path, Finished], tmp_path: Path) -> None:
-    calls = 0
+    def interrupt(events: list[Event]) -> None:
+        if events[-1].kind == "started" and [event.kind for event in events].count("started") == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    calls, inside = 0, 0
     while True:
-        finished, _ = carry_out(run_of(**FULL), tmp_path, time_limit=0.4)
+        finished, _ = carry_out(run_of(**FULL), tmp_path, interrupt)
         calls += 1
+        inside += len([*(tmp_path / "units").glob("??/*.checkpoint.safetensors")])
         if not finished.outcome.left:
             break
-    assert calls > 1
+    assert calls > 3
+    assert inside > 0  # not only between units
     assert without_cost(finished.directory) == without_cost(oracle[1].directory)
 
 

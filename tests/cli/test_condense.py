@@ -147,7 +147,7 @@ def test_a_file_of_fields(tmp_path: Path, said: pytest.CaptureFixture[str]) -> N
 
 def test_a_time_limit_stops_and_the_same_command_continues(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
     command = [*RUN, "--set", "memory.iterations=60", "--out", str(tmp_path), "--quiet", "--time-limit"]
-    codes = [main([*command, "0.2s"])]
+    codes = [main([*command, "0.01s"])]
     assert said.readouterr().err.rstrip().endswith("units are left (time limit); the same command continues")
     while codes[-1] == 3:
         codes.append(main([*command, "1s"]))

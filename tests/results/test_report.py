@@ -18,6 +18,7 @@ from harness import report as reports
 from harness.cli import main
 from harness.core import memory
 from harness.core.data import DataSet
+from harness.report import searched
 from results import drawing, plots, report
 from results import rows as rowfiles
 from results.plots import Plot
@@ -205,8 +206,23 @@ def test_networks_of_sets_without_a_result() -> None:
     assert missing(two, frame(networks({(0, 0): 46.0}))) == ["set 0, network 0 of 1 of 2 architectures"]
 
 
-def test_of_a_search_nothing_is_said() -> None:
-    assert missing({"nets": 5, "space": "convnet720"}, rowfiles.to_frame([])) == []
+def test_networks_of_a_search_without_a_result() -> None:
+    rows = rowfiles.to_frame(
+        {"track": "nas", "metric": metric, "memory": "dm", "arch": "7", "repeat": repeat, "value": value}
+        for metric, repeat, value in (("test_accuracy", 0, 40.0), ("test_accuracy", 1, None), ("diverged", 1, 1.0))
+    )
+    lacking = missing({"nets": 2, "space": "convnet720"}, rows, [("dm", "7"), ("full", "7")])
+    assert lacking == ["architecture 7 on full, network 0", "architecture 7 on full, network 1"]
+
+
+def test_a_search_trains_each_architecture_on_the_proxy_and_on_all_images(tmp_path: Path) -> None:
+    search = {"preset": "paper", "space": "convnet720", "archs": "", "subset": 2, "truth": "run"}
+    (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "file:there/mine.safetensors"}))
+    trained = searched(tmp_path)
+    assert [proxy for proxy, _ in trained] == ["file:mine.safetensors"] * 2 + ["full"] * 2
+    assert trained[0][1] != trained[1][1]
+    (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "macs", "truth": "tabular"}))
+    assert searched(tmp_path) == []
 
 
 def test_failures_are_those_of_the_store_beside(tmp_path: Path) -> None:
