@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from harness.core import compute, models
 from harness.core.progress import SILENT, Progress, State
@@ -50,7 +50,7 @@ def score(
     images, labels = train
     device = images.device
     shape = (images.shape[1], images.shape[2], images.shape[3])
-    network = models.build(model, shape, num_classes, weights).to(device, images.dtype)
+    network = in_layout(models.build(model, shape, num_classes, weights).to(device, images.dtype), cfg)
     forward = compute.fast(network, "forward", cfg.compute, "float32", device)
     logits = compute.chunked(forward, compute.evaluation_chunk(device))
 
@@ -66,6 +66,19 @@ def score(
     except FloatingPointError:
         return None
     return Score(curve.points, right(test))
+
+
+def in_layout(network: nn.Module, cfg: TrainConfig) -> nn.Module:
+    """The network with its filters where its convolutions are fastest; the numbers are the same.
+
+    On a CPU, channels last is 1.2 to 1.6 times as fast for what is compiled, and eager without norm or under BatchNorm;
+    eager norms of single images are slower in it (measured at width 32, depth 3, one core, forward and backward).
+    """
+    by_image = any(isinstance(module, nn.GroupNorm | nn.LayerNorm) for module in network.modules())
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    if on_cpu and (cfg.compute == "compiled" or not by_image):
+        return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def early_stopping(images: int, per_epoch: int, epochs: int, rng: Generator) -> Callable[[int], Tensor]:

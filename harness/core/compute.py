@@ -130,18 +130,18 @@ def evaluation_chunk(device: torch.device) -> int:
 def chunked(function: Batch, chunk: int) -> Batch:
     """`function` applied to `chunk` images at a time; exact wherever an image's output depends on itself alone.
 
-    A last, short chunk is filled up to a quarter, half, three quarters or all of a chunk with zeros, which are cut off
-    again: so the calls have few shapes, and little is computed for nothing. A batch of one chunk or less is left as it
-    is: small memories come in one size.
+    A last, short chunk is filled up with zeros, which are cut off again: to a quarter, half, three quarters or all of a
+    chunk, and to all of it after eight whole ones. So the calls have few shapes, and little is computed for nothing. A
+    batch of one chunk or less is left as it is: small memories come in one size.
     """
-    quarter = max(1, chunk // 4)
 
     def in_chunks(images: Tensor) -> Tensor:
         if len(images) <= chunk:
             return function(images)
         parts = []
+        step = chunk if len(images) > 8 * chunk else max(1, chunk // 4)
         for part in images.split(chunk):
-            missing = min(-len(part) % quarter, chunk - len(part))
+            missing = min(-len(part) % step, chunk - len(part))
             padded = torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
             parts.append(function(padded)[: len(part)])
         return torch.cat(parts)

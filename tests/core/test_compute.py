@@ -104,11 +104,13 @@ def test_a_chunk_is_a_caches_on_a_cpu_and_half_of_the_free_memory_on_cuda(monkey
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 
-# Chunks of 8: up to one stays as it is, 9 is 8 and 1, filled up to 2, 21 is 8, 8 and 5, filled up to 6.
+# Chunks of 8: up to one stays as it is, 9 is 8 and 1, filled up to 2, 21 is 8, 8 and 5, filled up to 6; after eight
+# whole ones the last is whole too.
 @pytest.mark.parametrize(
     ("images", "sizes"),
-    [(1, [1]), (7, [7]), (8, [8]), (9, [8, 2]), (15, [8, 8]), (16, [8, 8]), (21, [8, 8, 6])],
-)
+    [(1, [1]), (7, [7]), (8, [8]), (9, [8, 2]), (15, [8, 8]), (16, [8, 8]), (21, [8, 8, 6]), (64, [8] * 8),
+     (65, [8] * 9)],
+)  # fmt: skip
 def test_chunks_equal_the_whole_and_so_do_their_gradients(images: int, sizes: list[int]) -> None:
     network = models.build("convnet2-w8", SHAPE, 4, seeded(0)).double()
     whole = normal(images, *SHAPE).double().requires_grad_()

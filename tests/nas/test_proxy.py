@@ -80,6 +80,24 @@ def test_batch_norm_is_tested_by_its_running_statistics_and_trained_on_by_its_ow
     assert [score.test for score in once if score is not None] == [right, right]
 
 
+@pytest.mark.parametrize(
+    ("norm", "form", "is_moved"),
+    [("batchnorm", "eager", True), ("nonorm", "eager", True), ("instancenorm", "eager", False),
+     ("groupnorm", "eager", False), ("layernorm", "eager", False), ("layernorm", "compiled", True)],
+)  # fmt: skip
+def test_filters_lie_where_convolutions_are_fast_and_give_the_same(norm: str, form: str, is_moved: bool) -> None:
+    network = models.build(f"convnet-d2-w8-{norm}", (3, 8, 8), 10, seeded(0)).double()
+    images = torch.randn(4, 3, 8, 8, generator=seeded(1), dtype=torch.double)
+    before = network(images)
+    gradients = torch.autograd.grad(before.square().sum(), list(network.parameters()))
+    moved = proxy.in_layout(network, replace(RECIPE, compute=form))
+    filters = next(weight for name, weight in moved.named_parameters() if weight.ndim == 4)
+    assert filters.is_contiguous(memory_format=torch.channels_last) is is_moved
+    after = moved(images)
+    torch.testing.assert_close(after, before)
+    torch.testing.assert_close(torch.autograd.grad(after.square().sum(), list(moved.parameters())), gradients)
+
+
 def test_what_diverges_has_no_score(toy_set: DataSet) -> None:
     assert scored(toy_set, replace(RECIPE, lr=1e30)) is None
 
