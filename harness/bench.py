@@ -65,6 +65,14 @@ def _images(classes: int, each: int, device: torch.device) -> tuple[Tensor, Tens
     return images.to(device), torch.arange(classes).repeat_interleave(each).to(device)
 
 
+def _as_usual(network: models.Network) -> models.Network:
+    """The network with PyTorch's pooling in the place of ours, as plain forms have it."""
+    for at, layer in enumerate(network.features):
+        if isinstance(layer, models.AveragePool):
+            network.features[at] = torch.nn.AvgPool2d(2)
+    return network
+
+
 def _interleave(plain: Callable[[], object], shipped: Callable[[], object], seconds: float) -> tuple[list[float], ...]:
     """Times of the two, alternating, until each has had `seconds`; both run once before."""
     plain(), shipped()
@@ -114,7 +122,7 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> R
         return once
 
     match = dm.Matching(images, classes, ipc, cfg)
-    network = models.build(cfg.model, SHAPE, 1, generator("bench")).to(device).requires_grad_(False)
+    network = _as_usual(models.build(cfg.model, SHAPE, 1, generator("bench"))).to(device).requires_grad_(False)
 
     def plain(pixels: Tensor, batch: list[Tensor], parameters: augment.Parameters) -> None:
         loss = torch.zeros((), device=device)
@@ -147,7 +155,7 @@ def bench_matching(name: str) -> Benchmark:
         images, labels = _images(classes, max(cfg.real_batch, 300), device)
         build = memory.find(name)
         plain = replace(cfg, compute="eager", real_dtype="float32")
-        network = models.build(cfg.model, SHAPE, classes, generator("bench")).to(device)
+        network = _as_usual(models.build(cfg.model, SHAPE, classes, generator("bench"))).to(device)
         result = _compare(
             lambda: _plain_matching(images, labels, ipc, plain, network, generator("bench")),
             lambda: build(images, labels, Budget(ipc), generator("bench"), cfg),
@@ -232,6 +240,7 @@ def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> 
     assert cfg is not None  # `in_form` fits it
     plain_cfg = replace(cfg, compute="eager", dtype="float32")
     networks = [models.build(run.model, SHAPE, 10, generator("bench")).to(device) for _ in range(2)]
+    _as_usual(networks[0])
 
     def epoch(network: models.Network, cfg: TrainConfig) -> Callable[[], None]:
         rng = generator("bench")
@@ -303,7 +312,7 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     assert run.recipe_config is not None  # `in_form` fits it
     recipe = replace(run.recipe_config, epochs=epochs)
     units = [
-        Unit("bench", {"model": arch.model, "recipe": config.plain(nas.in_its_form(recipe, count, str(device))),
+        Unit("bench", {"model": arch.model, "recipe": config.plain(nas.in_its_form(recipe, arch.model, count, str(device))),
                        "images": count}, arch.model, {"device": str(device)}, cost=_flop_of(arch.model))
         for arch in run.searched
     ]  # fmt: skip
@@ -348,7 +357,7 @@ def _bench_candidate(unit: Unit, store: Store, progress: Progress) -> None:
 
 def _plain_candidate(model: str, recipe: TrainConfig, count: int, device: torch.device) -> None:
     train, *held_out = _searched_images(count, device)
-    network, rng = models.build(model, SHAPE, 10, generator("weights")).to(device), generator("batches")
+    network, rng = _as_usual(models.build(model, SHAPE, 10, generator("weights"))).to(device), generator("batches")
     loader = DataLoader(TensorDataset(*train), batch_size=recipe.batch_size, shuffle=True, generator=rng)
     optimizer = torch.optim.SGD(network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     for _ in range(recipe.rounds):

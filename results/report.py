@@ -201,12 +201,12 @@ def missing(configuration: Mapping[str, Any], rows: DataFrame, searched: Sequenc
                     found.append(f"set {number}, network {net}{of}")
         return found
     done = rows[rows["metric"] == "test_accuracy"]  # without a value where the network diverged
-    there = set(zip(done["memory"], done["arch"], done["repeat"], strict=True))
+    trained = set(zip(done["memory"], done["arch"], done["repeat"], strict=True))
     return [
         f"architecture {arch} on {proxy}, network {net}"
         for proxy, arch in searched
         for net in nets
-        if (proxy, arch, net) not in there
+        if (proxy, arch, net) not in trained
     ]
 
 

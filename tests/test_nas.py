@@ -17,8 +17,9 @@ from harness.core.data import DataSet
 from harness.core.holdout import hold_out
 from harness.core.memory import Memory
 from harness.core.rng import generator
+from harness.core.train import TrainConfig
 from harness.engines import Event
-from harness.nas import COMPILE_FROM, Plan, plan
+from harness.nas import COMPILE_FROM, Plan, in_its_form, plan
 from harness.runs import Finished, Options
 from harness.track import Place
 from harness.units import Unit
@@ -107,6 +108,17 @@ def test_the_schedule_decides_what_is_compiled(toy_set: DataSet) -> None:
         longer = changed(run, {"recipe_config.epochs": count})
         units = candidates(plan(longer, hold_out(toy_set), Place()), "random")
         assert {unit.spec["recipe"]["compute"] for unit in units} == {form}
+
+
+def test_what_does_not_compile_well_stays_eager_on_a_cpu() -> None:
+    recipe = TrainConfig(epochs=COMPILE_FROM, compute="compiled")
+    forms = {
+        (model, device): in_its_form(recipe, model, 1, device).compute
+        for model in ("convnet-w32", "convnet-w32-max", "convnet-w32-ln", "convnet-w32-bn-nopooling", "resnet18")
+        for device in ("cpu", "cuda:0")
+    }
+    eager = {of for of, form in forms.items() if form == "eager"}
+    assert eager == {("convnet-w32-max", "cpu"), ("convnet-w32-ln", "cpu"), ("convnet-w32-bn-nopooling", "cpu")}
 
 
 def test_validation_is_a_fixed_tenth_that_no_builder_sees(toy_set: DataSet) -> None:

@@ -321,6 +321,22 @@ def standardised(maps: Tensor) -> Tensor:
     return (maps - maps.mean((2, 3), keepdim=True)) / (maps.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
 
 
+@pytest.mark.parametrize("side", [4, 7])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_average_of_each_square_and_two_derivatives_are_pytorchs(side: int, layout: torch.memory_format) -> None:
+    maps = torch.randn(2, 3, side, side, generator=Generator().manual_seed(0), dtype=torch.double)
+    of_pool = []
+    for pool in (models.AveragePool(), nn.AvgPool2d(2)):
+        own = maps.clone(memory_format=layout).requires_grad_()
+        pooled = pool(own)
+        (first,) = torch.autograd.grad(pooled.pow(3).sum(), own, create_graph=True)
+        (second,) = torch.autograd.grad(first.pow(2).sum(), own)
+        of_pool.append((pooled, first, second))
+    torch.testing.assert_close(of_pool[0], of_pool[1])
+    batched = torch.func.vmap(models.AveragePool())(maps[None])
+    torch.testing.assert_close(batched[0], of_pool[1][0])
+
+
 def test_vgg11_is_the_papers_formula() -> None:
     network = build("vgg11", (3, 64, 64), 2, seeded(0))
     images = x = normal(2, 3, 64, 64)
@@ -384,7 +400,7 @@ def test_the_last_map_is_what_embed_pools() -> None:
     for name, pooling in (("convnet2-w4", F.avg_pool2d), ("convnet2-w4-max", F.max_pool2d), ("alexnet", F.max_pool2d)):
         network, images = build(name, (3, 8, 8), 2, seeded(0)), normal(2, 3, 8, 8)
         last = network.maps(images)[-1]
-        torch.testing.assert_close(network.embed(images), pooling(last, 2).flatten(1), rtol=0, atol=0)
+        torch.testing.assert_close(network.embed(images), pooling(last, 2).flatten(1))
         if name == "convnet2-w4":
             assert last.min() == 0  # after the activation
             torch.testing.assert_close(network.maps(images)[0], network.features[:3](images), rtol=0, atol=0)

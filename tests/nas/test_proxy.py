@@ -82,8 +82,8 @@ def test_batch_norm_is_tested_by_its_running_statistics_and_trained_on_by_its_ow
 
 @pytest.mark.parametrize(
     ("norm", "form", "is_moved"),
-    [("batchnorm", "eager", True), ("nonorm", "eager", True), ("instancenorm", "eager", False),
-     ("groupnorm", "eager", False), ("layernorm", "eager", False), ("layernorm", "compiled", True)],
+    [("bn", "eager", True), ("nn", "eager", True), ("in", "eager", False), ("in-max", "eager", True),
+     ("gn", "eager", False), ("gn", "compiled", True), ("ln-max", "eager", False), ("ln", "compiled", False)],
 )  # fmt: skip
 def test_filters_lie_where_convolutions_are_fast_and_give_the_same(norm: str, form: str, is_moved: bool) -> None:
     network = models.build(f"convnet-d2-w8-{norm}", (3, 8, 8), 10, seeded(0)).double()

@@ -15,10 +15,11 @@ have batch norm instead (`alexnet-bn`). `resnet18-ap` halves its maps by average
 from harness.core.models.building import Spec, build, draw_weights, make, parse, scratch
 from harness.core.models.convnet import ConvNet, ConvNetSpec
 from harness.core.models.costs import count_outputs, forward_flop
-from harness.core.models.network import Network, has_batch_statistics
+from harness.core.models.network import AveragePool, Network, has_batch_statistics
 from harness.core.models.others import OtherSpec
 
 __all__ = [
+    "AveragePool",
     "ConvNet",
     "ConvNetSpec",
     "Network",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.core.models.network import NORMS, SHORT, Block, Network, Stage, pooled_away, side, stack
+from harness.core.models.network import NORMS, SHORT, AveragePool, Block, Network, Stage, pooled_away, side, stack
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         halves, norm = filters != channels, NORMS[spec.norm]
         stride = 2 if halves and spec.halving == "stride" else 1
-        pooling = [nn.AvgPool2d(2)] if halves and spec.halving == "ap" else []
+        pooling = [AveragePool()] if halves and spec.halving == "ap" else []
         self.residual = nn.Sequential(
             nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False),
             norm(filters, 0),  # neither norm asks for the side of the map
