@@ -137,9 +137,14 @@ def _unit(
 
 
 def in_its_form(recipe: TrainConfig, model: str, images: int, device: str) -> TrainConfig:
-    """The recipe, eager where on a CPU compiling `model` takes longer than it saves on so many images an epoch."""
+    """The recipe, eager where on a CPU compiling `model` takes longer than it saves on so many images an epoch.
+
+    It is in float32 then: bfloat16 is slower there than in what is compiled, and than float32.
+    """
     pays = recipe.rounds * images >= COMPILE_FROM and _compiles_well(model)
-    return recipe if pays or device != "cpu" else replace(recipe, compute="eager")
+    if pays or device != "cpu" or recipe.compute == "eager":
+        return recipe
+    return replace(recipe, compute="eager", dtype="float32")
 
 
 def _compiles_well(model: str) -> bool:

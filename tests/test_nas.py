@@ -111,14 +111,17 @@ def test_the_schedule_decides_what_is_compiled(toy_set: DataSet) -> None:
 
 
 def test_what_does_not_compile_well_stays_eager_on_a_cpu() -> None:
-    recipe = TrainConfig(epochs=COMPILE_FROM, compute="compiled")
+    recipe = TrainConfig(epochs=COMPILE_FROM, compute="compiled", dtype="bfloat16")
     forms = {
-        (model, device): in_its_form(recipe, model, 1, device).compute
+        (model, device): in_its_form(recipe, model, 1, device)
         for model in ("convnet-w32", "convnet-w32-max", "convnet-w32-ln", "convnet-w32-bn-nopooling", "resnet18")
         for device in ("cpu", "cuda:0")
     }
-    eager = {of for of, form in forms.items() if form == "eager"}
+    eager = {of for of, form in forms.items() if (form.compute, form.dtype) == ("eager", "float32")}
     assert eager == {("convnet-w32-max", "cpu"), ("convnet-w32-ln", "cpu"), ("convnet-w32-bn-nopooling", "cpu")}
+    assert all(form == recipe for of, form in forms.items() if of not in eager)
+    asked = replace(recipe, compute="eager")
+    assert in_its_form(asked, "convnet-w32-max", 1, "cpu") == asked
 
 
 def test_validation_is_a_fixed_tenth_that_no_builder_sees(toy_set: DataSet) -> None:
