@@ -126,11 +126,17 @@ def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
         except (ValueError, csv.Error) as error:
             damaged.append(f"{file}: damaged, its rows are left out ({error})")
     if damaged:
-        warnings.warn(f"{'; '.join(damaged)}; {len(damaged)} of {len(files)} row files are damaged", stacklevel=2)
+        warnings.warn(f"{_some(damaged, '; ')}; {len(damaged)} of {len(files)} row files are damaged", stacklevel=2)
     rows = _frame(tables)
     if rows.empty:
-        raise ValueError(f"no rows in {', '.join(map(str, paths)) or 'an empty list of paths'}")
+        raise ValueError(f"no rows in {_some(list(map(str, paths)), ', ') or 'an empty list of paths'}")
     return _once(rows)
+
+
+def _some(names: list[str], between: str) -> str:
+    """The first ten of them, and how many there are beside: a message is to be read."""
+    more = [f"and {len(names) - 10} more"] if len(names) > 10 else []
+    return between.join(names[:10] + more)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

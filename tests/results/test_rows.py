@@ -138,6 +138,15 @@ def test_a_damaged_file_is_named_and_skipped(tmp_path: Path, damage: object, rea
         rows.read(tmp_path / "rows-2.csv")
 
 
+def test_of_many_damaged_files_ten_are_named(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / f"rows-{number:02}.csv").write_text("no rows\n")
+    rows.write([row(key="whole")], tmp_path / "rows-12.csv")
+    with pytest.warns(UserWarning, match=r"rows-09\.csv.*; and 2 more; 12 of 13 row files are damaged$") as told:
+        rows.read(tmp_path)
+    assert str(told[0].message).count("damaged, its rows are left out") == 10
+
+
 def test_damaged_files_are_counted(tmp_path: Path) -> None:
     for name in "abc":
         rows.write([row(key=name)], tmp_path / f"rows-{name}.csv")
