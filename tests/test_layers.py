@@ -71,9 +71,11 @@ def test_results_need_no_torch(path: Path) -> None:
         assert not [name for name in imports(path) if within(name, heavy)]
 
 
-@pytest.mark.parametrize("module", ["cli", "__init__"])
-def test_the_commands_front_imports_nothing_heavy_until_used(module: str) -> None:
+FRONT = [ROOT / "harness" / "__init__.py", *sorted((ROOT / "harness" / "cli").glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", FRONT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_front_imports_nothing_heavy_until_used(path: Path) -> None:
     theirs, ours = ("torch", "pandas", "matplotlib", "numpy", "scipy"), ("harness.cl", "harness.config", "harness.core")
     heavy = (*theirs, *ours, "memory", "results", "scenarios")
-    path = ROOT / "harness" / f"{module}.py"
     assert not [name for name in imports(path, outside_functions=True) if within(name, heavy)]

@@ -1,0 +1,70 @@
+"""The `harness` command: argv to a configuration, a run, rows. Nothing heavy is imported until a command needs it."""
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from harness.cli import reproducing, showing
+from harness.cli.data import data_app
+from harness.cli.options import BAD_INPUT, COMPLETE, UNFINISHED
+from harness.cli.running import estimate_app, run_app
+from harness.cli.saying import complain
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(run_app, name="run")
+app.add_typer(estimate_app, name="estimate")
+app.command()(showing.table)
+app.command("tabular")(showing.gather)
+app.command()(showing.plot)
+app.command()(showing.report)
+app.command()(reproducing.reproduce)
+app.command()(showing.ls)
+app.command()(showing.show)
+app.command()(showing.bench)
+app.command()(showing.export)
+app.command()(showing.merge)
+app.add_typer(data_app, name="data")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0 complete, 1 our fault, 2 bad input, 3 stopped with work left."""
+    warnings.showwarning = _warn
+    command: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        result = command(args=None if argv is None else list(argv), prog_name="harness", standalone_mode=False)
+    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
+        complain(" ".join(str(error).split()))
+        return BAD_INPUT
+    except typer.Exit as done:
+        return done.exit_code
+    except KeyboardInterrupt:
+        complain("interrupted; the same command continues")
+        return UNFINISHED
+    except Exception as error:
+        if (code := _usage_error(error)) is None:
+            raise
+        return code
+    return result if isinstance(result, int) else COMPLETE
+
+
+def _usage_error(error: Exception) -> int | None:
+    """Exit code of an error that the option parser raised, which says what is wrong itself; None for any other."""
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return None
+    if text := message().strip():  # none where no command was given: the help has been shown
+        complain(text)
+    return BAD_INPUT
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if category is UserWarning:
+        complain(f"warning: {message}")
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""`reproduce`: the runs behind a published table, and the verdicts."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import FAULT, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, takes
+from harness.cli.running import AN_HOUR
+from harness.cli.saying import complain, say
+
+if TYPE_CHECKING:
+    from harness.reproduce import Plan, Ready, Reproduced
+
+REPRODUCE: dict[str, Any] = dict(
+    table=Annotated[str, typer.Argument(metavar="NAME", help="A table of `harness ls reproductions`.")],
+    preset=Preset,
+    only=Annotated[str | None, typer.Option(metavar="PATTERN", help="Cells whose name has it in it: cifar10/dm.")],
+    rows=Annotated[list[Path] | None, typer.Option(help="Judge what these runs or row files say; train nothing.")],
+)
+
+
+@takes(REPRODUCE, {name: option for name, option in WHERE.items() if name != "name"}, HOW)
+def reproduce(**given: Any) -> None:
+    """Carry out the runs behind a published table, and say for every cell whether its number holds.
+
+    Exit code 0: every run asked for is complete and no cell is below; 1: a cell is below; 3: work is left.
+    """
+    from harness import reproduce as reproductions
+    from harness.runs import Options
+
+    options = Options(
+        given["out"], None, given["data"], given["device"], given["engine"], given["jobs"], as_shard(given["shard"]),
+        as_seconds(given["time_limit"]),
+    )  # fmt: skip
+    plan = reproductions.plan(given["table"], given["preset"] or "paper", given["device"], given["only"])
+    if given["rows"]:
+        _judge(reproductions.from_rows(plan, given["rows"], given["out"]), plan, given)
+        return
+    ready = reproductions.prepare(plan, options)
+    _announce_all(plan, ready, quiet=given["quiet"] and not given["dry_run"])
+    if not given["dry_run"]:
+        from harness.display import watching
+
+        carried_out = reproductions.carry_out(
+            plan, ready, options, lambda prepared: watching(prepared.planned.units, given["quiet"])
+        )
+        _judge(carried_out, plan, given)
+
+
+def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
+    """Say which runs a reproduction has left, how long they take here, and what cannot be run."""
+    if quiet:
+        return
+    from harness.display import duration
+    from results import verdicts
+
+    if loud := verdicts.caption(plan.preset):
+        say(loud)
+    say(f"{plan.name}: {plan.note}; {len(plan.chosen)} of {len(plan.cells)} cells, {len(ready.prepared)} runs")
+    for prepared, seconds in ready.prepared:
+        left = len(prepared.left)
+        takes = f"{left} units left, about {duration(seconds)}" if left else "done already"
+        say(f"  {prepared.track.title(prepared.run)}: {takes}")
+    for cell, why in {**plan.missing, **ready.unavailable}.items():
+        if cell in plan.chosen:
+            say(f"  {cell}: cannot be run ({why})")
+    total = sum(seconds for _, seconds in ready.prepared)
+    say(f"about {duration(total)} in all on this machine")
+    if total > AN_HOUR and plan.preset == "paper" and plan.device.type == "cpu":
+        say(f"to see the same in little: harness reproduce {plan.name} --preset quick")
+
+
+def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> None:
+    """Print the verdicts and what is left; exit 3 where something is, 1 where a cell is below."""
+    from harness.reproduce import counts
+    from results import text, verdicts
+
+    loud = verdicts.caption(plan.preset)
+    if not given["quiet"]:
+        from rich.console import Console
+
+        console = Console(file=sys.stderr if given["as_json"] else sys.stdout)
+        console.print(text.to_rich(verdicts.shown(reproduced.table)))
+        console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
+    for label, reason in reproduced.failed.items():
+        complain(f"failed: {label}: {reason}")
+    complete = not reproduced.failed and not reproduced.left
+    if not complete:
+        why = f" ({reproduced.stopped})" if reproduced.stopped else ""
+        complain(f"{reproduced.left + len(reproduced.failed)} units or cells are left{why}; the same command continues")
+    if not given["quiet"]:
+        say(f"verdicts: {' '.join(map(str, reproduced.files))}")
+    if given["as_json"]:
+        print(json.dumps({
+            "complete": complete,
+            "preset": plan.preset,
+            "cells": json.loads(reproduced.table.to_json(orient="records")),
+            "failed": reproduced.failed,
+            "left": reproduced.left,
+            "files": [str(path) for path in reproduced.files],
+        }))  # fmt: skip
+    if not complete:
+        raise typer.Exit(UNFINISHED)
+    if reproduced.has_below:
+        raise typer.Exit(FAULT)

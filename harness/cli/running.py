@@ -1,0 +1,186 @@
+"""`run` and `estimate`: a configuration from what was given, its run, and what that found."""
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from harness.cli.options import GIVEN, HOW, TRACKS, UNFINISHED, WHERE, AvalancheLogger, as_seconds, as_shard, takes
+from harness.cli.saying import complain, say
+
+if TYPE_CHECKING:
+    from harness.config import Run
+    from harness.runs import Finished, Options, Prepared
+
+BESIDE = ("average_incremental_accuracy", "forgetting", "test_accuracy_uint8")
+HEADLINES = ("last_accuracy", "test_accuracy")  # where a track's own is there, there may be a table
+AN_HOUR = 3600.0
+
+run_app = typer.Typer(no_args_is_help=True, help="Carry a run out, or on: finished units are never done again.")
+estimate_app = typer.Typer(no_args_is_help=True, help="Say what a run would do and how long it takes here.")
+
+
+def _add_commands(name: str, help_text: str, settings: dict[str, Any]) -> None:
+    more = dict(avalanche_logger=AvalancheLogger) if name == "cl" else {}
+
+    @run_app.command(name, help=help_text)
+    @takes(settings, GIVEN, WHERE, HOW, more)
+    def run(**given: Any) -> None:
+        _run(name, given)
+
+    @estimate_app.command(
+        name, help=f"What `run {name}` with the same options would still do, and how long it takes here."
+    )
+    @takes(settings, GIVEN, WHERE)
+    def estimate(**given: Any) -> None:
+        prepared, options = _prepare(name, given)
+        _announce(prepared, options, configuration=False, quiet=False)
+        if name == "nas":
+            _print_each(prepared)
+
+
+for _name, (_help, _settings) in TRACKS.items():
+    _add_commands(_name, _help, _settings)
+
+
+def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
+    fields = {name: given[name] for name in (*TRACKS[track][1], "seed", "preset")}
+    run = _configuration(track, given["config"], given["set_"], fields)
+    from harness import runs
+
+    options = runs.Options(
+        given["out"],
+        given["name"],
+        given["data"],
+        given["device"],
+        given.get("engine", "local"),
+        given["jobs"],
+        as_shard(given.get("shard", "1/1")),
+        as_seconds(given.get("time_limit")),
+        given.get("avalanche_logger"),
+    )
+    return runs.prepare(run, options), options
+
+
+def _run(track: str, given: dict[str, Any]) -> None:
+    from harness import runs
+
+    dry_run, quiet = given["dry_run"], given["quiet"]
+    prepared, options = _prepare(track, given)
+    if not dry_run:
+        runs.claim_directory(prepared)  # before anything is announced
+    _announce(prepared, options, configuration=dry_run, quiet=quiet and not dry_run)
+    if dry_run:
+        return
+    from harness.display import watching
+
+    with watching(prepared.planned.units, quiet) as report:
+        finished = runs.carry_out(prepared, options, report)
+    _conclude(finished, given["as_json"], quiet)
+
+
+def _configuration(track: str, file: Path | None, pairs: list[str] | None, given: dict[str, str | None]) -> "Run":
+    from harness.config import RUNS, assemble
+
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            settings |= _flat(tomllib.loads(file.read_text()))
+        except (OSError, ValueError) as error:  # no such file, no text, no TOML
+            raise ValueError(f"--config: {file} cannot be read ({error})") from error
+    settings |= {key: value for key, value in given.items() if value is not None}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected KEY=VALUE, got {pair!r}")
+        settings[key.strip()] = value.strip()
+    return assemble(RUNS[track], str(settings.pop("preset", "paper")), settings)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, quiet: bool) -> None:
+    """Say what a run will do, in which form, and how long that takes here."""
+    if quiet:
+        return
+    from harness import engines, estimates, track
+    from harness.config import dotted
+    from harness.display import duration
+
+    run, left = prepared.run, prepared.left
+    if configuration:
+        for key, value in dotted(run).items():
+            say(f"{key} = {value}")
+    say(prepared.track.title(run))
+    say(f"form: {prepared.form}; device {prepared.place.device}")
+    say(f"{len(prepared.planned.units)} units, {len(prepared.planned.units) - len(left)} of them done already")
+    workers = min(options.jobs or engines.usable_cpus(), max(len(left), 1)) if prepared.place.device == "cpu" else 1
+    if options.engine == "serial":
+        workers = 1
+    costs = estimates.with_costs(left, run, track.load(run, prepared.place))
+    seconds = estimates.seconds_left(costs, workers)
+    if left:
+        say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
+    if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not track.is_file(run.memory):
+        same = f"--dataset {run.dataset} --memory {run.memory}"
+        say(f"for an answer in minutes: harness run {run.track} {same} --preset quick")
+
+
+def _print_each(prepared: "Prepared") -> None:
+    """How long each training that is left takes, longest first."""
+    from harness import estimates, track
+    from harness.display import duration
+
+    costs = estimates.with_costs(prepared.left, prepared.run, track.load(prepared.run, prepared.place))
+    for unit in sorted(costs, key=lambda unit: -unit.cost):
+        print(f"{duration(unit.cost):>9}  {unit.label}")
+
+
+def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
+    """Print the table and what is left; exit 3 where something is."""
+    outcome, rows = finished.outcome, finished.rows
+    complete = not outcome.failed and not outcome.left
+    if not quiet and rows["metric"].isin(HEADLINES).any():
+        from rich.console import Console
+
+        from results import tables, text
+
+        try:
+            for each in tables.tables_of(rows):
+                Console(file=sys.stderr if as_json else sys.stdout, width=None).print(text.to_rich(each))
+        except ValueError as error:  # candidates were trained, but on one side only: there is nothing to rank against
+            say(f"no table: {error}")
+    for label, reason in outcome.failed.items():
+        complain(f"failed: {label}: {reason}")
+    if not complete:
+        why = f" ({outcome.stopped})" if outcome.stopped else ""
+        complain(f"{len(outcome.left)} units are left{why}; the same command continues")
+    elif not quiet:
+        say(f"rows: {finished.directory / 'rows.csv'}")
+    if as_json:
+        print(json.dumps(_as_json(finished, complete)))
+    if not complete:
+        raise typer.Exit(UNFINISHED)
+
+
+def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
+    rows = finished.rows
+    whole = rows[rows["metric"].isin((*HEADLINES, *BESIDE))]
+    columns = ["metric", "unit", "value", "memory", "preset", "repeat"]
+    columns += [name for name in ("steps", "order", "set", "model", "iterations", "arch") if (whole[name] != "").any()]
+    return {
+        "complete": complete,
+        "directory": str(finished.directory),
+        "results": json.loads(whole[columns].to_json(orient="records")),  # pandas knows what is missing
+        "failed": finished.outcome.failed,
+        "left": len(finished.outcome.left),
+        "seconds": round(finished.seconds, 1),
+    }

@@ -1,0 +1,134 @@
+"""What shows, draws, times and gathers what there is: no command here trains anything."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import BAD_INPUT, Data, Device, Json, Runs
+from harness.cli.saying import complain, say
+
+
+def table(
+    runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, html, terminal.")] = "terminal"
+) -> None:
+    """The results of runs: means with 95 % intervals and n, beside the published values."""
+    from results import rows, tables, text
+
+    found = tables.tables_of(rows.read(runs))
+    if format == "terminal":
+        from rich.console import Console
+
+        for result in found:
+            Console().print(text.to_rich(result))
+    else:
+        print("\n".join(text.to_text(result, format) for result in found), end="")
+
+
+def gather(
+    runs: Runs,
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.parquet; made, or added to.")],
+) -> None:
+    """Gather the networks of searches in one Parquet file, the tabular benchmark: what `--truth tabular` reads."""
+    from results import rows, tabular
+
+    tabular.extend(output, rows.read(runs))
+    print(f"{output}: {len(tabular.load(output).archs())} architectures trained on all images")
+
+
+def plot(
+    runs: Runs,
+    figure: Annotated[str, typer.Option(help="A name of `harness ls figures`.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="FILE.png, .pdf or .svg.")] = None,
+    data: Data = None,
+) -> None:
+    """Draw a figure of runs, and write the numbers in it beside it as CSV. Another figure's files are left alone."""
+    from harness import figures
+
+    for path in figures.draw(figure, runs, output, data):
+        print(path)
+
+
+def report(
+    runs: Runs,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="An HTML file.")] = Path("report.html"),
+) -> None:
+    """Write one HTML page that opens anywhere: tables, figures, memories, how they were made, what is missing."""
+    from harness import report as reports
+
+    print(reports.write(runs, output))
+
+
+def ls(
+    kind: Annotated[
+        str, typer.Argument(help="memories, recipes, presets, datasets, spaces, figures, reproductions or runs.")
+    ],
+) -> None:
+    """What there is of a kind."""
+    from harness import listings
+
+    for name, note in listings.of_kind(kind):
+        print(f"{name:20} {note}".rstrip())
+
+
+def show(name: Annotated[str, typer.Argument(metavar="NAME|RUN|FILE")]) -> None:
+    """A memory builder, recipe, preset, network, run or memory file in full."""
+    from harness import listings
+
+    print(listings.show(name))
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="dc, dcc, dm, dsa, fit, idc, nas or stream.")],
+    preset: Annotated[str, typer.Option(help="paper or quick: the sizes to time.")] = "paper",
+    seconds: Annotated[float, typer.Option(help="Time to spend measuring each form.")] = 20.0,
+    threads: Annotated[int | None, typer.Option(help="For both forms alike; by default one per core.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time the shipped form against the plain one, interleaved in this process."""
+    from harness import bench as benches
+
+    result = benches.run(name, preset, seconds, threads, device)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key}: {value}")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A directory; by default RUN/export.")] = None,
+    data: Data = None,
+) -> None:
+    """Write a run's memories as files others can read: safetensors, the card as JSON, a grid of the images as PNG."""
+    from harness import export as exports
+
+    for path in exports.export(run, output, data):
+        print(path)
+
+
+def merge(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that --out named.")],
+    into: Annotated[Path, typer.Option(metavar="DIR", help="Where their units and runs are brought together.")],
+) -> None:
+    """Bring together what was done in several directories or on several machines; the same commands go on from there.
+
+    What is there already is kept. Exit code 2: something could not be brought along, and is named; the rest was.
+    """
+    from harness import merge as merging
+
+    merged = merging.merge(directories, into)
+    say(f"units: {merged.copied} copied, {merged.present} there already; runs: {len(merged.runs)} brought along")
+    for name in merged.to_write:
+        say(f"{name}: has other rows there; the same `harness run` command writes them anew, from all units")
+    for each in merged.damaged:
+        complain(f"skipped: {each}")
+    for each in merged.differing:
+        complain(f"kept the one in {into}: {each} has the same key and other content")
+    for each in merged.other_runs:
+        complain(f"left: {each}; {into} has another run of that name")
+    if not merged.is_clean:
+        raise typer.Exit(BAD_INPUT)
