@@ -199,7 +199,7 @@ def _marginals(proxies: Sequence[_Labelled]) -> DataFrame:
 def nas_axes(rows: DataFrame) -> Figure:
     """Mean accuracy of all architectures that share a value of an axis: a panel per axis, a line per proxy.
 
-    The truth is the test accuracy after training on all data, a proxy its validation accuracy. Bars are 95 % intervals
+    An axis of one value has no panel, though its numbers stand beside the figure. The truth is the test accuracy after training on all data, a proxy its validation accuracy. Bars are 95 % intervals
     over architectures (Student's t); networks that diverged are left out of the means.
 
     Raises:
@@ -208,9 +208,10 @@ def nas_axes(rows: DataFrame) -> Figure:
     several = _proxies(rows, with_truth=True)
     data = _marginals(several)
     styles = drawing.styles_of(data["memory"].drop_duplicates())
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
-    panels = figure.subplots(1, len(AXES), sharey=True)
-    for axes, axis in zip(panels, AXES, strict=True):
+    told_apart = [axis for axis in AXES if data.loc[data["axis"] == axis, "value"].nunique() > 1] or list(AXES[:1])
+    figure = Figure(figsize=(2.4 * len(told_apart) + 1, 4.4), layout="constrained")
+    panels = figure.subplots(1, len(told_apart), sharey=True, squeeze=False)[0]
+    for axes, axis in zip(panels, told_apart, strict=True):
         own = data[data["axis"] == axis]
         values = list(own["value"].drop_duplicates())
         for number, (label, style) in enumerate(styles.items()):

@@ -129,6 +129,14 @@ def test_axes_by_hand() -> None:
     assert list(data.loc["pooling"].index.unique("value")) == ["nopooling", "maxpooling", "avgpooling"]
 
 
+def test_an_axis_of_one_value_has_numbers_and_no_panel() -> None:
+    figure = nas_plots.nas_axes(some())
+    data = nas_plots.nas_axes_data(some())
+    several = [axis for axis, part in data.groupby("axis", sort=False) if part["value"].nunique() > 1]
+    assert [axes.get_xlabel() for axes in figure.axes] == several
+    assert 1 < len(several) < data["axis"].nunique()
+
+
 def test_axes_leave_out_what_diverged() -> None:
     data = nas_plots.nas_axes_data(frame(trained("full", {**TRUE, 0: [(NAN, NAN)]}), trained("dm", NEAR)))
     full = data[(data["memory"] == "full") & (data["value"] == "sigmoid")].iloc[0]
