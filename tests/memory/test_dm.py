@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,11 +7,11 @@ from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
 from harness.core.memory import Budget
-from harness.core.progress import Progress, State
 from memory import dm, random_real
 from memory.dm import DMConfig, Matching, mean_gap
 from memory.sampling import rows_by_class
 from tests.memory import plain_dm
+from tests.memory.toys import Killed, KilledError
 
 SHAPE = (3, 8, 8)
 CFG = DMConfig(iterations=4, lr=0.5, real_batch=8, model="convnet2-w4")
@@ -214,27 +213,6 @@ def test_the_last_layers_gradient_is_the_mean_feature_under_uniform_predictions(
 
 
 # --- interrupted, not finite, configured -----------------------------------------------------------------------------
-
-
-class KilledError(Exception):
-    pass
-
-
-class Killed(Progress):
-    """Stops after `rounds` rounds, keeping their state; with `kept`, goes on from there."""
-
-    def __init__(self, rounds: int, kept: State | None = None) -> None:
-        self.rounds, self.kept = rounds, kept
-        self.done: list[tuple[int, int]] = []
-
-    def resume(self) -> State | None:
-        return self.kept
-
-    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
-        self.done.append((done, total))
-        if done == self.rounds:
-            self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
-            raise KilledError
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 4])

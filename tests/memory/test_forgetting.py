@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,10 +8,10 @@ from torch import Generator, Tensor
 
 from harness.core import models
 from harness.core.memory import Budget
-from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig, fit
 from memory import forgetting
 from memory.forgetting import ForgettingConfig, Record, times_forgotten
+from tests.memory.toys import Killed, KilledError
 
 CFG = ForgettingConfig("convnet1-w4", TrainConfig(epochs=9, batch_size=8, lr=0.1))
 
@@ -127,27 +126,6 @@ def test_an_image_with_another_classs_pattern_is_never_learned_and_kept() -> Non
     assert torch.equal(hard.images[1], images[10])
     easy = forgetting.build(images, labels, Budget(29), seeded(1), replace(cfg, keep="easy"))  # of 31
     assert not any(torch.equal(image, images[10]) for image in easy.images)
-
-
-class KilledError(Exception):
-    pass
-
-
-class Killed(Progress):
-    """Stops after `rounds` rounds, keeping their state; with `kept`, goes on from there."""
-
-    def __init__(self, rounds: int, kept: State | None = None) -> None:
-        self.rounds, self.kept = rounds, kept
-        self.done: list[tuple[int, int]] = []
-
-    def resume(self) -> State | None:
-        return self.kept
-
-    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
-        self.done.append((done, total))
-        if done == self.rounds:
-            self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
-            raise KilledError
 
 
 @pytest.mark.parametrize("rounds", [1, 5, 10])

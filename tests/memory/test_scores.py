@@ -12,12 +12,13 @@ from torch.func import functional_call, grad, vmap
 
 from harness.core import models
 from harness.core.memory import Budget, Memory
-from harness.core.progress import Progress, State
+from harness.core.progress import Progress
 from harness.core.train import TrainConfig, fit
 from memory import el2n, grand, scores
 from memory.el2n import EL2NConfig, error_length
 from memory.grand import GraNdConfig, gradient_length
 from memory.scores import EarlyConfig, mean_score, select
+from tests.memory.toys import Killed, KilledError
 
 TRAIN = TrainConfig(epochs=2, batch_size=16)
 CFG = EarlyConfig(runs=3, model="convnet1-w4", train=TRAIN)
@@ -193,27 +194,6 @@ def test_an_image_with_another_classs_pattern_is_the_hardest(
 
 
 # --- interrupted, configured -----------------------------------------------------------------------------------------
-
-
-class KilledError(Exception):
-    pass
-
-
-class Killed(Progress):
-    """Stops after `rounds` rounds, keeping their state; with `kept`, goes on from there."""
-
-    def __init__(self, rounds: int, kept: State | None = None) -> None:
-        self.rounds, self.kept = rounds, kept
-        self.done: list[tuple[int, int]] = []
-
-    def resume(self) -> State | None:
-        return self.kept
-
-    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
-        self.done.append((done, total))
-        if done == self.rounds:
-            self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
-            raise KilledError
 
 
 @each
