@@ -199,8 +199,9 @@ def _marginals(proxies: Sequence[_Labelled]) -> DataFrame:
 def nas_axes(rows: DataFrame) -> Figure:
     """Mean accuracy of all architectures that share a value of an axis: a panel per axis, a line per proxy.
 
-    An axis of one value has no panel, though its numbers stand beside the figure. The truth is the test accuracy after training on all data, a proxy its validation accuracy. Bars are 95 % intervals
-    over architectures (Student's t); networks that diverged are left out of the means.
+    An axis of one value has no panel, though its numbers stand beside the figure. The truth is the test accuracy after
+    training on all data, a proxy its validation accuracy. Bars are 95 % intervals over architectures (Student's t);
+    networks that diverged are left out of the means.
 
     Raises:
         ValueError: as `nas_ranks`.
