@@ -461,7 +461,7 @@ def test_the_local_engine_gives_the_serial_ones_rows(oracle: tuple[Path, Finishe
 def test_stopped_again_and_again_it_ends_with_the_same_rows(oracle: tuple[Path, Finished], tmp_path: Path) -> None:
     def interrupt(events: list[Event]) -> None:
         if events[-1].kind == "started" and [event.kind for event in events].count("started") == 5:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
 
     calls, inside = 0, 0
     while True:
