@@ -1,7 +1,6 @@
 """`harness report`: runs as one HTML page, with pictures of their memories."""
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,8 +33,9 @@ def write(runs: Sequence[Path], output: Path) -> Path:
     facts = []
     for directory in dict.fromkeys(path.resolve() for path in directories):
         pictures, wrong = pictures_of(directory)
-        complaints += wrong
-        if (found := report.facts_of(directory, pictures, searched(directory))) is not None:
+        trained, unknown = searched(directory)
+        complaints += [*wrong, *unknown]
+        if (found := report.facts_of(directory, pictures, trained)) is not None:
             facts.append(found)
     store = report.store_of([path.resolve().parent / "units" for path in directories])
     files.write_bytes(output, report.page(rows, facts, store, complaints).encode())
@@ -58,23 +58,23 @@ def pictures_of(run: Path) -> tuple[list[Picture], list[str]]:
     return pictures, wrong
 
 
-def searched(run: Path) -> list[tuple[str, str]]:
-    """(proxy, id of the architecture) of all that a search trains, from its configuration; none of another run.
+def searched(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """(proxy, id of the architecture) of all that a search trains, and why that cannot be told; of another run, none.
 
     Raises:
-        ValueError: its space is not known here.
+        ValueError: its configuration is damaged.
     """
     path = run / "config.json"
-    configuration = json.loads(path.read_text()) if path.is_file() else {}
+    configuration = report.read_json(path) if path.is_file() else {}
     if "space" not in configuration:
-        return []
+        return [], []
     own = {name: configuration[name] for name in ("preset", "memory", "space", "archs", "subset", "truth")}
-    search = NASRun(**own)
-    return [
-        (track.name_of(search) if proxy == search.memory else proxy, str(arch.id))
-        for proxy in nas.trained_on(search)
-        for arch in search.searched.archs
-    ]
+    try:
+        search = NASRun(**own)
+    except ValueError as error:
+        return [], [f"{run.name}: what is missing of it is not known ({error})"]
+    kinds = [track.name_of(search) if kind == search.memory else kind for kind in nas.trained_on(search)]
+    return [(kind, str(arch.id)) for kind in kinds for arch in search.searched.archs], []
 
 
 def _run_directories(path: Path) -> list[Path]:

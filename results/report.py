@@ -168,8 +168,8 @@ def facts_of(
     """
     if not (run / "config.json").is_file():
         return None
-    configuration = _json(run / "config.json")
-    environment = _json(run / "environment.json") if (run / "environment.json").is_file() else {}
+    configuration = read_json(run / "config.json")
+    environment = read_json(run / "environment.json") if (run / "environment.json").is_file() else {}
     own, _ = read([run])
     return Facts(run.name, _dotted(configuration), environment, missing(configuration, own, searched), pictures)
 
@@ -221,7 +221,12 @@ def store_of(roots: Sequence[Path]) -> Store:
     return Store(failed, checkpoints)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What a run has written about itself.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
     try:
         found = json.loads(path.read_text())
     except ValueError as error:

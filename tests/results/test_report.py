@@ -218,11 +218,16 @@ def test_networks_of_a_search_without_a_result() -> None:
 def test_a_search_trains_each_architecture_on_the_proxy_and_on_all_images(tmp_path: Path) -> None:
     search = {"preset": "paper", "space": "convnet720", "archs": "", "subset": 2, "truth": "run"}
     (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "file:there/mine.safetensors"}))
-    trained = searched(tmp_path)
+    trained, wrong = searched(tmp_path)
+    assert wrong == []
     assert [proxy for proxy, _ in trained] == ["file:mine.safetensors"] * 2 + ["full"] * 2
     assert trained[0][1] != trained[1][1]
     (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "macs", "truth": "tabular"}))
-    assert searched(tmp_path) == []
+    assert searched(tmp_path) == ([], [])
+    (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "dm", "space": "theirs"}))
+    trained, (complaint,) = searched(tmp_path)
+    assert trained == []
+    assert "what is missing of it is not known (space: 'theirs' is unknown" in complaint
 
 
 def test_failures_are_those_of_the_store_beside(tmp_path: Path) -> None:
