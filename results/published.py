@@ -16,7 +16,7 @@ STREAM_NAMES = {"random": "GDumb+random", "herding": "GDumb+herding", "dsa": "GD
 
 # Files of accuracies; where two give the same cell, the earlier one counts.
 FILES = ("table1_accuracy", "dc_dsa_readme", "dcc_accuracy", "idc_accuracy", "table3_cross_arch", "larger_sets")
-AUGMENTED = "larger_sets"  # the one of these whose random images were judged with augmentation, as DM's are
+DIGITISED = "digitised"  # said of a value that was read off a figure, not printed
 DATASETS = {
     "MNIST": "mnist", "FashionMNIST": "fashionmnist", "SVHN": "svhn", "CIFAR10": "cifar10", "CIFAR100": "cifar100",
     "TinyImageNet": "tinyimagenet", "ImageNet1K-64": "imagenet64",
@@ -63,26 +63,26 @@ def published_accuracies() -> DataFrame:
     Where sources disagree the method's own paper or repository counts, as the DM paper's Table 1 and the readme of
     DatasetCondensation repeat it; the DCC slides fill in what these leave out, so that DSA at 50 images per class of
     CIFAR-100 is 42.8, not the slides' 38.6. All hold for the whole test set. Recipe dm is DSA's and DM's evaluation,
-    with augmentation; dc is DC's, without. The papers' selected images were, as far as is known, judged without, but
-    for the random ones of the figure of larger sets, read off it to about 0.3 points. How they trained on all the data
-    they do not say: it stands under dm. Their networks are the ConvNet of depth 3 (4 for 64 x 64), width 128, instance
-    norm; the DM paper's Table 3 has batch norm and other architectures.
+    with augmentation; dc is DC's, without. The papers' selected images were, as far as is known, judged without. How
+    they trained on the whole data they do not say: it stands under dm. Their networks are the ConvNet of depth 3 (4 for
+    64 x 64), width 128, instance norm; the DM paper's Table 3 has batch norm and other architectures. What was read off
+    a figure is left out: a table could not say so.
 
     Returns:
         dataset, memory (our builder), ipc (missing: all images), recipe, memory_model (empty: none, or not told),
         model, value and std (%; their std is that of 100 networks pooled over 5 sets, missing where not printed),
         source.
     """
-    theirs = pd.concat([_table(name).assign(file=name) for name in FILES], ignore_index=True)
+    theirs = pd.concat([_table(name) for name in FILES], ignore_index=True)
     theirs = theirs[theirs["dataset"].isin(list(DATASETS)) & theirs["method"].isin(list(METHODS))]
-    recipe = theirs["method"].map({method: recipe for method, (_, recipe) in METHODS.items()})
+    theirs = theirs[~theirs["note"].str.contains(DIGITISED, na=False)]
     memory = theirs["method"].map({method: memory for method, (memory, _) in METHODS.items()})
     usual = theirs["dataset"].map(lambda name: CONVNET4 if name in ("TinyImageNet", "ImageNet1K-64") else CONVNET3)
     found = DataFrame({
         "dataset": theirs["dataset"].map(DATASETS),
         "memory": memory,
         "ipc": pd.to_numeric(theirs["ipc"], errors="coerce").astype("Int64"),  # "all" becomes missing
-        "recipe": recipe.mask(theirs["file"] == AUGMENTED, "dm"),
+        "recipe": theirs["method"].map({method: recipe for method, (_, recipe) in METHODS.items()}),
         "memory_model": theirs["condense_arch"].map(CONDENSED_WITH).fillna(usual).mask(memory.isin(SELECTION), ""),
         "model": theirs["test_arch"].map(TESTED).fillna(usual),
         "value": theirs["mean"],

@@ -18,7 +18,6 @@ from harness import report as reports
 from harness.cli import main
 from harness.core import memory
 from harness.core.data import DataSet
-from harness.report import searched
 from results import drawing, plots, report
 from results import rows as rowfiles
 from results.plots import Plot
@@ -218,14 +217,14 @@ def test_networks_of_a_search_without_a_result() -> None:
 def test_a_search_trains_each_architecture_on_the_proxy_and_on_all_images(tmp_path: Path) -> None:
     search = {"preset": "paper", "space": "convnet720", "archs": "", "subset": 2, "truth": "run"}
     (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "file:there/mine.safetensors"}))
-    trained, wrong = searched(tmp_path)
+    trained, wrong = reports.searched(tmp_path)
     assert wrong == []
     assert [proxy for proxy, _ in trained] == ["file:mine.safetensors"] * 2 + ["full"] * 2
     assert trained[0][1] != trained[1][1]
     (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "macs", "truth": "tabular"}))
-    assert searched(tmp_path) == ([], [])
+    assert reports.searched(tmp_path) == ([], [])
     (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "dm", "space": "theirs"}))
-    trained, (complaint,) = searched(tmp_path)
+    trained, (complaint,) = reports.searched(tmp_path)
     assert trained == []
     assert "what is missing of it is not known (space: 'theirs' is unknown" in complaint
 
