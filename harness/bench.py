@@ -328,7 +328,7 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     shipped = time.perf_counter() - began
     if outcome.failed:
         raise RuntimeError(f"bench: {next(iter(outcome.failed.items()))}")
-    form = ", ".join(sorted({track.form_of(track.recipe_from(unit.spec["recipe"])) for unit in units}))
+    form = "; ".join(sorted({track.form_of(track.recipe_from(unit.spec["recipe"])) for unit in units}))
     flop = sum(_flop_of(unit.spec["model"]) for unit in units)
     result: Result = {"plain_seconds": sum(took), "shipped_seconds": shipped, "networks": len(units), "epochs": epochs}
     rates = {f"{name}_per_minute": 60 * len(units) / result[f"{name}_seconds"] for name in ("plain", "shipped")}

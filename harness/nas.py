@@ -32,9 +32,9 @@ NAME = "nas"
 # Said of a file that does not tell it was condensed without the validation images.
 SEEN = "may have seen the validation images"
 
-# On a CPU, with fewer images to train on a network stays as it is: compiling its graphs takes 6 to 30 s of a core, and
-# saves 0.1 to 0.4 ms an image at width 32 (two machines).
-COMPILE_FROM = 75_000
+# On a CPU, with fewer images to train on a network stays as it is: compiling its graphs takes 2 to 17 s of a core, and
+# saves 0.03 to 0.12 ms an image at width 32.
+COMPILE_FROM = 150_000
 
 
 # --- planning -------------------------------------------------------------------------------------------------------
@@ -139,25 +139,27 @@ def _unit(
 def in_its_form(recipe: TrainConfig, model: str, images: int, device: str) -> TrainConfig:
     """The recipe, eager where on a CPU compiling `model` takes longer than it saves on so many images an epoch.
 
-    It is in float32 then: bfloat16 is slower there than in what is compiled, and than float32.
+    Max pooling under norms of groups is then in float32, which is faster for it (1.0 to 1.4 times) than bfloat16.
     """
     pays = recipe.rounds * images >= COMPILE_FROM and _compiles_well(model)
     if pays or device != "cpu" or recipe.compute == "eager":
         return recipe
-    return replace(recipe, compute="eager", dtype="float32")
+    spec = models.parse(model)
+    if isinstance(spec, ConvNetSpec) and spec.pooling == "maxpooling" and spec.norm in ("instancenorm", "groupnorm"):
+        return replace(recipe, compute="eager", dtype="float32")
+    return replace(recipe, compute="eager")
 
 
 def _compiles_well(model: str) -> bool:
-    """Whether a CPU's compiled network is faster: with average pooling, not under norms of groups or whole images.
+    """Whether a CPU's compiled network is faster: under instance norm; with average pooling under none or BatchNorm.
 
-    Depth 3, width 32, forward and backward, one core, filters lying as `proxy.in_layout` has them: 1.2 to 1.4 times as
-    fast as eager with those, 0.3 to 0.75 times with others, but for instance norm with max pooling: 1.5 times at depth
-    3, 0.6 at depth 2.
+    Forward and backward in bfloat16 against the fastest eager form (width 32, depths 1 to 4, one core): 1.3 to 2.2
+    times as fast with those, 0.2 to 1.25 times with others.
     """
     spec = models.parse(model)
     if not isinstance(spec, ConvNetSpec):
         return True
-    return spec.pooling == "avgpooling" and spec.norm in ("instancenorm", "batchnorm", "nonorm")
+    return spec.norm == "instancenorm" or (spec.pooling == "avgpooling" and spec.norm in ("batchnorm", "nonorm"))
 
 
 def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list[Row]:

@@ -82,15 +82,18 @@ def test_batch_norm_is_tested_by_its_running_statistics_and_trained_on_by_its_ow
 
 @pytest.mark.parametrize(
     ("norm", "form", "is_moved"),
-    [("bn", "eager", True), ("nn", "eager", True), ("in", "eager", False), ("in-max", "eager", True),
-     ("gn", "eager", False), ("gn", "compiled", True), ("ln-max", "eager", False), ("ln", "compiled", False)],
+    [("bn", "eager float32", True), ("nn", "eager bfloat16", True), ("nn-nopooling", "eager float32", False),
+     ("in", "eager float32", False), ("in-max", "eager float32", True), ("in-max", "eager bfloat16", False),
+     ("gn", "eager float32", False), ("gn", "compiled bfloat16", True), ("bn-nopooling", "compiled float32", True),
+     ("ln-max", "eager float32", False), ("ln", "compiled float32", False)],
 )  # fmt: skip
 def test_filters_lie_where_convolutions_are_fast_and_give_the_same(norm: str, form: str, is_moved: bool) -> None:
     network = models.build(f"convnet-d2-w8-{norm}", (3, 8, 8), 10, seeded(0)).double()
     images = torch.randn(4, 3, 8, 8, generator=seeded(1), dtype=torch.double)
     before = network(images)
     gradients = torch.autograd.grad(before.square().sum(), list(network.parameters()))
-    moved = proxy.in_layout(network, replace(RECIPE, compute=form))
+    compute, dtype = form.split()
+    moved = proxy.in_layout(network, replace(RECIPE, compute=compute, dtype=dtype))
     filters = next(weight for name, weight in moved.named_parameters() if weight.ndim == 4)
     assert filters.is_contiguous(memory_format=torch.channels_last) is is_moved
     after = moved(images)
