@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from results import drawing
 from results.condense_plots import ACCURACY, DRAWN
@@ -16,6 +16,9 @@ from results.tables import condense_table, last_of_each_run
 APART = ("ipc", "league")  # what these figures keep apart themselves
 RELATIVE = ("relative", "relative_low", "relative_high")
 BOUND = "full"  # trained on all images: it has no budget, and is drawn across the axes
+CROWD = 8  # memories that can be told apart in one panel; of more, each has a panel of its own
+COLUMNS = 4  # of such panels
+OF_ALL = "% of that on all images"
 
 
 def cost_data(rows: DataFrame) -> DataFrame:
@@ -74,7 +77,7 @@ def cost(rows: DataFrame) -> Figure:
     for axes in figure.axes:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-    drawing.label_outside(figure, "seconds to condense a set", f"{data['split'].iloc[0]} accuracy (%)")
+    drawing.label_outside(figure, "seconds to condense a set", _accuracy_of(data))
     untimed = sorted(set(others["memory"]) - set(timed["memory"]))
     devices = rows.loc[rows["metric"] == "memory_images", "device"]
     said = [f"seconds on {', '.join(sorted(set(devices) - {''})) or 'a device not told'}"]
@@ -99,7 +102,8 @@ def budget(rows: DataFrame) -> Figure:
 
     The league pixel has full marks, storage marks half full from below, soft from the left. Bars are the 95 % intervals
     of `estimates.summary`, large hollow marks the published accuracies. Selected images take a byte a value, learned
-    ones four. Marks of one size stand side by side, so that their bars can be told apart.
+    ones four. Marks of one size stand side by side, so that their bars can be told apart. A crowd of memories has a
+    panel each (`_one_by_one`), with `full` as a level line.
 
     Args:
         rows: as `rows.read` gives them, of one data set, split, preset, recipe and model.
@@ -108,10 +112,12 @@ def budget(rows: DataFrame) -> Figure:
     """
     data = budget_data(rows)
     styles = drawing.styles_of(data["memory"])
+    lines = _lines(data)
+    if len(lines) > CROWD:
+        return _one_by_one(data, data["stored_kib_per_class"], "stored KiB per class", [])
     figure = Figure(figsize=(6.4, 5.0), layout="constrained")
     axes = figure.subplots()
     places = sorted(data["stored_kib_per_class"].dropna().unique())
-    lines = {(str(league), str(memory)): line for (league, memory), line in data.groupby(["league", "memory"])}
     entries = []
     for number, ((league, memory), line) in enumerate(lines.items()):
         fill, style = FILLS.get(league, "full"), styles[memory]
@@ -124,7 +130,7 @@ def budget(rows: DataFrame) -> Figure:
     drawing.mark_logarithmic(axes, places)
     axes.grid(alpha=0.3)
     drawing.limit_to_percent(figure.axes)
-    drawing.label_outside(figure, "stored KiB per class", f"{data['split'].iloc[0]} accuracy (%)")
+    drawing.label_outside(figure, "stored KiB per class", _accuracy_of(data))
     _caption(figure, data, [])
     _legend(figure, entries, data)
     return figure
@@ -149,7 +155,7 @@ def large_ipc(rows: DataFrame) -> Figure:
 
     Bars are the 95 % intervals of `estimates.summary`; the band about `full` is its own, which the bars of relative
     accuracies leave out. Hollow marks are the published accuracies. Marks of one ipc stand side by side. Without rows
-    of `full` nothing is relative to it.
+    of `full` nothing is relative to it. A crowd of memories has a panel each (`_one_by_one`).
 
     Args:
         rows: as `rows.read` gives them, of one data set, split, preset, recipe and model.
@@ -162,6 +168,9 @@ def large_ipc(rows: DataFrame) -> Figure:
     leagues = sorted(others["league"].unique())
     if not leagues:
         raise ValueError(f"all {len(data)} accuracies are of the memory {BOUND}, which has no images per class")
+    said = [] if len(bound) else [f"without rows of {BOUND}, nothing to be relative to"]
+    if len(_lines(others)) > CROWD:
+        return _one_by_one(data, data["ipc"].astype(float), "images per class", said)
     scales = [ACCURACY, RELATIVE] if len(bound) else [ACCURACY]
     figure = Figure(figsize=(max(4.2 * len(scales), 5.6), 3.4 * len(leagues) + 1.2), layout="constrained")
     grid = figure.subplots(len(leagues), len(scales), squeeze=False, sharex=True, sharey="col")
@@ -177,13 +186,65 @@ def large_ipc(rows: DataFrame) -> Figure:
             _draw_bound(axes, bound, scale, styles)
             drawing.mark_logarithmic(axes, places)
             axes.grid(alpha=0.3)
-            axes.set_ylabel("% of that on all images" if scale is RELATIVE else f"{data['split'].iloc[0]} accuracy (%)")
+            axes.set_ylabel(OF_ALL if scale is RELATIVE else _accuracy_of(data))
             drawing.put(axes.set_title("", fontsize="medium"), f"league {league}")
     drawing.limit_to_percent(grid[:1, 0])
     drawing.label_outside(figure, "images per class", "")
-    _caption(figure, data, [] if len(bound) else [f"without rows of {BOUND}, nothing to be relative to"])
+    _caption(figure, data, said)
     _legend(figure, [(marked(memory), drawing.handle(style)) for memory, style in styles.items()], data)
     return figure
+
+
+def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str]) -> Figure:
+    """A panel for each memory of `data`, over its places `x`: its line in colour, the others in grey behind it.
+
+    Leagues follow one another, the best at its largest budget first; the right-hand scale is relative to `full`.
+    """
+    of_all = data["memory"] == BOUND
+    bound, others = data[of_all], data[~of_all].assign(x=x[~of_all])
+    whole = bound[ACCURACY[0]].mean()  # of the one line there is, if any
+    styles = drawing.styles_of(data["memory"])
+    lines = {of: line.sort_values("x") for of, line in _lines(others).items()}
+    ranked = sorted(lines, key=lambda of: (of[0], -lines[of][ACCURACY[0]].iloc[-1], of[1]))
+    count = -(-len(ranked) // COLUMNS)
+    figure = Figure(figsize=(9.6, 1.9 * count + 1.4), layout="constrained")
+    grid = figure.subplots(count, COLUMNS, squeeze=False, sharex=True, sharey=True)
+    for axes, (league, memory) in zip(grid.flat, ranked, strict=False):
+        for line in lines.values():
+            axes.plot(line["x"], line[ACCURACY[0]], color="0.82", linewidth=0.8, zorder=1)
+        own, style = lines[league, memory], styles[memory]
+        drawing.draw_line(axes, own["x"], own, *ACCURACY, style, FILLS.get(league, "full"))
+        for place, value in zip(own["x"], own["published"], strict=True):
+            drawing.draw_hollow(axes, place, value, style)
+        _draw_bound(axes, bound, ACCURACY, styles)
+        drawing.mark_logarithmic(axes, sorted(others["x"].dropna().unique()), room=4)
+        axes.grid(alpha=0.3)
+        drawing.put(axes.set_title("", fontsize="small"), drawing.of_league(memory, league))
+    for axes in grid.flat[len(ranked) :]:
+        axes.remove()
+    for number, axes in enumerate(grid.flat[: len(ranked)]):
+        if number + COLUMNS >= len(ranked):  # the lowest of its column
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel(name)
+        if number % COLUMNS == 0:
+            axes.set_ylabel(_accuracy_of(data))
+        if len(bound) and number % COLUMNS == COLUMNS - 1:
+            right = axes.secondary_yaxis("right", functions=(lambda y: 100 * y / whole, lambda y: y * whole / 100))
+            right.set_ylabel(OF_ALL)
+    drawing.limit_to_percent(figure.axes)
+    bounds = [(marked(BOUND), drawing.handle(styles[BOUND]))] if len(bound) else []
+    _caption(figure, data, said)
+    _legend(figure, [*bounds, ("the other memories", Line2D([], [], color="0.82"))], data)
+    return figure
+
+
+def _lines(data: DataFrame) -> dict[tuple[str, str], DataFrame]:
+    """Of each league and memory."""
+    return {(str(league), str(memory)): line for (league, memory), line in data.groupby(["league", "memory"])}
+
+
+def _accuracy_of(data: DataFrame) -> str:
+    return f"{data['split'].iloc[0]} accuracy (%)"
 
 
 def _chosen(rows: DataFrame) -> DataFrame:

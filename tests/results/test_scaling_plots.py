@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ElementTree
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,27 @@ def test_leagues_have_panels_of_their_own() -> None:
 def test_the_bound_alone_has_no_images_per_class() -> None:
     with pytest.raises(ValueError, match="all 1 accuracies are of the memory full"):
         large_ipc.draw(frame(whole()))
+
+
+# --- a crowd --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plot", [budget, large_ipc])
+def test_a_crowd_has_a_panel_each_the_best_first_and_the_leagues_apart(plot: plots.Plot) -> None:
+    crowd = [judged(f"m{mean}", mean, ipc) for mean in range(21, 28) for ipc in (10, 100)]
+    figure = plot.draw(frame(*crowd, judged("dm", 30), judged("dsa", 50, league="storage"), whole(80)))
+    panels = [axes for axes in figure.axes if axes.get_subplotspec()]
+    assert [axes.get_title() for axes in panels] == ["dm", *(f"m{n}" for n in range(27, 20, -1)), "dsa, league storage"]
+    assert len(line(panels[0], "dm")) == 1
+    assert bars(panels[0]) == [pytest.approx((30 - HALF, 30 + HALF), abs=1e-3)]  # the others' are not drawn
+    greys = [each for each in panels[0].get_lines() if each.get_color() == "0.82"]
+    assert len(greys) == 9
+    assert legend(figure) == ["full", "the other memories", "published"]
+    # 80 % is all there is to have: 40 % is half of that.
+    right = [axis for axes in panels for axis in axes.child_axes]
+    assert [axis.get_ylabel() for axis in right] == ["% of that on all images"] * 2  # beside the two whole rows
+    figure.savefig(BytesIO())
+    assert right[0].get_ylim() == pytest.approx(tuple(np.array(panels[0].get_ylim()) / 0.8))
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
