@@ -20,6 +20,7 @@ from results.notes import SMOKE, marked
 ONE_OF = ("dataset", "dataset_digest", "preset", "split", "recipe", "model")
 ONE_BUDGET = ("ipc", "league")
 CONFIGURATION = ("changes", "memory_model")  # of a memory
+ABREAST = 4  # small panels in a row
 CHARACTERS = 13  # of a title's size, to the inch
 
 
@@ -215,14 +216,29 @@ def limit_to_percent(panels: Iterable[Axes]) -> None:
         axes.set_ylim(within_percent(*axes.get_ylim()))
 
 
+def small_panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Small panels that share their axes, row by row: for a crowd of lines, of which each stands out in one."""
+    columns = min(count, ABREAST)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(2.4 * columns, 5.4), 1.9 * rows + 1.4), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, grid[:count]
+
+
 def label_outside(figure: Figure, x: str, y: str) -> None:
     """Names of the axes that all panels share: below the lowest panel of each column and left of each row."""
-    for axes in figure.axes:
+    lowest: dict[int, Axes] = {}
+    for axes in figure.axes:  # row by row
         place = axes.get_subplotspec()
-        if place is not None and place.is_last_row():
-            axes.set_xlabel(x)
-        if place is not None and place.is_first_col() and y:
-            axes.set_ylabel(y)
+        if place is not None:
+            lowest[place.colspan.start] = axes
+            if place.is_first_col() and y:
+                axes.set_ylabel(y)
+    for axes in lowest.values():
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel(x)
 
 
 def intervals_in_words(data: DataFrame) -> str:

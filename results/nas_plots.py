@@ -229,11 +229,9 @@ def nas_axes(rows: DataFrame) -> Figure:
     figure.align_xlabels()
     drawing.legend(figure, [(label, drawing.handle(style)) for label, style in styles.items()])
     archs = sorted({len(each.archs) for label, each in several if label in styles})
-    drawing.title(
-        figure,
-        f"{_setting(several[0][1])}, n = {' or '.join(map(str, archs))} architectures\n"
-        "full: test accuracy, proxies: validation accuracy; mean, 95 % interval over architectures",
-    )
+    said = f"n = {' or '.join(map(str, archs))} architectures, mean and 95 % interval over them"
+    accuracy = "full: test accuracy, proxies: validation accuracy"
+    drawing.title(figure, f"{_setting(several[0][1])}\n{said}\n{accuracy}")
     return figure
 
 
@@ -267,46 +265,52 @@ def _regrets(proxies: Sequence[_Labelled]) -> DataFrame:
 def nas_regret(rows: DataFrame) -> Figure:
     """Accuracy still missing to the best of the space against the number of architectures tried, in the proxy's order.
 
-    Bands are 95 % intervals over architectures and their networks. The thin line is what trying at random would do on
-    average.
+    A panel per proxy, the others in grey behind it. Bands are 95 % intervals over architectures and their networks. The
+    thin line is what trying at random would do on average.
 
     Raises:
         ValueError: as `nas_scatter`.
     """
     proxies = _proxies(rows)
     data = _regrets(proxies)
+    data = data[np.isfinite(data["regret"])]
+    lines = {str(label): line for label, line in data.groupby("proxy", sort=False)}
+    at_random = lines.pop(AT_RANDOM)
     styles = drawing.styles_of([label for label, _ in proxies])
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.subplots()
-    for label, style in styles.items():
-        line = data[(data["proxy"] == label) & np.isfinite(data["regret"])]
-        axes.step(
-            line["tried"], line["regret"], where="post", color=style.colour, linestyle=style.dashes, linewidth=1.4
-        )
-        axes.fill_between(line["tried"], line["low"], line["high"].where(np.isfinite(line["high"])), step="post",
-                          color=style.colour, alpha=0.12, linewidth=0)  # fmt: skip
-        _mark(axes, line, style)
-    line = data[(data["proxy"] == AT_RANDOM) & np.isfinite(data["regret"])]
-    axes.plot(line["tried"], line["regret"], color="0.3", linewidth=0.8)
-    _scale_logarithmic(axes, 1, float(data["tried"].max()))
-    axes.set_yscale("symlog", linthresh=1)  # 0 is where all lines end, and a bad first pick costs tens of points
+    figure, panels = drawing.small_panels(len(styles))
     highest = np.nanmax(data[["regret", "high"]].where(np.isfinite(data[["regret", "high"]])).to_numpy(), initial=1.0)
     marks = [0, 0.5, *(mark for mark in (1, 2, 5, 10, 20, 50, 100) if mark <= highest)]
-    drawing.tick_names(axes.yaxis, marks, [f"{mark:g}" for mark in marks])
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(0, 1.1 * highest)
-    axes.set_xlabel("architectures tried")
-    axes.set_ylabel("regret (points of test accuracy)")
-    axes.grid(alpha=0.3)
-    entries = [(label, drawing.handle(style)) for label, style in styles.items()]
-    drawing.legend(figure, [*entries, (AT_RANDOM, Line2D([], [], color="0.3", linewidth=0.8))])
+    for axes, (label, style) in zip(panels, styles.items(), strict=True):
+        for line in lines.values():
+            axes.step(line["tried"], line["regret"], where="post", color="0.82", linewidth=0.8, zorder=1)
+        axes.plot(at_random["tried"], at_random["regret"], color="0.3", linewidth=0.8)
+        if label in lines:  # else nothing it picks can be trained
+            _draw_regret(axes, lines[label], style)
+        drawing.put(axes.set_title("", fontsize="small"), label)
+        _scale_logarithmic(axes, 1, float(data["tried"].max()))
+        axes.set_yscale("symlog", linthresh=1)  # 0 is where all lines end, and a bad first pick costs tens of points
+        drawing.tick_names(axes.yaxis, marks, [f"{mark:g}" for mark in marks])
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(0, 1.1 * highest)
+        axes.grid(alpha=0.3)
+    drawing.label_outside(figure, "architectures tried", "regret (points)")
+    others = [("the other proxies", Line2D([], [], color="0.82"))] if len(styles) > 1 else []
+    drawing.legend(figure, [*others, (AT_RANDOM, Line2D([], [], color="0.3", linewidth=0.8))])
     archs = sorted({len(each.archs) for _, each in proxies})
     drawing.title(
         figure,
-        f"{_setting(proxies[0][1])}, n = {' or '.join(map(str, archs))} architectures\n"
-        "95 % intervals over architectures and networks",
+        f"{_setting(proxies[0][1])}\npoints of test accuracy; n = {' or '.join(map(str, archs))} architectures, "
+        "95 % intervals over them and their networks",
     )
     return figure
+
+
+def _draw_regret(axes: Axes, line: DataFrame, style: Style) -> None:
+    """A proxy's steps, marked now and then, and their band."""
+    axes.step(line["tried"], line["regret"], where="post", color=style.colour, linestyle=style.dashes, linewidth=1.4)
+    axes.fill_between(line["tried"], line["low"], line["high"].where(np.isfinite(line["high"])), step="post",
+                      color=style.colour, alpha=0.15, linewidth=0)  # fmt: skip
+    _mark(axes, line, style)
 
 
 def nas_size_data(rows: DataFrame) -> DataFrame:
@@ -521,4 +525,4 @@ def _label_rho(axes: Axes) -> None:
 def _finish(figure: Figure, one: Compared, styles: Mapping[str, Style], data: DataFrame) -> None:
     drawing.legend(figure, [(label, drawing.handle(style)) for label, style in styles.items()])
     archs = " or ".join(str(n) for n in sorted(data["architectures"].unique()))
-    drawing.title(figure, f"{_setting(one)}, n = {archs} architectures\n95 % intervals over architectures")
+    drawing.title(figure, f"{_setting(one)}\nn = {archs} architectures, 95 % intervals over them")

@@ -1,7 +1,9 @@
 """Figures of accuracy against what it takes: images per class, bytes, seconds of condensing."""
 
 from collections.abc import Iterable
+from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,7 +19,6 @@ APART = ("ipc", "league")  # what these figures keep apart themselves
 RELATIVE = ("relative", "relative_low", "relative_high")
 BOUND = "full"  # trained on all images: it has no budget, and is drawn across the axes
 CROWD = 8  # memories that can be told apart in one panel; of more, each has a panel of its own
-COLUMNS = 4  # of such panels
 OF_ALL = "% of that on all images"
 
 
@@ -206,10 +207,8 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
     styles = drawing.styles_of(data["memory"])
     lines = {of: line.sort_values("x") for of, line in _lines(others).items()}
     ranked = sorted(lines, key=lambda of: (of[0], -lines[of][ACCURACY[0]].iloc[-1], of[1]))
-    count = -(-len(ranked) // COLUMNS)
-    figure = Figure(figsize=(9.6, 1.9 * count + 1.4), layout="constrained")
-    grid = figure.subplots(count, COLUMNS, squeeze=False, sharex=True, sharey=True)
-    for axes, (league, memory) in zip(grid.flat, ranked, strict=False):
+    figure, panels = drawing.small_panels(len(ranked))
+    for axes, (league, memory) in zip(panels, ranked, strict=True):
         for line in lines.values():
             axes.plot(line["x"], line[ACCURACY[0]], color="0.82", linewidth=0.8, zorder=1)
         own, style = lines[league, memory], styles[memory]
@@ -220,17 +219,10 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
         drawing.mark_logarithmic(axes, sorted(others["x"].dropna().unique()), room=4)
         axes.grid(alpha=0.3)
         drawing.put(axes.set_title("", fontsize="small"), drawing.of_league(memory, league))
-    for axes in grid.flat[len(ranked) :]:
-        axes.remove()
-    for number, axes in enumerate(grid.flat[: len(ranked)]):
-        if number + COLUMNS >= len(ranked):  # the lowest of its column
-            axes.tick_params(labelbottom=True)
-            axes.set_xlabel(name)
-        if number % COLUMNS == 0:
-            axes.set_ylabel(_accuracy_of(data))
-        if len(bound) and number % COLUMNS == COLUMNS - 1:
-            right = axes.secondary_yaxis("right", functions=(lambda y: 100 * y / whole, lambda y: y * whole / 100))
-            right.set_ylabel(OF_ALL)
+    for axes in panels[drawing.ABREAST - 1 :: drawing.ABREAST] if len(bound) else ():
+        relative = (partial(np.multiply, 100 / whole), partial(np.multiply, whole / 100))
+        axes.secondary_yaxis("right", functions=relative).set_ylabel(OF_ALL)
+    drawing.label_outside(figure, name, _accuracy_of(data))
     drawing.limit_to_percent(figure.axes)
     bounds = [(marked(BOUND), drawing.handle(styles[BOUND]))] if len(bound) else []
     _caption(figure, data, said)

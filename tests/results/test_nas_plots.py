@@ -153,7 +153,16 @@ def test_regret_by_hand() -> None:
     drawn = data[data["proxy"] != nas_plots.AT_RANDOM]
     assert (drawn["low"] <= drawn["high"]).all()
     figure = nas_plots.nas_regret(some())
-    assert legend(figure) == ["dm, 10 per class", "dm, 50 per class", "early-stopping", "params", "tried at random"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "dm, 10 per class",
+        "dm, 50 per class",
+        "early-stopping",
+        "params",
+    ]
+    for axes in figure.axes:
+        assert len(axes.collections) == 1  # its own band, no other's
+        assert sum(line.get_color() == "0.82" for line in axes.get_lines()) == 4
+    assert legend(figure) == ["the other proxies", "tried at random"]
     assert "n = 5 architectures" in figure.get_suptitle()
 
 
