@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -76,6 +76,7 @@ def run(
     jobs: int | None = None,
     deadline: float | None = None,
     report: Callable[[Event], None] = lambda event: None,
+    places: Sequence[Mapping[str, str]] = ({},),
 ) -> Outcome:
     """Do the units whose results are not in the store, each after those it needs, longest first.
 
@@ -90,6 +91,8 @@ def run(
         jobs: worker processes of `local`; by default as many as the CPUs this process may use.
         deadline: `time.monotonic()` past which the run stops; None for never.
         report: called in this process with what happens.
+        places: among which workers of `local` are spread evenly, such as GPUs: each what a worker there has in its
+            environment beside that of this process.
     Raises:
         ValueError: unknown engine, jobs below 1, or units that need each other.
         RuntimeError: worker processes do not start.
@@ -103,7 +106,7 @@ def run(
         raise ValueError(f"jobs: at least 1, got {jobs}")
     plan = _Plan(units, store, report)
     with _Limits(math.inf if deadline is None else deadline) as limits:
-        stopped = ENGINES[engine](plan, work, jobs or usable_cpus(), limits) if plan.todo else None
+        stopped = ENGINES[engine](plan, work, jobs or usable_cpus(), limits, places) if plan.todo else None
     return plan.outcome(stopped)
 
 
@@ -246,7 +249,7 @@ def _attempt(
         return Event("failed", unit.key, unit.label, reason=reason)
 
 
-def _serial(plan: _Plan, work: Work, jobs: int, limits: _Limits) -> str | None:
+def _serial(plan: _Plan, work: Work, jobs: int, limits: _Limits, places: Sequence[Mapping[str, str]]) -> str | None:
     with suppress(KeyboardInterrupt), _one_thread():
         while limits.reason() is None:
             if unit := plan.take():
@@ -258,7 +261,7 @@ def _serial(plan: _Plan, work: Work, jobs: int, limits: _Limits) -> str | None:
     return limits.reason()
 
 
-def _local(plan: _Plan, work: Work, jobs: int, limits: _Limits) -> str | None:
+def _local(plan: _Plan, work: Work, jobs: int, limits: _Limits, places: Sequence[Mapping[str, str]]) -> str | None:
     workers: list[_Worker] = []
     retried: set[str] = set()
     false_starts, reason, end = 0, None, math.inf
@@ -276,7 +279,8 @@ def _local(plan: _Plan, work: Work, jobs: int, limits: _Limits) -> str | None:
             if busy == 0 and (reason or not plan.has_work()):
                 break
             while reason is None and len(workers) < min(jobs, busy + len(plan.todo)):
-                workers.append(_Worker(plan.store, work))
+                fewest = min(places, key=lambda place: sum(worker.place is place for worker in workers))
+                workers.append(_Worker(plan.store, work, fewest))
             wait([worker.connection for worker in workers], TURN_SECONDS)
             for worker in list(workers):
                 ended = not worker.process.is_alive()  # asked before its last words are read
@@ -310,11 +314,12 @@ def _local(plan: _Plan, work: Work, jobs: int, limits: _Limits) -> str | None:
 class _Worker:
     """A worker process as its parent sees it, and the unit it has in hand."""
 
-    def __init__(self, store: Store, work: Work) -> None:
+    def __init__(self, store: Store, work: Work, place: Mapping[str, str]) -> None:
+        self.place = place
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, os.getpid(), store, work), name="harness worker")
-        with _as_a_worker_starts():
+        with _as_a_worker_starts(place):
             self.process.start()
         theirs.close()
         self.is_up = False
@@ -384,13 +389,14 @@ def _listen(connection: Connection, parent: int, inbox: queue.SimpleQueue[bytes]
 
 
 @contextmanager
-def _as_a_worker_starts() -> Iterator[None]:
+def _as_a_worker_starts(place: Mapping[str, str]) -> Iterator[None]:
     """What a process inherits: one thread for each numeric library, which read this when they are first imported,
-    memory that it keeps, and deaf ears for Ctrl-C, which reaches the whole process group."""
-    old = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    memory that it keeps, its place, and deaf ears for Ctrl-C, which reaches the whole process group."""
+    environment = {**WORKER_ENVIRONMENT, **place}
+    old = {name: os.environ.get(name) for name in environment}
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
-    os.environ.update(WORKER_ENVIRONMENT)
+    os.environ.update(environment)
     try:
         yield
     finally:
@@ -420,5 +426,6 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-Engine = Callable[[_Plan, Work, int, _Limits], str | None]  # does what the plan holds; why it stopped early, if it did
+# Does what the plan holds; why it stopped early, if it did.
+Engine = Callable[[_Plan, Work, int, _Limits, Sequence[Mapping[str, str]]], str | None]
 ENGINES: dict[str, Engine] = {"serial": _serial, "local": _local}

@@ -1,6 +1,7 @@
 """Carry a run out: plan its units, skip finished ones, hand the rest to an engine, leave rows."""
 
 import json
+import os
 import platform
 import re
 import time
@@ -141,18 +142,29 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     """
     began = time.monotonic()
     claim_directory(prepared)
-    on_cuda = prepared.place.device.startswith("cuda")
+    gpus = _gpus(prepared.place.device)
     mine, dataset = _shard(prepared.planned.units, options.shard), track.load(prepared.run, prepared.place)
     outcome = engines.run(
         estimates.with_costs(mine, prepared.run, dataset),
         prepared.store,
         prepared.track.work,
         engine=options.engine,
-        jobs=options.jobs or (torch.cuda.device_count() if on_cuda else None),
+        jobs=options.jobs or len(gpus) or None,
         deadline=None if options.time_limit is None else began + options.time_limit,
         report=report,
+        places=gpus or [{}],
     )
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
+
+
+def _gpus(device: str) -> list[dict[str, str]]:
+    """What makes a worker's process see one GPU alone, for each that `device` allows; none on a CPU."""
+    if not device.startswith("cuda"):
+        return []
+    if device != "cuda":  # the one with this number
+        return [{}]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in visible.split(",")]
 
 
 def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:

@@ -329,6 +329,16 @@ def test_a_worker_that_does_not_heed_is_killed_after_a_while_or_at_the_second_ct
     assert multiprocessing.active_children() == []
 
 
+def test_workers_are_spread_evenly_over_places(store: Store, tmp_path: Path) -> None:
+    units = [toy.walk_unit(f"walk {number}", tmp_path, seed=number, companions=4) for number in range(4)]
+    places = [{"TOY_PLACE": "first"}, {"TOY_PLACE": "second"}]
+    outcome = run(units, store, toy.meet, jobs=4, places=places)
+    assert len(outcome.done) == 4
+    cards = [result[1] for unit in units if (result := store.load(unit.key)) is not None]
+    assert Counter(card["place"] for card in cards) == {"first": 2, "second": 2}
+    assert "TOY_PLACE" not in os.environ
+
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for orphans in /proc")
 
 

@@ -342,6 +342,20 @@ def test_a_condensing_that_ends_in_nan_fails_by_name_and_the_others_go_on(
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize(
+    ("device", "visible", "names"),
+    [("cpu", None, []), ("cuda", None, ["0", "1", "2"]), ("cuda", "2,GPU-7", ["2", "GPU-7"]), ("cuda:1", None, [None])],
+)
+def test_each_worker_sees_one_of_the_gpus(
+    device: str, visible: str | None, names: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [place.get("CUDA_VISIBLE_DEVICES") for place in runs._gpus(device)] == names
+
+
 def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def short(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Any = BrokenConfig()) -> Memory:
         made = random_real.build(images, labels, budget, rng)

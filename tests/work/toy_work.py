@@ -48,6 +48,16 @@ def walk(unit: Unit, store: Store, progress: Progress) -> None:
     store.save(unit.key, {"place": place}, {"name": unit.label})
 
 
+def meet(unit: Unit, store: Store, progress: Progress) -> None:
+    """The work: wait for the unit's companions to be in hand elsewhere; the result tells the worker's TOY_PLACE."""
+    folder = Path(unit.context["log"]).parent
+    (folder / f"here-{unit.label}").touch()
+    end = time.monotonic() + 60
+    while len(list(folder.glob("here-*"))) < unit.context["companions"] and time.monotonic() < end:
+        time.sleep(0.01)
+    store.save(unit.key, {}, {"place": os.environ.get("TOY_PLACE")})
+
+
 def commit_fault(fault: str | None, mark: Path) -> None:
     """Go wrong as asked; "die once" leaves a mark the first time and does nothing the second."""
     if fault == "raise":
