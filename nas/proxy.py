@@ -78,13 +78,13 @@ def in_layout(network: nn.Module, cfg: TrainConfig) -> nn.Module:
     """
     if next(network.parameters()).device.type != "cpu" or _has(network, nn.LayerNorm):
         return network
-    if cfg.compute == "compiled" or (
-        _has(network, nn.MaxPool2d) and cfg.dtype == "float32"
-        if _has(network, nn.GroupNorm)
-        else _has(network, nn.MaxPool2d, nn.AvgPool2d)
-    ):
-        return network.to(memory_format=torch.channels_last)
-    return network
+    if cfg.compute == "compiled":
+        moves = True
+    elif _has(network, nn.GroupNorm):
+        moves = _has(network, nn.MaxPool2d) and cfg.dtype == "float32"
+    else:
+        moves = _has(network, nn.MaxPool2d, nn.AvgPool2d)
+    return network.to(memory_format=torch.channels_last) if moves else network
 
 
 def _has(network: nn.Module, *kinds: type[nn.Module]) -> bool:

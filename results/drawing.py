@@ -21,6 +21,7 @@ ONE_OF = ("dataset", "dataset_digest", "preset", "split", "recipe", "model")
 ONE_BUDGET = ("ipc", "league")
 CONFIGURATION = ("changes", "memory_model")  # of a memory
 ABREAST = 4  # small panels in a row
+BEHIND = "0.82"  # the grey of the other lines in them
 CHARACTERS = 13  # of a title's size, to the inch
 
 

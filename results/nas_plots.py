@@ -282,7 +282,7 @@ def nas_regret(rows: DataFrame) -> Figure:
     marks = [0, 0.5, *(mark for mark in (1, 2, 5, 10, 20, 50, 100) if mark <= highest)]
     for axes, (label, style) in zip(panels, styles.items(), strict=True):
         for line in lines.values():
-            axes.step(line["tried"], line["regret"], where="post", color="0.82", linewidth=0.8, zorder=1)
+            axes.step(line["tried"], line["regret"], where="post", color=drawing.BEHIND, linewidth=0.8, zorder=1)
         axes.plot(at_random["tried"], at_random["regret"], color="0.3", linewidth=0.8)
         if label in lines:  # else nothing it picks can be trained
             _draw_regret(axes, lines[label], style)
@@ -294,7 +294,7 @@ def nas_regret(rows: DataFrame) -> Figure:
         axes.set_ylim(0, 1.1 * highest)
         axes.grid(alpha=0.3)
     drawing.label_outside(figure, "architectures tried", "regret (points)")
-    others = [("the other proxies", Line2D([], [], color="0.82"))] if len(styles) > 1 else []
+    others = [("the other proxies", Line2D([], [], color=drawing.BEHIND))] if len(styles) > 1 else []
     drawing.legend(figure, [*others, (AT_RANDOM, Line2D([], [], color="0.3", linewidth=0.8))])
     archs = sorted({len(each.archs) for _, each in proxies})
     drawing.title(

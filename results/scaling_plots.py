@@ -210,7 +210,7 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
     figure, panels = drawing.small_panels(len(ranked))
     for axes, (league, memory) in zip(panels, ranked, strict=True):
         for line in lines.values():
-            axes.plot(line["x"], line[ACCURACY[0]], color="0.82", linewidth=0.8, zorder=1)
+            axes.plot(line["x"], line[ACCURACY[0]], color=drawing.BEHIND, linewidth=0.8, zorder=1)
         own, style = lines[league, memory], styles[memory]
         drawing.draw_line(axes, own["x"], own, *ACCURACY, style, FILLS.get(league, "full"))
         for place, value in zip(own["x"], own["published"], strict=True):
@@ -226,7 +226,7 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
     drawing.limit_to_percent(figure.axes)
     bounds = [(marked(BOUND), drawing.handle(styles[BOUND]))] if len(bound) else []
     _caption(figure, data, said)
-    _legend(figure, [*bounds, ("the other memories", Line2D([], [], color="0.82"))], data)
+    _legend(figure, [*bounds, ("the other memories", Line2D([], [], color=drawing.BEHIND))], data)
     return figure
 
 
