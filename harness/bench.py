@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import memory
 from harness import config, engines, nas, runs, track
-from harness.config import CLRun, CondenseRun, NASRun, known
+from harness.config import CLRun, CondenseRun, NASRun
 from harness.core import augment, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation
 from harness.core.progress import Progress
+from harness.core.registry import known
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, batches, fit
 from harness.units import Store, Unit

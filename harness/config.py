@@ -6,14 +6,15 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from difflib import get_close_matches
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 
 import memory
 from harness.core import augment, compute, imported, models
-from harness.core.train import RECIPES, TrainConfig, augmentation
+from harness.core.models import ConvNetSpec
+from harness.core.registry import known, unknown
+from harness.core.train import TrainConfig, augmentation, find_recipe
 from nas import space as spaces
 
 Settings = Mapping[str, Any]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
@@ -50,7 +51,7 @@ class Run:
                 raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
         if self.split not in SPLITS:
             raise ValueError(f"split: {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
-        known(self.recipe, RECIPES, "recipe")
+        find_recipe(self.recipe)
         known(self.preset, PRESETS, "preset")
         if not self.memory.startswith(imported.PREFIX) and self.memory not in self.without_builder:
             memory.find(self.memory)
@@ -163,6 +164,7 @@ class NASRun(Run):
 
 
 TABULAR = "tabular:"
+LARGE = ("tinyimagenet", "imagenet64")  # 64 x 64 images: a ConvNet of depth 4 (DM, section 4.1)
 RUNS: Mapping[str, type[Run]] = {run.track: run for run in (CLRun, CondenseRun, NASRun)}
 
 
@@ -265,15 +267,6 @@ PRESETS = {
 }
 
 
-def known(name: str, names: Mapping[str, Any] | list[str], what: str) -> str:
-    """`name` if it is one of `names`; else a ValueError that names the nearest."""
-    if name in names:
-        return name
-    near = get_close_matches(name, list(names), 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"{what}: {name!r} is unknown; {hint}Known: {', '.join(sorted(names))}")
-
-
 def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     """A run from a preset and what the user set, the latter winning.
 
@@ -287,13 +280,24 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
         if "." in key and (last := key.rpartition(".")[2]) in ("compute", "real_dtype"):
             raise ValueError(f"--set: {key} follows the run's own; set {last} instead")
     own = {key: value for key, value in settings.items() if "." not in key and key != "networks"}
-    run: AnyRun = fitted(changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own}))
+    run: AnyRun = changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
+    run = fitted(run if "model" in own else replace(run, model=_usual_model(run)))
     inner = {(_networks_key(run) if k == "networks" else k): v for k, v in settings.items() if k not in own}
+    if "memory.epochs" in inner and not getattr(run.memory_config, "stored", True):
+        inner.setdefault("recipe.epochs", inner["memory.epochs"])  # the whole data: it is trained on for so long
     nested: AnyRun = changed(run, inner, _aliases)
     for key, value in dotted(nested).items():
         if key.endswith((".dtype", ".synthetic_dtype")):
-            known(value, list(compute.DTYPES), key)
+            known(value, compute.DTYPES, key)
     return nested
+
+
+def _usual_model(run: Run) -> str:
+    """The run's network as the papers have it for its data: a layer deeper for images of 64 x 64."""
+    spec = models.parse(run.model)
+    if run.dataset not in LARGE or not isinstance(spec, ConvNetSpec) or spec.depth != 3:
+        return run.model
+    return str(replace(spec, depth=4))
 
 
 def _networks_key(run: Run) -> str:
@@ -360,7 +364,7 @@ def _preset_of(run: Run, config: Any) -> Settings:
 
 def _recipe(run: Run, model: str) -> TrainConfig:
     """The named recipe for the run's data and a network."""
-    return RECIPES[run.recipe](run.dataset, models.parse(model).norm == "batchnorm")
+    return find_recipe(run.recipe)(run.dataset, models.parse(model).norm == "batchnorm")
 
 
 def recipe_for(run: Run, model: str) -> TrainConfig:
@@ -407,18 +411,16 @@ def _set(config: Any, path: list[str], value: Any, key: str) -> Any:
     names = {f.name for f in fields(config)}
     head, rest = path[0], path[1:]
     if head not in names or (rest and not is_dataclass(getattr(config, head))):
-        raise ValueError(_unknown(key, config, len(path)))
+        raise _unknown(key, config, len(path))
     if rest:
         return replace(config, **{head: _set(getattr(config, head), rest, value, key)})
     return replace(config, **{head: typed(value, hints[head], key)})
 
 
-def _unknown(key: str, config: Any, depth: int) -> str:
+def _unknown(key: str, config: Any, depth: int) -> ValueError:
     prefix = ".".join(key.split(".")[:-depth])
     choices = sorted(f"{prefix}.{name}" if prefix else name for name in dotted(config))
-    near = get_close_matches(key, choices, 1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"--set: {key!r} is unknown; {hint}Known: {', '.join(choices)}"
+    return unknown(key, choices, "--set", 0.5)
 
 
 def dotted(config: Any, prefix: str = "") -> dict[str, Any]:

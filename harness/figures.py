@@ -1,5 +1,6 @@
 """Figures of runs: which rows or memories each needs, and the files it leaves."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from pandas import DataFrame
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from harness.config import known
 from harness.core import data, files, models
 from harness.core.data import DataSet
 from harness.core.holdout import hold_out
 from harness.core.memory import Memory, decode
 from harness.core.models import Network
+from harness.core.registry import known
 from harness.core.rng import generator, seed_of
 from harness.core.train import TrainConfig, augmentation, correct_by_class, fit
 from results import memory_plots, plots, rows
@@ -56,6 +57,12 @@ def about() -> dict[str, str]:
     """What each figure shows, in one line."""
     of_rows = {name.replace("_", "-"): plots.about(plot.draw) for name, plot in plots.FIGURES.items()}
     return of_rows | {name: plots.about(make) for name, make in OF_MEMORIES.items()}
+
+
+def described(name: str) -> str:
+    """What a figure shows and what it is drawn from, in full."""
+    make = OF_MEMORIES[name] if name in OF_MEMORIES else plots.FIGURES[name.replace("-", "_")].draw
+    return inspect.getdoc(make) or ""
 
 
 def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | None = None) -> list[Path]:

@@ -13,10 +13,11 @@ from pandas import DataFrame
 
 import memory
 from harness import config, engines, estimates, runs, track
-from harness.config import PRESETS, RUNS, NASRun, Run
+from harness.config import EARLY_STOPPING, PRESETS, RUNS, NASRun, Run
 from harness.core import models
 from harness.core.files import write_bytes
 from harness.core.models import ConvNetSpec
+from harness.core.registry import known
 from harness.engines import Event
 from harness.runs import Options, Prepared
 from results import rows as rowfiles
@@ -90,7 +91,7 @@ def plan(name: str, preset: str = "paper", device: str = "auto", only: str | Non
     Raises:
         ValueError: an unknown table or preset, or no cell fits.
     """
-    config.known(name, dict(REPRODUCTIONS), "reproduction")
+    known(name, REPRODUCTIONS, "reproduction")
     return plan_of(name, REPRODUCTIONS[name], preset, device, only)
 
 
@@ -98,7 +99,7 @@ def plan_of(
     name: str, reproduction: Reproduction, preset: str = "paper", device: str = "auto", only: str | None = None
 ) -> Plan:
     """`plan` of any table, listed or not."""
-    config.known(preset, PRESETS, "preset")
+    known(preset, PRESETS, "preset")
     where, cells = runs.pick_device(device), reproduction.cells()
     chosen = [cell.name for cell in cells if only is None or _fits(cell.name, only)]
     if not chosen:
@@ -265,7 +266,7 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, Any]:
         "preset": run.preset,
         "changes": runs.changes(run, device),
         "memory": track.name_of(run),
-        "ipc": run.ipc if track.is_stored(run) else None,
+        "ipc": run.ipc if track.is_stored(run) or run.memory == EARLY_STOPPING else None,  # as shortly as on so many
         "recipe": run.recipe,
     }
     if cell.track == "cl":

@@ -19,10 +19,9 @@ What its configuration may have, each optional but `per_class`:
 
 import inspect
 from dataclasses import is_dataclass
-from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import Any
 
+from harness.core import registry
 from harness.core.memory import Builder
 from memory import (
     cscore,
@@ -69,12 +68,13 @@ BUILDERS: dict[str, Builder] = {
     "mim-dm": mutual_information.around("dm", dm.build),
     "mim-dsa": mutual_information.around("dsa", dsa.build),
 }
+GROUP = "harness.memories"  # of entry points, where other packages offer builders
 PLUG_INS = {"lo": low_rank.around, "mim": mutual_information.around}  # `lo-NAME` wraps any builder that fits
 
 
 def names() -> list[str]:
     """Every builder that can be asked for, those of other packages included."""
-    return sorted({*BUILDERS, *(entry.name for entry in entry_points(group="harness.memories"))})
+    return registry.names(BUILDERS, GROUP)
 
 
 def find(name: str) -> Builder:
@@ -85,18 +85,13 @@ def find(name: str) -> Builder:
     """
     if name in BUILDERS:
         return BUILDERS[name]
-    for entry in entry_points(group="harness.memories", name=name):
-        try:
-            builder: Builder = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"memory: {name!r} cannot be loaded from {entry.value} ({error})") from error
+    if (found := registry.offered(name, GROUP, "memory")) is not None:
+        builder: Builder = found[0]
         return builder
     plug_in, _, host = name.partition("-")
     if plug_in in PLUG_INS and host in names():
         return PLUG_INS[plug_in](host, find(host))
-    near = get_close_matches(name, names(), 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"memory: {name!r} is unknown; {hint}Known: {', '.join(names())}")
+    raise registry.unknown(name, names(), "memory")
 
 
 def default_config(builder: Builder) -> Any:

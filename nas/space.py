@@ -11,13 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import lru_cache
-from importlib.metadata import entry_points
 
 import torch
 
-from harness.core import models
+from harness.core import models, registry
 from harness.core.models import ConvNetSpec
 
 Value = int | str
@@ -78,11 +76,12 @@ def _convnet720() -> Space:
 # The value lists multiply to the published count; as a quotation they are unverified: the appendix of DC that lists
 # them could not be fetched, they are those of the first public version of its code.
 SPACES: Mapping[str, Space] = {"convnet720": _convnet720()}
+GROUP = "harness.spaces"  # of entry points, where other packages offer spaces
 
 
 def names() -> list[str]:
     """Every space that can be asked for, those of other packages included."""
-    return sorted({*SPACES, *(entry.name for entry in entry_points(group="harness.spaces"))})
+    return registry.names(SPACES, GROUP)
 
 
 def find(name: str) -> Space:
@@ -93,17 +92,12 @@ def find(name: str) -> Space:
     """
     if name in SPACES:
         return SPACES[name]
-    for entry in entry_points(group="harness.spaces", name=name):
-        try:
-            space = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"space: {name!r} cannot be loaded from {entry.value} ({error})") from error
-        if not isinstance(space, Space):
-            raise ValueError(f"space: {entry.value} is a {type(space).__name__}, not a nas.space.Space")
-        return space
-    near = get_close_matches(name, names(), 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"space: {name!r} is unknown; {hint}Known: {', '.join(names())}")
+    if (found := registry.offered(name, GROUP, "space")) is None:
+        raise registry.unknown(name, names(), "space")
+    space, origin = found
+    if not isinstance(space, Space):
+        raise ValueError(f"space: {origin} is a {type(space).__name__}, not a nas.space.Space")
+    return space
 
 
 # --- what a candidate costs -----------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import EntryPoint
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
 import memory
-from harness import config, track
+from harness import track
 from harness.config import (
     PRESETS,
     CLRun,
@@ -21,8 +22,8 @@ from harness.config import (
     recipe_for,
     typed,
 )
-from harness.core import augment
-from harness.core.train import RECIPES, TrainConfig
+from harness.core import augment, registry
+from harness.core.train import GROUP, RECIPES, TrainConfig
 from memory.dm import DMConfig
 from memory.dsa import DSAConfig
 from memory.embedding import EmbeddingConfig
@@ -378,5 +379,39 @@ def test_a_run_of_condense_checks_itself(values: dict[str, Any], message: str) -
 @pytest.mark.parametrize("dataset", ["cifar10", "digits"])
 @pytest.mark.parametrize("has_batchnorm", [False, True])
 def test_every_recipe_is_complete(name: str, dataset: str, has_batchnorm: bool) -> None:
-    assert config.known(name, RECIPES, "recipe") == name
     assert isinstance(RECIPES[name](dataset, has_batchnorm), TrainConfig)
+
+
+def test_another_package_offers_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offered(EntryPoint):
+        def load(self) -> Any:
+            return lambda dataset, has_batchnorm: TrainConfig(epochs=7 if has_batchnorm else 5)
+
+    def entries(group: str, name: str = "theirs") -> list[EntryPoint]:
+        return [Offered("theirs", "their:recipe", group)] if (group, name) == (GROUP, "theirs") else []
+
+    monkeypatch.setattr(registry, "entry_points", entries)
+    assert CLRun.of("paper", recipe="theirs", model="convnet3-bn").recipe_config == TrainConfig(epochs=7)
+    with pytest.raises(ValueError, match="recipe: 'thers' is unknown; did you mean 'theirs'"):
+        CLRun(recipe="thers")
+
+
+@pytest.mark.parametrize("dataset", ["tinyimagenet", "imagenet64"])
+def test_large_images_have_a_convnet_of_depth_4(dataset: str) -> None:
+    run = CondenseRun.of("paper", dataset=dataset)
+    assert run.model == run.memory_config.model == "convnet-d4-w128-instancenorm-relu-avgpooling"
+    assert CondenseRun.of("quick", dataset=dataset).model == "convnet-d4-w32-instancenorm-relu-avgpooling"
+    assert CondenseRun.of("paper", dataset=dataset, model="convnet3").model == "convnet3"
+    assert CondenseRun.of("paper", dataset=dataset, model="mlp").model == "mlp"
+    assert CondenseRun.of("paper").model == "convnet3"
+
+
+def test_the_whole_data_are_trained_on_for_the_epochs_asked() -> None:
+    def epochs(**settings: Any) -> int:
+        recipe = CLRun.of("quick", memory="full", **settings).recipe_config
+        assert recipe is not None
+        return recipe.epochs
+
+    assert epochs() == 4
+    assert epochs(**{"memory.epochs": 7}) == 7
+    assert epochs(**{"recipe.epochs": 9}) == epochs(**{"memory.epochs": 7, "recipe.epochs": 9}) == 9

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from harness.core import augment, compute
+from harness.core import augment, compute, registry
 from harness.core.models import has_batch_statistics
 from harness.core.progress import SILENT, Progress, State
 
@@ -102,7 +102,28 @@ def nas_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
     return TrainConfig(epochs=200, batch_size=250, augment=augmentation(dataset), schedule="nas")
 
 
-RECIPES = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe, "nas": nas_recipe}
+Recipe = Callable[[str, bool], TrainConfig]  # (data set, whether the network has BatchNorm) -> how to train it
+RECIPES: dict[str, Recipe] = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe, "nas": nas_recipe}
+GROUP = "harness.recipes"  # of entry points, where other packages offer recipes
+
+
+def recipe_names() -> list[str]:
+    """Every recipe that can be asked for, those of other packages included."""
+    return registry.names(RECIPES, GROUP)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    if (found := registry.offered(name, GROUP, "recipe")) is None:
+        raise registry.unknown(name, recipe_names(), "recipe")
+    recipe: Recipe = found[0]
+    return recipe
 
 
 def augmentation(dataset: str) -> str:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-import memory
 from harness.cli import main
+from harness.core import registry
 
 RUN = ["run", "cl"]
 DIGITS = [*RUN, "--dataset", "digits", "--preset", "smoke", "--steps", "2"]
@@ -138,7 +138,11 @@ def test_a_builder_of_another_package_that_cannot_be_loaded(
         EntryPoint("renamed", "harness.cli:no_such_function", "harness.memories"),
         EntryPoint("plain", "harness.cli:entry", "harness.memories"),
     ]
-    monkeypatch.setattr(memory, "entry_points", lambda group, name=None: [e for e in offers if name in (None, e.name)])
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda group, name=None: [e for e in offers if e.group == group and name in (None, e.name)],
+    )
     said = complaint([*DIGITS, "--memory", "gone"], capsys)
     assert said == "memory: 'gone' cannot be loaded from no_such_module:build (No module named 'no_such_module')"
     said = complaint([*DIGITS, "--memory", "renamed"], capsys)
@@ -183,10 +187,10 @@ def test_an_output_whose_units_cannot_be_written(capsys: pytest.CaptureFixture[s
     assert "units" in complaint([*DIGITS, "--engine", "serial"], capsys)
 
 
-def test_a_run_directory_with_a_damaged_config(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("runs/mine").mkdir(parents=True)
-    Path("runs/mine/config.json").write_text('{"steps": 2')
-    assert "runs/mine: cannot be used as a run directory" in complaint([*DIGITS, "--name", "mine"], capsys)
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "..", "units", "a\\b"])
+def test_a_name_that_leads_elsewhere(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint([*DIGITS, "--name", name], capsys).startswith("--name: expected a plain name")
+    assert not Path("runs").exists()
 
 
 # --- data that are not what they should be --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 import memory
+from harness.core import registry
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Pixels
 from harness.core.progress import Progress
@@ -271,7 +272,7 @@ def test_an_unknown_name_gets_the_nearest(name: str, hint: str) -> None:
 
 def test_other_packages_offer_builders(monkeypatch: pytest.MonkeyPatch) -> None:
     class Entry:
-        name = "theirs"
+        name, value = "theirs", "their_package:build"
 
         def load(self) -> object:
             return random_real.build
@@ -280,7 +281,7 @@ def test_other_packages_offer_builders(monkeypatch: pytest.MonkeyPatch) -> None:
         assert group == "harness.memories"
         return [Entry()] if name == "theirs" else []
 
-    monkeypatch.setattr(memory, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "entry_points", entry_points)
     assert memory.find("theirs") is random_real.build
     assert memory.names() == sorted([*BUILDERS, "theirs"])
     with pytest.raises(ValueError, match="'other' is unknown"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.core import models
+from harness.core import models, registry
 from nas import space
 from nas.space import Arch, Space, find, select
 
@@ -149,7 +149,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         assert group == "harness.spaces"
         return [EntryPoint("tiny", value, group)] if name == "tiny" else []
 
-    monkeypatch.setattr(space, "entry_points", entries)
+    monkeypatch.setattr(registry, "entry_points", entries)
 
 
 def test_another_package_offers_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_another_package_offers_a_space(monkeypatch: pytest.MonkeyPatch) -> None
     def entries(group: str, name: str = "tiny") -> list[EntryPoint]:
         return [Offered("tiny", "theirs:TINY", group)] if name == "tiny" else []
 
-    monkeypatch.setattr(space, "entry_points", entries)
+    monkeypatch.setattr(registry, "entry_points", entries)
     assert space.names() == ["convnet720", "tiny"]
     assert [arch.model for arch in select(find("tiny"), "kind!=mlp")] == ["lenet"]
     with pytest.raises(ValueError, match="did you mean 'tiny'"):

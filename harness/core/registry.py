@@ -1,0 +1,43 @@
+"""Things by name: ours in a table, those of other packages through an entry-point group."""
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Any
+
+
+def names(ours: Mapping[str, Any], group: str) -> list[str]:
+    """Every name that can be asked for, those of other packages included."""
+    return sorted({*ours, *(entry.name for entry in entry_points(group=group))})
+
+
+def offered(name: str, group: str, what: str) -> tuple[Any, str] | None:
+    """What another package offers by that name in an entry-point group, and where it is from; None for nothing.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    for entry in entry_points(group=group, name=name):
+        try:
+            return entry.load(), entry.value
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({error})") from error
+    return None
+
+
+def known(name: str, choices: Collection[str], what: str) -> str:
+    """`name` if it is one of `choices`.
+
+    Raises:
+        ValueError: it is not, and the message names the nearest.
+    """
+    if name in choices:
+        return name
+    raise unknown(name, choices, what)
+
+
+def unknown(name: str, choices: Collection[str], what: str, hint_cutoff: float = 0.6) -> ValueError:
+    """The error that says a name is unknown, names the nearest, and all there are."""
+    near = get_close_matches(name, list(choices), 1, hint_cutoff)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"{what}: {name!r} is unknown; {hint}Known: {', '.join(sorted(choices))}")
