@@ -2,48 +2,50 @@
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import memory
 from harness import figures
-from harness.config import PRESETS, RUNS, assemble, dotted, known
+from harness.config import PRESETS, RUNS, assemble, dotted
 from harness.core import data, files, models
-from harness.core.train import RECIPES
+from harness.core.registry import known
+from harness.core.train import find_recipe, recipe_names
 from nas import space as spaces
 from results.reproductions import REPRODUCTIONS
 
+Lines = Iterator[tuple[str, str]]  # (name, what it is in one line)
 KINDS = ("memories", "recipes", "presets", "datasets", "spaces", "figures", "reproductions", "runs")
 
 
-def of_kind(kind: str) -> Iterator[tuple[str, str]]:
-    """(name, one line) of everything of `kind`, which may be KIND or, for runs, a directory of them.
+def of_kind(kind: str, out: Path = Path("runs")) -> Lines:
+    """(name, one line) of everything of a kind; runs are those in the directory `out`.
 
     Raises:
         ValueError: an unknown kind.
     """
-    known(kind, list(KINDS), "ls")
+    known(kind, KINDS, "ls")
     if kind == "memories":
-        yield from ((name, _about_builder(name)) for name in memory.names())
+        yield from ((name, _about(memory.find, name, _first_line)) for name in memory.names())
     elif kind == "recipes":
-        yield from ((name, _first_line(recipe)) for name, recipe in RECIPES.items())
+        yield from ((name, _about(find_recipe, name, _first_line)) for name in recipe_names())
     elif kind == "presets":
         yield from ((name, preset.note) for name, preset in PRESETS.items())
     elif kind == "datasets":
         yield from ((listing.name, listing.found) for listing in data.describe())
     elif kind == "spaces":
-        yield from ((name, _about_space(name)) for name in spaces.names())
+        yield from ((name, _about(spaces.find, name, lambda space: space.about)) for name in spaces.names())
     elif kind == "figures":
         yield from sorted(figures.about().items())
     elif kind == "reproductions":
         yield from ((name, reproduction.note) for name, reproduction in REPRODUCTIONS.items())
     else:
-        yield from ((path.parent.name, "") for path in sorted(Path("runs").glob("*/config.json")))
+        yield from ((path.parent.name, "") for path in sorted(out.glob("*/config.json")))
 
 
 def show(name: str) -> str:
-    """All there is to say of a run directory, a memory file, a builder, recipe, search space, preset or network.
+    """All there is to say of a run directory, a memory file, a network, or anything that `of_kind` lists.
 
     Raises:
         ValueError: nothing of that name.
@@ -53,38 +55,93 @@ def show(name: str) -> str:
         return _run(path)
     if path.is_file():
         return json.dumps(files.load(path)[1], indent=2)
-    found = []  # a builder and a recipe may share a name
-    if name in memory.names():
-        builder = memory.find(name)
-        found.append(f"{inspect.getdoc(builder)}\n\n" + _fields(memory.default_config(builder), "memory."))
-    if name in RECIPES:
-        recipe = RECIPES[name]("cifar10", False)
-        found.append(f"{inspect.getdoc(RECIPES[name])}\n\n" + _fields(recipe, "recipe.") + "\n(on CIFAR-10)")
+    found = [tell(name) for names, tell in _TOLD if name in names()]  # a builder and a recipe may share a name
     if found:
         return "\n\n".join(found)
-    if name in spaces.names():
-        return _space(spaces.find(name))
-    if name in PRESETS:
-        lines = [
-            f"# {track} --memory {builder}\n{_fields(assemble(run, name, {'memory': builder}))}"
-            for track, run in RUNS.items()
-            for builder in memory.names()
-        ]
-        return f"{PRESETS[name].note}\n\n" + "\n\n".join(lines)
     try:
         return str(models.parse(name))
     except ValueError:
-        known(name, sorted({*memory.names(), *RECIPES, *spaces.names(), *PRESETS, "convnet3"}), "show")
+        known(name, sorted({*(each for names, _ in _TOLD for each in names()), "convnet3"}), "show")
         raise
+
+
+# --- one thing in full ----------------------------------------------------------------------------------------------
+
+
+def _builder(name: str) -> str:
+    builder = memory.find(name)
+    return f"{inspect.getdoc(builder) or ''}\n\n{_fields(memory.default_config(builder), 'memory.')}"
+
+
+def _recipe(name: str) -> str:
+    recipe = find_recipe(name)
+    return f"{inspect.getdoc(recipe) or ''}\n\n{_fields(recipe('cifar10', False), 'recipe.')}\n(on CIFAR-10)"
+
+
+def _preset(name: str) -> str:
+    lines = [
+        f"# {track} --memory {builder}\n{_fields(assemble(run, name, {'memory': builder}))}"
+        for track, run in RUNS.items()
+        for builder in memory.names()
+    ]
+    return f"{PRESETS[name].note}\n\n" + "\n\n".join(lines)
+
+
+def _space(name: str) -> str:
+    """Its axes, and a line for each architecture: id, numbers learned, multiply-adds for a 32 x 32 colour image."""
+    space, shape, classes = spaces.find(name), (3, 32, 32), 10
+    axes = [f"{axis} = {', '.join(map(str, values))}" for axis, values in space.axes.items()]
+    lines = [
+        f"{arch.id:>5}  {spaces.parameters(arch.model, shape, classes):>9,}  "
+        f"{spaces.macs(arch.model, shape, classes):>13,}  {arch.model}"
+        for arch in space
+    ]
+    heading = f"{'id':>5}  {'parameters':>9}  {'MACs':>12}  network, of 3 x 32 x 32 images in 10 classes"
+    return "\n".join([f"{space.about}; {len(space)} architectures", "", *axes, "", heading, *lines])
+
+
+def _dataset(name: str) -> str:
+    (listing,) = (each for each in data.describe() if each.name == name)
+    return "\n".join([
+        str(listing.sizes),
+        f"normalised by mean {data.KNOWN[name].mean} and std {data.KNOWN[name].std}",
+        f"found: {listing.found or ('no, but it can be downloaded' if listing.downloadable else 'no')}",
+        f"`harness data check {name}` tells whether it is the official one",
+    ])  # fmt: skip
+
+
+def _figure(name: str) -> str:
+    return f"{figures.described(name)}\n\nharness plot RUN ... --figure {name}"
+
+
+def _reproduction(name: str) -> str:
+    """Its cells, with what was published and where."""
+    cells = REPRODUCTIONS[name].cells()
+    wide = max(len(cell.name) for cell in cells)
+    lines = [
+        f"{cell.name:{wide}}  {cell.printed.value:>6g}  {cell.printed.source}{f'; {cell.missing}' * bool(cell.missing)}"
+        for cell in cells
+    ]
+    return "\n".join([REPRODUCTIONS[name].note, "", *lines, "", f"harness reproduce {name} --only CELL"])
+
+
+_TOLD: tuple[tuple[Callable[[], Any], Callable[[str], str]], ...] = (  # names of a kind, and what tells of one
+    (memory.names, _builder),
+    (recipe_names, _recipe),
+    (spaces.names, _space),
+    (lambda: PRESETS, _preset),
+    (data.names, _dataset),
+    (figures.names, _figure),
+    (lambda: REPRODUCTIONS, _reproduction),
+)
 
 
 def _run(path: Path) -> str:
     from results import rows, tables
 
-    config = json.loads((path / "config.json").read_text())
-    parts = [json.dumps(config, indent=2)]
-    if (path / "environment.json").is_file():
-        parts.append((path / "environment.json").read_text().strip())
+    parts = [
+        (path / name).read_text().strip() for name in ("config.json", "environment.json") if (path / name).is_file()
+    ]
     if (path / "rows.csv").is_file():
         try:
             parts += [tables.to_text(table, "md") for table in tables.tables_of(rows.read([path]))]
@@ -97,29 +154,9 @@ def _fields(config: Any, prefix: str = "") -> str:
     return "\n".join(f"{prefix}{key} = {value}" for key, value in dotted(config).items())
 
 
-def _space(space: spaces.Space) -> str:
-    """Its axes, and a line for each architecture: id, numbers learned, multiply-adds for a 32 x 32 colour image."""
-    shape, classes = (3, 32, 32), 10
-    axes = [f"{axis} = {', '.join(map(str, values))}" for axis, values in space.axes.items()]
-    lines = [
-        f"{arch.id:>5}  {spaces.parameters(arch.model, shape, classes):>9,}  "
-        f"{spaces.macs(arch.model, shape, classes):>13,}  {arch.model}"
-        for arch in space
-    ]
-    heading = f"{'id':>5}  {'parameters':>9}  {'MACs':>12}  network, of 3 x 32 x 32 images in 10 classes"
-    return "\n".join([f"{space.about}; {len(space)} architectures", "", *axes, "", heading, *lines])
-
-
-def _about_space(name: str) -> str:
+def _about(find: Callable[[str], Any], name: str, say: Callable[[Any], str]) -> str:
     try:
-        return spaces.find(name).about
-    except ValueError as error:  # of another package, which is not to hide the others
-        return str(error)
-
-
-def _about_builder(name: str) -> str:
-    try:
-        return _first_line(memory.find(name))
+        return say(find(name))
     except ValueError as error:  # of another package, which is not to hide the others
         return str(error)
 

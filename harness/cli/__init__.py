@@ -3,7 +3,8 @@
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,10 @@ from harness.cli.options import BAD_INPUT, COMPLETE, UNFINISHED
 from harness.cli.running import estimate_app, run_app
 from harness.cli.saying import complain
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+ABOUT = "Whether a small condensed memory can stand in for the full data: in class-incremental streams, in the papers' \
+tables, and in architecture search."
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=ABOUT)
 app.add_typer(run_app, name="run")
 app.add_typer(estimate_app, name="estimate")
 app.command()(showing.table)
@@ -23,10 +27,26 @@ app.command()(showing.report)
 app.command()(reproducing.reproduce)
 app.command()(showing.ls)
 app.command()(showing.show)
+app.command()(showing.doctor)
 app.command()(showing.bench)
 app.command()(showing.export)
 app.command()(showing.merge)
 app.add_typer(data_app, name="data")
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"condensation-harness {metadata.version('condensation-harness')}")
+        raise typer.Exit(COMPLETE)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:

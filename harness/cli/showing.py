@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import BAD_INPUT, Data, Device, Json, Runs
+from harness.cli.options import BAD_INPUT, Data, Device, Json, Out, Runs
 from harness.cli.saying import complain, say
 
 
@@ -64,19 +64,34 @@ def ls(
     kind: Annotated[
         str, typer.Argument(help="memories, recipes, presets, datasets, spaces, figures, reproductions or runs.")
     ],
+    out: Out = Path("runs"),
 ) -> None:
-    """What there is of a kind."""
+    """What there is of a kind; runs are those under --out."""
     from harness import listings
 
-    for name, note in listings.of_kind(kind):
+    for name, note in listings.of_kind(kind, out):
         print(f"{name:20} {note}".rstrip())
 
 
 def show(name: Annotated[str, typer.Argument(metavar="NAME|RUN|FILE")]) -> None:
-    """A memory builder, recipe, preset, network, run or memory file in full."""
+    """Anything that `harness ls` lists, a network, a run or a memory file, in full."""
     from harness import listings
 
     print(listings.show(name))
+
+
+def doctor(out: Out = Path("runs"), data: Data = None) -> None:
+    """What this machine has for a run, and what is in the way of one. Exit code 2: something is."""
+    from harness import doctor as doctors
+
+    findings = list(doctors.examine(out, data))
+    for finding in findings:
+        print(f"{finding.name:20} {finding.found}")
+    for finding in findings:
+        if not finding.is_fine:
+            complain(f"{finding.name}: {finding.found}")
+    if not all(finding.is_fine for finding in findings):
+        raise typer.Exit(BAD_INPUT)
 
 
 def bench(

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -124,7 +125,7 @@ def test_a_long_run_names_the_quick_command(tmp_path: Path, said: pytest.Capture
     command += ["--set", "compute=eager", "--set", "recipe.epochs=10000000", "--out", str(tmp_path), "--device", "cpu"]
     assert main(command) == 0
     assert said.readouterr().err.endswith(
-        "for an answer in minutes: harness run cl --dataset digits --memory dm --preset quick\n"
+        "for an answer in minutes: harness run cl --dataset digits --memory dm --steps 2 --preset quick\n"
     )
 
 
@@ -258,6 +259,9 @@ def test_ls_lists_runs_here(
     monkeypatch.chdir(tmp_path)
     assert main(["ls", "runs"]) == 0
     assert said.readouterr().out.split()[0] == run.name
+    monkeypatch.chdir("/")
+    assert main(["ls", "runs", "--out", str(out)]) == 0
+    assert said.readouterr().out.split()[0] == run.name
 
 
 @pytest.mark.parametrize(
@@ -276,6 +280,49 @@ def test_show_tells_of_a_name(name: str, words: list[str], said: pytest.CaptureF
     assert main(["show", name]) == 0
     printed = said.readouterr().out
     assert all(word in printed for word in words)
+
+
+@pytest.mark.parametrize("kind", ["memories", "recipes", "presets", "datasets", "spaces", "figures", "reproductions"])
+def test_show_tells_of_everything_that_ls_lists(kind: str, said: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", kind]) == 0
+    for name in (line.split()[0] for line in said.readouterr().out.splitlines()):
+        assert main(["show", name]) == 0
+        assert len(said.readouterr().out.splitlines()) > 1, name
+
+
+def test_show_tells_what_was_published(said: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "table1"]) == 0
+    assert "cifar10/dm/10 " in (printed := said.readouterr().out)
+    assert "48.9  DM paper Table 1" in printed
+
+
+def test_it_says_its_version(said: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert said.readouterr().out == f"condensation-harness {version('condensation-harness')}\n"
+
+
+def test_doctor_says_what_there_is(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--out", str(tmp_path / "runs")]) == 0
+    found = {line[:20].strip(): line[21:] for line in said.readouterr().out.splitlines()}
+    assert found["torch"] == version("torch")
+    assert found["data, digits"] == "scikit-learn"
+    assert found["computing, cpu"].startswith(("compiled (", "eager ("))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_doctor_names_what_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("harness.doctor.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("harness.doctor.PACKAGES", ("torch", "no-such-package"))
+    assert main(["doctor", "--out", str(tmp_path)]) == 2
+    assert said.readouterr().err == (
+        "harness: no-such-package: is not installed: pip install it\n"
+        f"harness: runs in {tmp_path}: cannot be written (Permission denied); use another --out\n"
+    )
 
 
 def test_show_tells_of_a_run_and_of_a_memory_file(run: Path, said: pytest.CaptureFixture[str]) -> None:
