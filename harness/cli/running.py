@@ -1,6 +1,7 @@
 """`run` and `estimate`: a configuration from what was given, its run, and what that found."""
 
 import json
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -130,8 +131,16 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     if left:
         say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
     if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not track.is_file(run.memory):
-        same = f"--dataset {run.dataset} --memory {run.memory}"
-        say(f"for an answer in minutes: harness run {run.track} {same} --preset quick")
+        say(f"for an answer in minutes: {_quick_command(run, options)}")
+
+
+def _quick_command(run: "Run", options: "Options") -> str:
+    """The command that asks the same in little: of the same data, memory, stream or space, and files."""
+    asked = {"dataset": run.dataset, "proxy" if run.track == "nas" else "memory": run.memory}
+    asked |= {name: getattr(run, name) for name in ("steps", "space") if hasattr(run, name)}
+    asked |= {"data": str(options.data)} if options.data is not None else {}
+    words = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+    return shlex.join(["harness", "run", run.track, *words, "--preset", "quick"])
 
 
 def _print_each(prepared: "Prepared") -> None:
