@@ -18,11 +18,13 @@ from harness import cl, condense, config, engines, estimates, nas, track
 from harness.config import Run
 from harness.core import memory as memories
 from harness.core.files import write_bytes
+from harness.core.registry import known
 from harness.engines import Event, Outcome
 from harness.track import Place
 from harness.units import Store, Unit
 from results import rows as rowfiles
 
+UNITS = "units"  # where the units of all runs are kept, under --out
 TRACKS: dict[str, Any] = {module.NAME: module for module in (cl, condense, nas)}  # each plans, works, and gives rows
 
 
@@ -78,20 +80,20 @@ def prepare(run: Run, options: Options) -> Prepared:
         ValueError, FileNotFoundError, PermissionError: bad input, in one line.
     """
     device = pick_device(options.device)
-    config.known(options.engine, list(engines.ENGINES), "engine")
+    known(options.engine, engines.ENGINES, "engine")
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"jobs: at least 1, got {options.jobs}")
     if options.logger is not None:
-        config.known(options.logger, list(track.LOGGERS), "avalanche logger")
+        known(options.logger, track.LOGGERS, "avalanche logger")
     run, form = config.in_form(run, device)
     data = None if options.data is None else str(options.data.resolve())
     place = Place(str(device), data, options.logger)
     dataset = track.load(run, place)
     run = track.settled(run, dataset)
-    directory = options.out / (options.name or default_name(run))
+    directory = options.out / (_plain_name(options.name) if options.name else default_name(run))
     place = replace(place, logs=str((directory / "tensorboard").resolve()))
     planned = TRACKS[run.track].plan(run, dataset, place)
-    return Prepared(run, form, planned, Store(options.out / "units"), directory, place)
+    return Prepared(run, form, planned, Store(options.out / UNITS), directory, place)
 
 
 def pick_device(name: str) -> torch.device:
@@ -114,8 +116,19 @@ def default_name(run: Run) -> str:
     return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].short_name(run)}-{run.preset}-{digest}"
 
 
+def _plain_name(name: str) -> str:
+    """`name` as that of a run's directory.
+
+    Raises:
+        ValueError: it leads elsewhere, or to where units are kept.
+    """
+    if name in (".", "..", UNITS) or re.search(r"[/\\]", name):
+        raise ValueError(f"--name: expected a plain name for a directory under --out other than {UNITS}, got {name!r}")
+    return name
+
+
 def claim_directory(prepared: Prepared) -> None:
-    """Make the run's directory, or see that it is this run's.
+    """Make the run's directory, or see that it is this run's; a damaged config.json is written anew.
 
     Raises:
         ValueError: it cannot be written to, or holds a different run.
@@ -123,15 +136,23 @@ def claim_directory(prepared: Prepared) -> None:
     directory, path = prepared.directory, prepared.directory / "config.json"
     wanted = json.loads(json.dumps(config.plain(prepared.run)))
     try:
-        there = json.loads(path.read_text()) if path.exists() else None
+        there = _config_at(path)
         if there is not None and there != wanted:
-            known = there if isinstance(there, dict) else {}
-            differ = sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key))
+            differ = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
             raise ValueError(f"{directory}: holds a different run ({', '.join(differ)} differ); use another --name")
         prepared.store.root.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(wanted, indent=2).encode() + b"\n")
-    except (OSError, json.JSONDecodeError) as error:
+    except OSError as error:
         raise ValueError(f"{directory}: cannot be used as a run directory ({error}); use another --out") from error
+
+
+def _config_at(path: Path) -> dict[str, Any] | None:
+    """The configuration in a file; None where there is no file or it does not read back whole."""
+    try:
+        there = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return there if isinstance(there, dict) else None
 
 
 def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], None] = lambda event: None) -> Finished:
@@ -185,18 +206,16 @@ def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
 
 
 def write_rows(prepared: Prepared) -> DataFrame:
-    """Write the run's rows, its environment and the memories it has so far; the rows."""
+    """Write the run's rows, its environment and the memories it has so far; the rows.
+
+    Those who share a run each write its rows: whoever ends while others finish units writes again, with theirs.
+    """
     dataset = track.load(prepared.run, prepared.place)
-    made = [
-        *prepared.track.rows(
-            prepared.run,
-            prepared.planned,
-            prepared.store,
-            dataset,
-            changes(prepared.run, torch.device(prepared.place.device)),
-        )
-    ]
-    rowfiles.write(made, prepared.directory / "rows.csv")
+    differs = changes(prepared.run, torch.device(prepared.place.device))
+    left: list[str] | None = None
+    while left != (left := [unit.key for unit in prepared.left]):
+        made = [*prepared.track.rows(prepared.run, prepared.planned, prepared.store, dataset, differs)]
+        rowfiles.write(made, prepared.directory / "rows.csv")
     environment = {
         "device": prepared.place.device,
         "form": prepared.form,

@@ -309,6 +309,35 @@ def test_a_damaged_unit_is_set_aside_and_done_again(
     assert without_cost(finished.directory) == without_cost(oracle[1].directory)
 
 
+def test_a_damaged_configuration_is_written_anew(oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path) -> None:
+    copy_of(oracle[0], tmp_path / "there")
+    file = tmp_path / "there" / oracle[1].directory.name / "config.json"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:20])
+    finished, events = carry_out(run_of(), tmp_path / "there")
+    assert events["done"] == 0
+    assert finished.directory == file.parent
+    assert file.read_bytes() == whole
+
+
+def test_rows_hold_what_others_finish_while_they_are_written(
+    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = runs.prepare(run_of(), Options(out=tmp_path, engine="serial"))
+    made, write = [], rowfiles.write
+
+    def write_as_others_finish(rows: list[Any], path: Path) -> None:
+        write(rows, path)
+        made.append(len(rows))
+        if len(made) == 1:
+            copy_of(oracle[0] / "units", tmp_path / "units")
+
+    monkeypatch.setattr(rowfiles, "write", write_as_others_finish)
+    runs.write_rows(prepared)
+    assert made == [0, len(oracle[1].rows)]
+    assert without_cost(prepared.directory) == without_cost(oracle[1].directory)
+
+
 @dataclass(frozen=True)
 class BrokenConfig:
     """Nothing to choose."""

@@ -51,6 +51,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], Card]:
     Raises:
         FileNotFoundError: no such file.
         DamagedFileError: the file is cut short, altered, or was not written by `save`.
+        OSError: it cannot be read just now, which says nothing of what is in it.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -60,7 +61,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], Card]:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         seal = json.loads(metadata["harness"])
         text, expected = seal["card"], seal["sha256"]
-    except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise DamagedFileError(f"{path}: not a whole file of ours ({error})") from error
     if _digest(tensors, text) != expected:
         raise DamagedFileError(f"{path}: its digest differs from the one it carries")

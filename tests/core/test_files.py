@@ -153,3 +153,14 @@ def test_other_programs_can_read_the_tensors_and_the_card(tmp_path: Path) -> Non
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert json.loads(json.loads(header["__metadata__"]["harness"])["card"]) == CARD
     assert same(from_bytes(content), TENSORS)
+
+
+def test_a_file_that_cannot_be_read_just_now_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "a", {}, {})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("harness.core.files.safe_open", refuse)
+    with pytest.raises(PermissionError):
+        load(tmp_path / "a")
