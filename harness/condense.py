@@ -224,6 +224,7 @@ def rows(run: CondenseRun, planned: Plan, store: Store, dataset: DataSet, change
                 "compute": track.form_of(track.recipe_from(judged.unit.spec["recipe"])),
                 "metric": "test_accuracy_uint8" if judged.is_rounded else "test_accuracy",
                 "unit": "%",
+                "spec": track.spec_of(run, judged.unit.spec["recipe"]),
                 "value": 100 * float(tensors["right"].sum()) / float(tensors["total"].sum()),
             }
         )

@@ -436,7 +436,6 @@ def _cpuinfo() -> list[str]:
 
 def shared_row(run: Run, track: str, dataset: DataSet, changes: str) -> Row:
     """What all rows of a run say."""
-    parts = {"memory": config.plain(run.memory_config), "recipe": config.plain(run.recipe_config)}
     model = model_of(run.memory_config)
     return {
         "track": track,
@@ -451,8 +450,13 @@ def shared_row(run: Run, track: str, dataset: DataSet, changes: str) -> Row:
         "split": run.split,
         "seed": run.seed,
         "version": version("condensation-harness"),
-        "spec": json.dumps(parts, sort_keys=True),
+        "spec": spec_of(run, config.plain(run.recipe_config)),
     }
+
+
+def spec_of(run: Run, recipe: Mapping[str, Any]) -> str:
+    """What a row says of how its memory was made and its network trained, which may not be the run's usual one."""
+    return json.dumps({"memory": config.plain(run.memory_config), "recipe": recipe}, sort_keys=True)
 
 
 def measured(unit: Unit, card: Card) -> Row:

@@ -79,7 +79,7 @@ FLOATS = frozenset(("value", "wall_seconds"))
 # different fields of theirs, may share a unit, such as a memory that two recipes train on.
 IDENTITY = [
     "key", "metric", "experience", "tested_experience", "steps", "order", "set", "repeat", "iterations", "epoch",
-    "split", "preset", "changes",
+    "split", "preset", "changes", "recipe", "space", "arch",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -392,6 +393,21 @@ def test_a_run_leaves_rows_for_every_measurement(oracle: tuple[Path, Finished], 
     assert set(sets["compute"]) == {"eager, float32, real float32"}
     assert (set(sets["model"]), set(sets["recipe"])) == ({""}, {""})
     assert sets["repeat"].isna().all()
+
+
+def test_a_row_says_how_its_own_network_was_trained(tmp_path: Path, digits: DataSet) -> None:
+    settings: dict[str, Any] = {"memory": "random", "recipe": "dc", "recipe.epochs": 1}
+    settings["eval_models"] = "convnet-d1-w8-bn,mlp"
+    rows = complete(run_of(**settings), tmp_path).rows
+    augment = {
+        model: json.loads(spec)["recipe"]["augment"]
+        for model, spec in zip(rows["model"], rows["spec"], strict=True)
+        if model
+    }
+    assert augment == {
+        "convnet-d1-w8-batchnorm-relu-avgpooling": "dc:crop_noise",
+        "mlp": "dc:crop_scale_rotate",
+    }
 
 
 def test_rows_of_a_set_are_sums_over_its_units(oracle: tuple[Path, Finished], digits: DataSet) -> None:

@@ -94,7 +94,7 @@ def test_a_path_may_be_a_file_a_run_or_a_folder_of_runs(tmp_path: Path) -> None:
 def test_a_measurement_met_twice_counts_once(tmp_path: Path) -> None:
     first = [row(), row(experience=1), row(steps=5), row(order="1"), row(repeat=1), row(tested_experience=0),
              row(metric="forgetting"), row(split="test"), row(preset="quick"), row(set=1), row(iterations=100),
-             row(changes="recipe.epochs=300")]  # fmt: skip
+             row(changes="recipe.epochs=300"), row(recipe="idc"), row(space="mine"), row(arch="7")]  # fmt: skip
     rows.write(first, tmp_path / "a" / "rows.csv")
     rows.write([row(wall_seconds=9.0), row(key="other")], tmp_path / "b" / "rows.csv")
     together = rows.read([tmp_path / "a", tmp_path, tmp_path / "a" / "rows.csv"])
