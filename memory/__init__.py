@@ -83,15 +83,11 @@ def find(name: str) -> Builder:
     Raises:
         ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
     """
-    if name in BUILDERS:
-        return BUILDERS[name]
-    if (found := registry.offered(name, GROUP, "memory")) is not None:
-        builder: Builder = found[0]
-        return builder
     plug_in, _, host = name.partition("-")
-    if plug_in in PLUG_INS and host in names():
+    if plug_in in PLUG_INS and name not in names() and host in names():
         return PLUG_INS[plug_in](host, find(host))
-    raise registry.unknown(name, names(), "memory")
+    builder: Builder = registry.find(name, BUILDERS, GROUP, "memory")
+    return builder
 
 
 def default_config(builder: Builder) -> Any:

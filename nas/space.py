@@ -90,13 +90,9 @@ def find(name: str) -> Space:
     Raises:
         ValueError: there is none, and the message names the nearest; or another package's is none.
     """
-    if name in SPACES:
-        return SPACES[name]
-    if (found := registry.offered(name, GROUP, "space")) is None:
-        raise registry.unknown(name, names(), "space")
-    space, origin = found
+    space = registry.find(name, SPACES, GROUP, "space")
     if not isinstance(space, Space):
-        raise ValueError(f"space: {origin} is a {type(space).__name__}, not a nas.space.Space")
+        raise ValueError(f"space: {name!r} is a {type(space).__name__}, not a nas.space.Space")
     return space
 
 

@@ -11,18 +11,20 @@ def names(ours: Mapping[str, Any], group: str) -> list[str]:
     return sorted({*ours, *(entry.name for entry in entry_points(group=group))})
 
 
-def offered(name: str, group: str, what: str) -> tuple[Any, str] | None:
-    """What another package offers by that name in an entry-point group, and where it is from; None for nothing.
+def find(name: str, ours: Mapping[str, Any], group: str, what: str) -> Any:
+    """The thing of that name: ours, or what another package offers in an entry-point group.
 
     Raises:
-        ValueError: it cannot be imported.
+        ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
     """
+    if name in ours:
+        return ours[name]
     for entry in entry_points(group=group, name=name):
         try:
-            return entry.load(), entry.value
+            return entry.load()
         except (ImportError, AttributeError) as error:
             raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({error})") from error
-    return None
+    raise unknown(name, names(ours, group), what)
 
 
 def known(name: str, choices: Collection[str], what: str) -> str:

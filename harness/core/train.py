@@ -118,11 +118,7 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
     """
-    if name in RECIPES:
-        return RECIPES[name]
-    if (found := registry.offered(name, GROUP, "recipe")) is None:
-        raise registry.unknown(name, recipe_names(), "recipe")
-    recipe: Recipe = found[0]
+    recipe: Recipe = registry.find(name, RECIPES, GROUP, "recipe")
     return recipe
 
 

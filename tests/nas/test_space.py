@@ -169,7 +169,7 @@ def test_another_package_offers_a_space(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("no_such_module:TINY", "cannot be loaded"), ("math:pi", "math:pi is a float, not a nas.space.Space")],
+    [("no_such_module:TINY", "cannot be loaded"), ("math:pi", "'tiny' is a float, not a nas.space.Space")],
 )
 def test_what_cannot_be_loaded_or_is_no_space_is_named(
     value: str, message: str, monkeypatch: pytest.MonkeyPatch
