@@ -184,12 +184,11 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     models.draw_weights(network, generator("weights", *spec["seed"]))
     images, targets = memory.images.to(device), memory.targets.to(device)
     fit(network, images, targets, recipe, generator("batches", *spec["seed"]), progress)
-    network.eval()
     forward = compute.fast(network, "forward", recipe.compute, "float32", device)
     logits = compute.chunked(forward, compute.evaluation_chunk(device))
     test, labels = dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
-    right = correct_by_class(logits, test, labels, dataset.num_classes)
-    network.train()
+    with models.evaluating(network):
+        right = correct_by_class(logits, test, labels, dataset.num_classes)
     card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}
     return {"right": right, "total": torch.bincount(labels.cpu(), minlength=dataset.num_classes)}, card
 

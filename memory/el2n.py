@@ -10,8 +10,7 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
-from memory.sampling import check_enough, rows_by_class
-from memory.scores import EarlyConfig, mean_score, select
+from memory.scores import EarlyConfig, select_early
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,8 @@ def build(
     cfg: EL2NConfig = EL2NConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """budget.ipc real images of each class with the least (or largest) error early in training; the first is the best.
-
-    Args:
-        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
-        rng: CPU generator; weights and training of the networks, the order of equal scores.
-    Returns:
-        Classes ascending.
-    Raises:
-        ValueError: a class has fewer than budget.ipc images.
-    """
-    check_enough(rows_by_class(labels), budget)
-    scores = mean_score(error_length, images, labels, cfg, rng, progress)
-    return select(images, labels, scores, budget, rng, highest=cfg.keep == "hard")
+    """Real images of the least (or largest) error early in training; see `select_early`."""
+    return select_early(error_length, images, labels, budget, rng, cfg, progress)
 
 
 def error_length(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from harness.core import compute, models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
 from harness.core.train import TrainConfig, fit
-from memory.sampling import check_enough, rows_by_class
+from memory.sampling import check_enough, renumbered, rows_by_class
 from memory.synthetic import shape_of
 
 
@@ -60,12 +60,6 @@ def choose(
     return Memory(images[order], labels[order], real=True)
 
 
-def renumbered(labels: Tensor) -> Tensor:
-    """The labels (N,) numbered 0 .. K - 1, classes ascending: those of a head for these classes only."""
-    local: Tensor = labels.unique(return_inverse=True)[1]
-    return local
-
-
 def trained(
     model: str,
     images: Tensor,
@@ -94,7 +88,5 @@ def trained(
 def embed(network: models.Network, images: Tensor, form: str) -> Tensor:
     """Features (N, D) of images as they are, not augmented, by the network in eval mode, computed in `form`."""
     features = compute.fast(network, "embed", form, "float32", images.device)
-    network.eval()
-    embedded = compute.chunked(features, compute.evaluation_chunk(images.device))(images)
-    network.train()
-    return embedded
+    with models.evaluating(network):
+        return compute.chunked(features, compute.evaluation_chunk(images.device))(images)

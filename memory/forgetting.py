@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Along, Progress, State
 from harness.core.train import TrainConfig
-from memory.embedding import renumbered, trained
-from memory.sampling import check_enough, rows_by_class
+from memory.embedding import trained
+from memory.sampling import check_enough, renumbered, rows_by_class
 from memory.scores import check_keep, select
 
 

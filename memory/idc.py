@@ -16,7 +16,7 @@ from harness.core.parametrisation import MultiFormation, Pixels, Shape
 from harness.core.progress import SILENT, Progress
 from harness.core.train import TrainConfig, fit
 from memory.gradient_matching import DISTANCES, Matching, matching_statistics
-from memory.sampling import draw
+from memory.sampling import draw, renumbered
 from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
 
 # data set -> what Efficient-Dataset-Condensation `misc/reproduce.py` sets otherwise than for CIFAR and SVHN
@@ -131,7 +131,7 @@ def build(
         device=images.device,
         weights=lambda name, weight: weight.ndim == 4,
     )
-    local = torch.unique(labels, return_inverse=True)[1]
+    local = renumbered(labels)
     # [0, 1] as the real images fill it: a gradient of pixels there is one of normalised ones times the range, and a
     # move of them is that of normalised ones over the range.
     low, high = (of.view(-1, 1, 1) for of in (images.amin((0, 2, 3)), images.amax((0, 2, 3))))

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.core import compute, models
 from harness.core.progress import Along, Progress, State
 from harness.core.train import TrainConfig, correct_by_class, fit
-from memory.sampling import draw
+from memory.sampling import draw, renumbered
 from memory.synthetic import Draws, shape_of
 
 POOL = 10  # networks trained to the band; the paper does not say how many it had
@@ -56,7 +56,7 @@ class Networks:
 
     def _train(self, wanted: tuple[float, float]) -> State:
         """The features' weights of a network at the first accuracy inside the band."""
-        local = torch.unique(self.labels, return_inverse=True)[1]
+        local = renumbered(self.labels)
         order = torch.randperm(len(local), generator=self.draws.rng)
         held, rest = order[: max(1, int(HELD_OUT * len(order)))], order[max(1, int(HELD_OUT * len(order))) :]
         device, classes = self.images.device, int(local.max()) + 1
@@ -64,8 +64,8 @@ class Networks:
         network = network.to(device, self.images.dtype)
         logits = compute.chunked(network, compute.evaluation_chunk(device))
         for _ in range(MOST_ROUNDS):
-            network.eval()  # `fit` puts it back
-            right = correct_by_class(logits, self.images[held.to(device)], local[held.to(device)], classes)
+            with models.evaluating(network):
+                right = correct_by_class(logits, self.images[held.to(device)], local[held.to(device)], classes)
             accuracy = 100 * float(right.sum()) / len(held)
             if wanted[0] <= accuracy < wanted[1] or accuracy == wanted[1] == 100:
                 state = network.state_dict()

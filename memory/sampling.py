@@ -1,4 +1,4 @@
-"""Rows of a class, and draws from them without replacement."""
+"""Classes in a set of labels: their rows, draws from them without replacement, and their numbers."""
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +12,12 @@ def rows_by_class(labels: Tensor) -> dict[int, Tensor]:
     order = labels.argsort(stable=True)
     classes, counts = labels.unique(return_counts=True)
     return dict(zip(classes.tolist(), order.split(counts.tolist()), strict=True))
+
+
+def renumbered(labels: Tensor) -> Tensor:
+    """The labels (N,) numbered 0 .. K - 1, classes ascending: those of a head for these classes only."""
+    local: Tensor = labels.unique(return_inverse=True)[1]
+    return local
 
 
 def draw(rows: Tensor, most: int, rng: Generator) -> Tensor:

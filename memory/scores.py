@@ -11,8 +11,8 @@ from harness.core import models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig
-from memory.embedding import embed, renumbered, trained
-from memory.sampling import check_enough, draw, rows_by_class
+from memory.embedding import embed, trained
+from memory.sampling import check_enough, draw, renumbered, rows_by_class
 
 KEEP = ("easy", "hard")
 PART = 8000  # images scored at a time, whose features lie side by side: whole chunks of a CPU's and a GPU's
@@ -93,6 +93,24 @@ class _Run(Progress):
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         more = {"scores.run": torch.tensor(self.run), "scores.total": self.total}
         self.progress.tick(self.run * total + done, self.runs * total, lambda: state() | more)
+
+
+def select_early(
+    score: Score, images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: EarlyConfig, progress: Progress
+) -> Memory:
+    """budget.ipc real images of each class with the lowest (or highest) mean score early in training, the best first.
+
+    Args:
+        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        rng: CPU generator; weights and training of the networks, the order of equal scores.
+    Returns:
+        Classes ascending.
+    Raises:
+        ValueError: a class has fewer than budget.ipc images.
+    """
+    check_enough(rows_by_class(labels), budget)
+    scores = mean_score(score, images, labels, cfg, rng, progress)
+    return select(images, labels, scores, budget, rng, highest=cfg.keep == "hard")
 
 
 def mean_score(

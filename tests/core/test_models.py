@@ -647,3 +647,19 @@ def test_scratch_takes_every_name(name: str) -> None:
     draw_weights(network, seeded(0))
     assert network(normal(2, *COLOUR).double()).dtype == torch.float64
     assert not any(weight.requires_grad for weight in network.parameters())
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_an_evaluated_network_is_put_back_in_its_mode_whatever_happens(was_training: bool) -> None:
+    network = models.build("convnet1-w4-bn", (3, 8, 8), 2, Generator().manual_seed(0)).train(was_training)
+    modes: list[bool] = []
+
+    def look() -> None:
+        with models.evaluating(network):
+            modes.extend(module.training for module in network.modules())
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        look()
+    assert not any(modes)
+    assert all(module.training == was_training for module in network.modules())

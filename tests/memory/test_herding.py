@@ -114,10 +114,6 @@ def test_features_are_those_of_eval_mode_and_leave_nothing_behind(model: str) ->
     network.train()
 
 
-def test_classes_are_renumbered_in_ascending_order() -> None:
-    assert embedding.renumbered(torch.tensor([7, 2, 5, 2])).tolist() == [2, 0, 1, 0]
-
-
 def test_an_interrupted_build_ends_the_same() -> None:
     class Keeping(Progress):
         kept: State | None = None

@@ -5,13 +5,17 @@ import torch
 from torch import Generator
 
 from harness.core.memory import Budget
-from memory.sampling import check_enough, draw, rows_by_class
+from memory.sampling import check_enough, draw, renumbered, rows_by_class
 
 
 def test_rows_by_class_by_hand() -> None:
     rows = rows_by_class(torch.tensor([5, 2, 5, 9, 2, 5]))
     assert list(rows) == [2, 5, 9]
     assert [of_class.tolist() for of_class in rows.values()] == [[1, 4], [0, 2, 5], [3]]
+
+
+def test_classes_are_renumbered_in_ascending_order() -> None:
+    assert renumbered(torch.tensor([7, 2, 5, 2])).tolist() == [2, 0, 1, 0]
 
 
 def test_rows_partition_the_set() -> None:

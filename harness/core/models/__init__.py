@@ -15,7 +15,7 @@ have batch norm instead (`alexnet-bn`). `resnet18-ap` halves its maps by average
 from harness.core.models.building import Spec, build, draw_weights, make, parse, scratch
 from harness.core.models.convnet import ConvNet, ConvNetSpec
 from harness.core.models.costs import count_outputs, forward_flop
-from harness.core.models.network import AveragePool, Network, has_batch_statistics
+from harness.core.models.network import AveragePool, Network, evaluating, has_batch_statistics
 from harness.core.models.others import OtherSpec
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "build",
     "count_outputs",
     "draw_weights",
+    "evaluating",
     "forward_flop",
     "has_batch_statistics",
     "make",

@@ -1,6 +1,7 @@
 """What all networks have in common, and the blocks that most are a row of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -146,6 +147,17 @@ def side(spec: object, image_shape: tuple[int, int, int]) -> int:
 
 def pooled_away(spec: object, image_shape: tuple[int, int, int], remedy: str) -> ValueError:
     return ValueError(f"model: {spec} pools {image_shape[1]} x {image_shape[2]} images away; {remedy}")
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Inside, `network` is in eval mode; afterwards in the mode it was in before."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 def has_batch_statistics(network: nn.Module) -> bool:
