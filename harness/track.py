@@ -162,6 +162,8 @@ def memory_unit(
         "ipc": run.ipc,
         "seed": [run.seed, name],
     }
+    if beyond := getattr(getattr(cfg, "host", cfg), "beyond", {}):
+        spec |= {"beyond": beyond}
     if scores := getattr(cfg, "scores", ""):  # known by what it holds, not by where it lies
         path = Path(scores).resolve()
         spec |= {"config": {**config.plain(cfg), "scores": path.name}, "scores_digest": imported.digest(path)}

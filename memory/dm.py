@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
@@ -50,6 +50,11 @@ class DMConfig:
         return models.parse(self.model).norm != "batchnorm" and self.networks == "random"
 
     @property
+    def beyond(self) -> dict[str, Any]:
+        """What of a trained pool stands in no field."""
+        return {} if self.networks == "random" else {"pool": pool.settings()}
+
+    @property
     def total(self) -> int:
         """Updates of the images."""
         return self.iterations
@@ -94,7 +99,8 @@ def build(
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
     match = Matching(images, synthetic.classes, synthetic.ipc, cfg)
-    networks = pool.Networks(cfg.networks, cfg.model, images, labels, draws)
+    networks = pool.Networks(cfg.networks, cfg.model, cfg.augment, images, labels, draws)
+    after = networks.fill(progress, cfg.iterations)
 
     def update(_: int) -> None:
         networks.draw(match.network)
@@ -108,7 +114,7 @@ def build(
             seen.backward(leaf.grad)
         synthetic.step()
 
-    return learn(synthetic, draws, cfg.iterations, update, networks.along(progress), "dm")
+    return learn(synthetic, draws, cfg.iterations, update, after, "dm")
 
 
 class Matching:

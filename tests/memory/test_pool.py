@@ -2,22 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from harness.core import augment, compute, models
+from harness import config, track
+from harness.config import CondenseRun
+from harness.core import augment, compute, data, models
 from harness.core.memory import Budget, Memory
-from harness.core.progress import Progress
+from harness.core.progress import SILENT, Progress, State
 from harness.core.train import TrainConfig, correct_by_class, fit
+from harness.units import Unit
 from memory import dm, pool
 from memory.dm import DMConfig
 from memory.pool import Networks, band
 from memory.synthetic import Draws
-from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, check_resumes, seeded
+from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, seeded
 
-CFG = DMConfig(iterations=4, lr=0.5, real_batch=8, model="convnet2-w4", networks="trained:50-100")
+CFG = DMConfig(iterations=4, lr=0.5, real_batch=8, model="convnet2-w4", networks="trained:50-100", augment="none")
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +29,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three networks, looked at every 20 images."""
     monkeypatch.setattr(pool, "POOL", 3)
     monkeypatch.setattr(pool, "ROUND", 20)
-    monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, batch_size=10, lr=0.01, augment="none"))
+    monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, batch_size=10, lr=0.01))
 
 
 def networks(wanted: str, model: str = "convnet2-w4", seed: int = 1) -> Networks:
     images, labels = a_set(FOUR)
-    return Networks(wanted, model, images, labels, Draws.of(seeded(seed), images.device))
+    return Networks(wanted, model, "none", images, labels, Draws.of(seeded(seed), images.device))
 
 
 def target(model: str = "convnet2-w4") -> models.Network:
@@ -83,13 +87,14 @@ def test_a_pool_is_trained_once_and_drawn_from(monkeypatch: pytest.MonkeyPatch) 
     made: list[object] = []
     whole = Networks._train
 
-    def train(self: Networks, wanted: tuple[float, float]) -> object:
+    def train(self: Networks, wanted: tuple[float, float], *more: Any) -> object:
         made.append(wanted)
-        return whole(self, wanted)
+        return whole(self, wanted, *more)
 
     monkeypatch.setattr(Networks, "_train", train)
     some, network, drawn = networks("trained:50-100"), target(), set()
     classifier = network.classifier.weight.clone()
+    some.fill(SILENT, 30)
     for _ in range(30):
         some.draw(network)
         drawn.add(weights(network))
@@ -101,6 +106,7 @@ def test_a_pool_is_trained_once_and_drawn_from(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_drawn_can_be_changed_without_changing_the_pool() -> None:
     some, network = networks("trained:50-100"), target()
+    some.fill(SILENT, 1)
     some.draw(network)
     kept = [{name: part.clone() for name, part in state.items()} for state in some.trained]
     models.draw_weights(network, seeded(0))
@@ -155,7 +161,7 @@ def test_a_band_out_of_reach_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pool, "correct_by_class", lambda *_: torch.tensor([3]))
     message = r"^networks: training stood at 25.0 % when it passed 80-90 % or gave up; use a wider or another band$"
     with pytest.raises(ValueError, match=message):
-        networks("trained:80-90").draw(target())
+        networks("trained:80-90").fill(SILENT, 1)
 
 
 # --- in a method -----------------------------------------------------------------------------------------------------
@@ -181,17 +187,60 @@ def test_matching_happens_in_the_pools_networks() -> None:
     assert 1 < len(set(seen)) <= 3
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 4])
+class KilledAt(Progress):
+    """Stops at its tick `number`, counted from 0, keeping the state; with `kept`, goes on from there."""
+
+    def __init__(self, number: int | None = None, kept: State | None = None) -> None:
+        self.number, self.kept = number, kept
+        self.done: list[tuple[int, int]] = []
+
+    def resume(self) -> State | None:
+        return self.kept
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        self.done.append((done, total))
+        if len(self.done) - 1 == self.number:
+            self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
+            raise KilledError
+
+
 @pytest.mark.parametrize("model", ["convnet2-w4", "convnet2-w4-bn"])
-def test_an_interrupted_build_goes_on_bit_for_bit(rounds: int, model: str) -> None:
-    def resumable(rng: Generator, progress: Progress) -> Memory:
+def test_a_build_killed_anywhere_goes_on_bit_for_bit_and_trains_nothing_twice(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings: list[int] = []
+
+    def counted(*args: Any) -> None:
+        trainings.append(len(args[1]))
+        fit(*args)
+
+    def built(rng: Generator, progress: Progress) -> Memory:
         return dm.build(*a_set(FOUR), Budget(2), rng, replace(CFG, model=model), progress)
 
-    check_resumes(resumable, rounds)
+    monkeypatch.setattr(pool, "fit", counted)
+    whole, rng = KilledAt(), seeded(1)
+    expected, once = built(rng, whole), len(trainings)
+    updates = [(3 + done, 3 + CFG.iterations) for done in range(1, CFG.iterations + 1)]
+    assert whole.done[-CFG.iterations :] == updates  # the three networks count first
+    assert len(whole.done) == once + CFG.iterations  # a tick after every round of a network's training
+    assert once > 3
+    assert all(done < 3 for done, _ in whole.done[:once])
+    for number in range(len(whole.done)):
+        trainings.clear()
+        killed, again = KilledAt(number), seeded(1)
+        with pytest.raises(KilledError):
+            built(seeded(1), killed)
+        models.scratch.cache_clear()
+        resumed = KilledAt(kept=killed.kept)
+        memory = built(again, resumed)
+        assert torch.equal(memory.images, expected.images)
+        assert len(trainings) == once
+        assert resumed.done == whole.done[number + 1 :]
+        assert torch.equal(again.get_state(), rng.get_state())
 
 
 def test_networks_once_trained_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = Killed(1)
+    killed = Killed(4)  # the first update, after three networks
     with pytest.raises(KilledError):
         dm.build(*a_set(FOUR), Budget(2), seeded(1), CFG, killed)
     assert killed.kept is not None
@@ -199,3 +248,29 @@ def test_networks_once_trained_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
     never: Callable[..., None] = lambda *_: pytest.fail("trained again")  # noqa: E731
     monkeypatch.setattr(Networks, "_train", never)
     dm.build(*a_set(FOUR), Budget(2), seeded(1), CFG, Killed(0, killed.kept))
+
+
+# --- in a key ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_pool_is_trained_under_the_methods_augmentation() -> None:
+    images, labels = a_set(FOUR)
+    draws = Draws.of(seeded(1), images.device)
+    some = Networks("trained:50-100", "convnet2-w4", augment.DSA_WITHOUT_FLIP, images, labels, draws)
+    assert some.recipe.augment == augment.DSA_WITHOUT_FLIP
+
+
+@pytest.mark.parametrize("builder", ["dm", "mim-dm", "lo-dm"])
+def test_how_a_pool_is_trained_is_part_of_the_key(builder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = data.load("digits")
+
+    def unit(wanted: str) -> Unit:
+        run = config.assemble(CondenseRun, "smoke", {"memory": builder, "dataset": "digits", "networks": wanted})
+        return track.memory_unit(run, dataset, "set 0", [0, 1], {})
+
+    trained, random = unit("trained:50-100"), unit("random")
+    assert trained.spec["beyond"]["pool"]["round"] == 20
+    assert "beyond" not in random.spec  # which keeps the keys of what is there
+    monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, lr=0.5))
+    assert unit("trained:50-100").key != trained.key
+    assert unit("random").key == random.key
