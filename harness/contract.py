@@ -104,9 +104,8 @@ def check_budget(build: Builder, cfg: Any, ipc: int = 2) -> None:
     )
     assert made.league != "pixel" or each == ipc, f"the budget is {ipc} images of each class, the memory has {each}"
     assert made.images.shape[1:] == SHAPE, f"images {SHAPE} fit, got {tuple(made.images.shape[1:])}"
-    numbers = sum(part.numel() for part in made.stored.values()) or made.images.numel()
     most = ipc * len(CLASSES) * toy()[0][0].numel()
-    assert numbers <= most, f"the budget is {most} numbers, the memory holds {numbers}"
+    assert made.scalars <= most, f"the budget is {most} numbers, the memory holds {made.scalars}"
 
 
 def check_types(build: Builder, cfg: Any) -> None:
@@ -118,7 +117,7 @@ def check_types(build: Builder, cfg: Any) -> None:
         assert ours.dtype == theirs.dtype, f"{name} of {theirs.dtype} became {ours.dtype}"
         assert ours.device == theirs.device, f"{name} on {theirs.device} came back on {ours.device}"
         assert not ours.requires_grad, f"{name} still require gradients; detach them"
-    assert made.images.isfinite().all(), "an image is not finite"
+    assert made.not_finite is None, f"{made.not_finite} is not finite"
 
 
 def check_real(build: Builder, cfg: Any) -> None:

@@ -346,9 +346,9 @@ def check_built(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> Non
     if each == 0 or any(int(counts[c]) != each for c in spec["classes"]) or int(counts.sum()) != len(built.labels):
         raise ValueError(f"{spec['builder']}: the builder's memory does not hold as many images of each class")
     most = spec["ipc"] * len(spec["classes"]) * built.images[0].numel()
-    own = sum(part.numel() for part in built.stored.values()) or built.images.numel()
-    if own > most:
-        raise ValueError(f"{spec['builder']}: the builder's memory holds {own} numbers, the budget {most}")
+    if built.scalars > most:
+        held = f"{built.scalars} numbers{'' if built.soft is None else ', soft labels included'}"
+        raise ValueError(f"{spec['builder']}: the builder's memory holds {held}, the budget {most}")
     if built.league == "pixel" and each != spec["ipc"]:
         raise ValueError(f"{spec['builder']}: the builder's memory does not hold {spec['ipc']} images of each class")
 

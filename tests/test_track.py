@@ -182,6 +182,10 @@ def of_labels(labels: list[int]) -> Memory:
     return Memory(torch.zeros(len(labels), 1, 8, 8), torch.tensor(labels))
 
 
+def with_soft(labels: list[int]) -> Memory:
+    return replace(of_labels(labels), league="soft", soft=torch.ones(len(labels), 3))
+
+
 def stored_in(form: LowRank | MultiFormation, each: int) -> Memory:
     stored = form.init(torch.zeros(2 * each * form.views, 1, 8, 8), "noise", Generator().manual_seed(0))
     return from_stored(form, stored, torch.tensor([1, 2]).repeat_interleave(each))
@@ -189,7 +193,13 @@ def stored_in(form: LowRank | MultiFormation, each: int) -> Memory:
 
 @pytest.mark.parametrize(
     "built",
-    [of_labels([1, 1, 2, 2]), of_labels([2, 1, 2, 1]), stored_in(LowRank(2), 4), stored_in(MultiFormation(2), 2)],
+    [
+        of_labels([1, 1, 2, 2]),
+        of_labels([2, 1, 2, 1]),
+        stored_in(LowRank(2), 4),
+        stored_in(MultiFormation(2), 2),
+        with_soft([1, 2]),
+    ],
 )
 def test_a_memory_within_its_budget_passes(built: Memory, toy_set: DataSet) -> None:
     track.check_built(built, SPEC, toy_set)
@@ -209,6 +219,7 @@ UNEVEN = "does not hold as many images of each class"
         (of_labels([1, 2]), "does not hold 2 images of each class"),
         (of_labels([1, 1, 1, 2, 2, 2]), "holds 384 numbers, the budget 256"),
         (stored_in(LowRank(2), 5), "holds 320 numbers, the budget 256"),  # 10 images of 2 * (8 + 8)
+        (with_soft([1, 1, 2, 2]), "holds 268 numbers, soft labels included, the budget 256"),  # and 4 * 3
         (stored_in(MultiFormation(2), 3), "holds 384 numbers, the budget 256"),
     ],
 )

@@ -91,12 +91,13 @@ def _digest(path: Path, changed: int, size: int) -> str:
 def describe(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> tuple[int, int]:
     """How many sets a file holds, and how many images of each class, of the data set's size, have as many numbers.
 
+    Soft labels count: 10 images of each class with soft labels have as many numbers as 11 without.
+
     Raises:
         ValueError, FileNotFoundError: as `load`.
     """
     sets = load(path, dataset, cfg)
-    stored = sum(part.numel() for part in sets[0].stored.values()) or sets[0].images.numel()
-    return len(sets), math.ceil(stored / (dataset.num_classes * math.prod(dataset.image_shape)))
+    return len(sets), math.ceil(sets[0].scalars / (dataset.num_classes * math.prod(dataset.image_shape)))
 
 
 def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[Memory]:
@@ -125,7 +126,6 @@ def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: 
         raise ValueError("a memory's file says itself how it is stored; leave memory.space and memory.factor out")
     memory = memories.decode(*content, dataset, same_copy=False)
     _check_labels(memory.labels, dataset)
-    _check_finite(memory.images)
     return of_classes(memory, list(range(dataset.num_classes)))
 
 

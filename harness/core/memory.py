@@ -51,6 +51,8 @@ class Memory:
             )
         if self.league not in LEAGUES:
             raise ValueError(f"memory: league {self.league!r} is unknown; choose from {', '.join(LEAGUES)}")
+        if self.league == "pixel" and self.form.league != "pixel":
+            raise ValueError(f"memory: {self.form.name} images belong to the league {self.form.league}, not pixel")
         if self.soft is not None:
             if self.soft.ndim != 2 or len(self.soft) != len(self.labels):
                 raise ValueError(f"memory: expected soft labels ({len(self.labels)}, K), got {tuple(self.soft.shape)}")
@@ -68,6 +70,13 @@ class Memory:
     def nbytes(self) -> int:
         """Bytes as stored: one per value of real images, four per number of everything else."""
         return 4 * self.scalars - (3 * self._image_scalars if self.real else 0)
+
+    @property
+    def not_finite(self) -> str | None:
+        """What holds an infinity or a NaN, "an image" or "a soft label"; None where all is finite."""
+        if not all(bool(part.isfinite().all()) for part in (self.images, *self.stored.values())):
+            return "an image"
+        return "a soft label" if self.soft is not None and not self.soft.isfinite().all() else None
 
     @property
     def _image_scalars(self) -> int:
@@ -165,10 +174,10 @@ def encode(memory: Memory, dataset: DataSet, origin: dict[str, Any]) -> tuple[di
     """A memory as the tensors and the card of its file; `origin` says who built it, from what and at what cost.
 
     Raises:
-        FloatingPointError: an image is not finite.
+        FloatingPointError: an image or a soft label is not finite.
     """
-    if not memory.images.isfinite().all():
-        raise FloatingPointError("memory: an image is not finite")
+    if memory.not_finite:
+        raise FloatingPointError(f"memory: {memory.not_finite} is not finite")
     tensors = dict(memory.stored) or {"images": _to_uint8(memory.images, dataset) if memory.real else memory.images}
     if memory.soft is not None:
         tensors["soft"] = memory.soft
@@ -208,8 +217,15 @@ def decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet, *, sa
         same_copy: whether it must have been made from these very images; else from any copy of the named data set that
             was normalised alike.
     Raises:
-        ValueError: it is of another format or data set, or its shapes, types or labels do not fit.
+        ValueError: it is of another format or data set, its shapes, types or labels do not fit, or it is not finite.
     """
+    memory = _decode(tensors, card, dataset, same_copy)
+    if memory.not_finite:
+        raise ValueError(f"{memory.not_finite} is not finite")
+    return memory
+
+
+def _decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet, same_copy: bool) -> Memory:
     encoding = card.get("encoding")
     if card.get("format") != FORMAT or encoding not in ("uint8", "float32"):
         raise ValueError(

@@ -79,14 +79,18 @@ class LowRank:
     def stored_in(self, ipc: int, shape: Shape) -> int:
         """The published readme's floor(ipc H W / (r (H + W))): never above the budget, which its scripts exceed."""
         _, height, width = shape
-        count = ipc * height * width // (self.rank * (height + width))
-        if count == 0:
-            most = ipc * height * width // (height + width)
+        fits = ipc * height * width // (height + width)
+        if self.rank > fits:
             raise ValueError(
                 f"low-rank: rank {self.rank} is too large, one image of {height} x {width} would exceed the budget of "
-                f"{ipc} per class; use a rank of at most {most}"
+                f"{ipc} per class; use a rank of at most {min(fits, height, width)}"
             )
-        return count
+        if self.rank > min(height, width):
+            raise ValueError(
+                f"low-rank: rank {self.rank} is too large, images of {height} x {width} have rank "
+                f"{min(height, width)} at most"
+            )
+        return ipc * height * width // (self.rank * (height + width))
 
     def init(self, real: Tensor, start: str, rng: Generator) -> Stored:
         count, channels, height, width = real.shape

@@ -398,6 +398,13 @@ def test_a_file_of_ours_is_described_by_its_budget(
     assert describe(tmp_path / "m.safetensors", dataset) == (1, ipc)
 
 
+def test_soft_labels_count_in_what_a_file_is_described_by(tmp_path: Path, dataset: DataSet) -> None:
+    # 2 images of 48 numbers of each class are the budget of 2; with 3 probabilities beside each, that of 3.
+    hard = ours(Pixels(), [0, 0, 1, 1, 2, 2])
+    save(replace(hard, league="soft", soft=torch.full((6, 3), 1 / 3)), tmp_path / "m.safetensors", dataset, {})
+    assert describe(tmp_path / "m.safetensors", dataset) == (1, 3)
+
+
 def test_real_images_of_ours_stay_real(tmp_path: Path, dataset: DataSet) -> None:
     images = dataset.normalise(torch.arange(6 * 48, dtype=torch.int64).remainder(256).byte().view(6, 3, 4, 4))
     save(Memory(images, LABELS, real=True), tmp_path / "m.safetensors", dataset, {})
@@ -421,6 +428,7 @@ def test_a_file_of_ours_needs_no_settings(cfg: FileConfig, tmp_path: Path, datas
         ([0, 1, 2], {"space": {"mean": [0.5], "std": [0.5]}}, "normalised by {'mean': [0.5], 'std': [0.5]}, not by "),
         ([0, 1], {}, "as many images of each of toy's 3 classes fit; got 0 to 1 of a class"),
         ([0, 1, 2, 2], {}, "as many images of each of toy's 3 classes fit; got 1 to 2 of a class"),
+        ([0, 1, 2], {"league": "sport"}, "memory: league 'sport' is unknown; choose from "),
         ([0, 1, 2], {"format": 7}, "a memory of format 1, encoded uint8 or float32, fits; got format 7, "),
     ],
 )

@@ -130,10 +130,14 @@ def test_a_memory_holds_no_gradients() -> None:
     [
         ({"league": "pixels"}, "^memory: league 'pixels' is unknown; choose from pixel, storage, soft, full$"),
         ({"soft": torch.zeros(4, 3)}, "^memory: soft labels belong to the league soft, not pixel$"),
+        ({"form": LowRank(1)}, "^memory: low-rank images belong to the league storage, not pixel$"),
         ({"soft": torch.zeros(3, 3), "league": "soft"}, r"^memory: expected soft labels \(4, K\), got \(3, 3\)$"),
         ({"soft": torch.zeros(4), "league": "soft"}, r"^memory: expected soft labels \(4, K\), got \(4,\)$"),
         ({"stored": {"left": torch.zeros(3, 1)}}, "^memory: what is stored does not decode into 4 images$"),
-        ({"stored": {"images": torch.zeros(4, 1)}, "form": MultiFormation(2)}, "does not decode into 4 images$"),
+        (
+            {"stored": {"images": torch.zeros(4, 1)}, "form": MultiFormation(2), "league": "storage"},
+            "does not decode into 4 images$",
+        ),
     ],
 )
 def test_a_memory_of_parts_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
@@ -345,6 +349,14 @@ def test_an_image_that_is_not_finite_is_not_kept(value: float, dataset: DataSet,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_soft_label_that_is_not_finite_is_not_kept(dataset: DataSet, tmp_path: Path) -> None:
+    memory = with_soft(synthetic())
+    assert memory.soft is not None
+    memory.soft[1, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"^memory: a soft label is not finite$"):
+        save(memory, tmp_path / "m", dataset, {})
+
+
 def stored(changes: dict[str, Tensor], **card: Any) -> tuple[dict[str, Tensor], files.Card]:
     tensors, its_card = encode(synthetic(), a_set(), {})
     return {**tensors, **changes}, {**its_card, **card}
@@ -370,6 +382,9 @@ def stored(changes: dict[str, Tensor], **card: Any) -> tuple[dict[str, Tensor], 
         ({}, {"parametrisation": {"name": "multi-formation", "factor": 3}}, "does not decode as multi-formation"),
         ({"left": torch.zeros(4, 3, 4, 1, dtype=torch.float64)}, {}, "torch.float32, torch.float64"),
         ({"soft": torch.ones(4, 3)}, {}, "soft labels belong to the league soft, not pixel"),
+        ({"images": torch.full((4, 3, 4, 4), float("nan"))}, {}, "an image is not finite"),
+        ({"images": torch.full((4, 3, 4, 4), float("-inf"))}, {}, "an image is not finite"),
+        ({"soft": torch.full((4, 3), float("inf"))}, {"league": "soft"}, "a soft label is not finite"),
         ({"soft": torch.ones(4, 2)}, {"league": "soft"}, r"soft labels \(N, 3\) float32 fit; got \(4, 2\)"),
         ({"soft": torch.ones(4, 3).long()}, {"league": "soft"}, r"float32 fit; got \(4, 3\), torch.int64"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, {}, "memory: expected images .* got .*4, 3, 4, 4.* and .*3,"),

@@ -235,6 +235,19 @@ def test_a_rank_beyond_the_budget_is_refused_with_the_largest_that_fits() -> Non
     assert LowRank(14).stored_in(1, (1, 28, 28)) == 1
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 12), (1, 12, 8)])
+def test_a_rank_beyond_the_images_sides_is_refused_with_the_largest_there_is(shape: Shape) -> None:
+    with pytest.raises(ValueError, match=r"^low-rank: rank 9 is too large, images of .* have rank 8 at most$"):
+        LowRank(9).stored_in(50, shape)
+    assert LowRank(8).stored_in(50, shape) == 30  # 50 * 96 numbers in 8 * 20 each
+
+
+def test_the_largest_rank_named_is_one_that_fits_the_sides_as_well() -> None:
+    # 10 images of 8 x 8 hold 640 numbers, 16 r for one: 40 would fit, but 8 is all that 8 x 8 have.
+    with pytest.raises(ValueError, match=r"^low-rank: rank 41 is too large, .*; use a rank of at most 8$"):
+        LowRank(41).stored_in(10, (1, 8, 8))
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 32), (1, 32, 28)])
 def test_a_factor_must_divide_both_sides(shape: Shape) -> None:
     height, width = shape[1:]
