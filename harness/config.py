@@ -14,7 +14,7 @@ import memory
 from harness.core import augment, compute, imported, models
 from harness.core.models import ConvNetSpec
 from harness.core.registry import known, unknown
-from harness.core.train import TrainConfig, augmentation, find_recipe
+from harness.core.train import TrainConfig, augmentation, dm_recipe, find_recipe
 from nas import space as spaces
 
 Settings = Mapping[str, Any]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
@@ -188,6 +188,7 @@ _QUICK_IDC = {
     "synthetic_batch": 20,
     "trained": 500,
     "lr": 0.03,
+    "distance": "mse",  # which that lr is for, whatever the data set
     "train.dtype": "auto",
 }
 _QUICK_SELECTION_OF_ALL = {  # ten times as many images at once as in a step of a stream
@@ -280,8 +281,9 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
         if "." in key and (last := key.rpartition(".")[2]) in ("compute", "real_dtype"):
             raise ValueError(f"--set: {key} follows the run's own; set {last} instead")
     own = {key: value for key, value in settings.items() if "." not in key and key != "networks"}
-    run: AnyRun = changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
-    run = fitted(run if "model" in own else replace(run, model=_usual_model(run)))
+    bare: AnyRun = changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
+    bare = bare if "model" in own else replace(bare, model=_usual_model(bare))
+    run = fitted(bare, {key: value for key, value in settings.items() if key.startswith("memory.")})
     inner = {(_networks_key(run) if k == "networks" else k): v for k, v in settings.items() if k not in own}
     if "memory.epochs" in inner and not getattr(run.memory_config, "stored", True):
         inner.setdefault("recipe.epochs", inner["memory.epochs"])  # the whole data: it is trained on for so long
@@ -317,11 +319,12 @@ def _aliases(key: str) -> str:
     return f"{head}_config.{rest}" if head in ("memory", "recipe") and rest else key
 
 
-def fitted(run: AnyRun) -> AnyRun:
+def fitted(run: AnyRun, settings: Mapping[str, Any] = {}) -> AnyRun:
     """The run with its builder's and recipe's configurations worked out, where they were left open.
 
     A builder's configuration may have `for_setting(dataset, ipc)`, which gives it the published hyper-parameters of a
-    data set and budget. A preset's values for a builder hold for those built around it (`lo-dm`) as well.
+    data set and budget. A preset's values for a builder hold for those built around it (`lo-dm`) as well. The user's
+    `settings` of the builder, `memory.FIELD`, are in place while that is worked out, which may depend on them, and win.
     """
     preset = PRESETS[run.preset]
     recipe = run.recipe_config or changed(_recipe(run, run.model), preset.recipe)
@@ -331,24 +334,35 @@ def fitted(run: AnyRun) -> AnyRun:
     elif config is None and run.memory in run.without_builder:
         config = NoMemory()
     elif config is None:
-        config = _suited(memory.default_config(memory.find(run.memory)), run, recipe)
+        config = _suited(memory.default_config(memory.find(run.memory)), run)
+        config = changed(config, settings, _of_builder)
         if hasattr(config, "for_setting"):
             config = config.for_setting(run.dataset, run.ipc)
         config = changed(config, _preset_of(run, config))
+        config = changed(config, settings, _of_builder)
     if run.recipe_config is None and hasattr(config, "epochs") and not getattr(config, "stored", True):
         recipe = replace(recipe, epochs=config.epochs)  # the whole data, which has its own number of epochs
     return replace(run, memory_config=config, recipe_config=recipe)
 
 
-def _suited(config: Any, run: Run, recipe: TrainConfig) -> Any:
-    """A builder's defaults for the run's network, its data's augmentation, and its recipe where the builder trains."""
+def _of_builder(key: str) -> str:
+    return key.removeprefix("memory.")
+
+
+def _suited(config: Any, run: Run) -> Any:
+    """A builder's defaults for the run's network and its data's augmentation.
+
+    Where it trains networks on real images it does so as DM is evaluated, under the preset's values, whatever recipe
+    judges its memory: so that every recipe judges the same one.
+    """
     values: dict[str, Any] = {"model": run.model}
     if getattr(config, "augment", "") == augment.DSA:
         values["augment"] = augmentation(run.dataset)
     if is_dataclass(host := getattr(config, "host", None)):
-        values["host"] = _suited(host, run, recipe)
+        values["host"] = _suited(host, run)
     if isinstance(train := getattr(config, "train", None), TrainConfig) and train.augment == augment.DSA:
-        values["train"] = replace(recipe, epochs=train.epochs)
+        own = changed(dm_recipe(run.dataset, has_batchnorm=False), PRESETS[run.preset].recipe)
+        values["train"] = replace(own, epochs=train.epochs)
     return _with(config, values)
 
 

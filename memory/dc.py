@@ -9,12 +9,15 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
 from memory import gradient_matching
-from memory.gradient_matching import GradientMatchingConfig, Loops
+from memory.gradient_matching import GradientMatchingConfig, Loops, Rates
 from memory.mutual_information import Term
 
 # Updates of the images per network, and epochs of the network between them: DatasetCondensation `utils.py`, get_loops.
 # An ipc of 1 never trains the network.
 LOOPS: Loops = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+
+# Network -> learning rate of the images where it was published otherwise than 0.1: the same repository, for DSA too.
+LR: Rates = {"mlp": 0.01}
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class DCConfig(GradientMatchingConfig):
     augment: str = "none"
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """With the published loops; an ipc between the published ones takes the next one's."""
-        return self.with_loops(LOOPS, ipc)
+        """With the published rate and loops; an ipc between the published ones takes the next one's."""
+        return self.with_rate(LR).with_loops(LOOPS, ipc)
 
 
 def build(

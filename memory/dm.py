@@ -19,6 +19,9 @@ from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of
 # (data set, ipc) -> learning rate where it was published otherwise than 1: DatasetCondensation's readme.
 PUBLISHED_LR: Mapping[tuple[str, int], float] = {("cifar10", ipc): 10.0 for ipc in (100, 200, 500, 1000, 1250)}
 
+# data set -> iterations where they were published otherwise than 20,000: DM, appendix A.1.
+PUBLISHED_ITERATIONS: Mapping[str, int] = {"tinyimagenet": 10_000, "imagenet64": 10_000}
+
 
 @dataclass(frozen=True)
 class DMConfig:
@@ -60,8 +63,9 @@ class DMConfig:
         return self.iterations
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """With the published learning rate."""
-        return replace(self, lr=PUBLISHED_LR.get((dataset, ipc), self.lr))
+        """With the published learning rate and number of iterations."""
+        iterations = PUBLISHED_ITERATIONS.get(dataset, self.iterations)
+        return replace(self, lr=PUBLISHED_LR.get((dataset, ipc), self.lr), iterations=iterations)
 
     def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
         """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""

@@ -23,10 +23,10 @@ class DSAConfig(GradientMatchingConfig):
     """Defaults are those of the authors' script, DatasetCondensation `main.py`, with `--method DSA --init real`."""
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """With the published loops; an ipc between the published ones takes the next one's."""
+        """With the published rate and loops; an ipc between the published ones takes the next one's."""
         updates, epochs = PUBLISHED.get((dataset, ipc), (self.updates, self.epochs))
         own = replace(self, updates=self.updates or updates, epochs=self.epochs or epochs)
-        return own.with_loops(dc.LOOPS, ipc)
+        return own.with_rate(dc.LR).with_loops(dc.LOOPS, ipc)
 
 
 def build(

@@ -17,7 +17,7 @@ from memory.synthetic import shape_of
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """The papers do not print how the embedding network is trained; ours is the evaluation's recipe for 200 epochs."""
+    """The papers do not print how the embedding network is trained; ours is the recipe `dm` for 200 epochs."""
 
     model: str = "convnet3"  # the embedding network
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=200))

@@ -22,7 +22,7 @@ from memory.scores import check_keep, select
 
 @dataclass(frozen=True)
 class ForgettingConfig:
-    """The number of epochs is the authors' and DeepCore's; the rest of the training is the evaluation's recipe."""
+    """The number of epochs is the authors' and DeepCore's; the rest of the training is the recipe `dm`."""
 
     model: str = "convnet3"
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=200))

@@ -27,6 +27,8 @@ Gradients = dict[str, Tensor]  # weight's name -> (K, *its shape): one gradient 
 Distance = Callable[[Gradients, Gradients], Tensor]  # real, synthetic -> their distance, summed over classes
 Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per network, epochs of the network between them)
 
+Rates = Mapping[str, float]  # network's full name -> learning rate of the images
+
 
 @dataclass(frozen=True)
 class GradientMatchingConfig:
@@ -67,6 +69,10 @@ class GradientMatchingConfig:
         """
         updates, epochs = loops[next((listed for listed in sorted(loops) if listed >= ipc), max(loops))]
         return replace(self, updates=self.updates or updates, epochs=self.epochs or epochs)
+
+    def with_rate(self, rates: Rates) -> Self:
+        """The configuration with its network's learning rate of a table, where that has it."""
+        return replace(self, lr=rates.get(str(models.parse(self.model)), self.lr))
 
     @property
     def total(self) -> int:

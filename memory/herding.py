@@ -1,8 +1,8 @@
 """Real images chosen by herding (Welling, ICML 2009) on features learned from the step's own data.
 
 As in iCaRL (Rebuffi et al., CVPR 2017): pick after pick, the image that brings the mean of the chosen features nearest
-to the class mean. The embedding network's hyper-parameters are not published for this setting; ours are the recipe of
-the evaluation for 200 epochs.
+to the class mean. The embedding network's hyper-parameters are not published for this setting; ours are the recipe
+`dm` for 200 epochs.
 """
 
 import torch

@@ -169,8 +169,31 @@ def test_the_paper_preset_of_condense_is_the_published_protocol() -> None:
         ({"memory": "dcc", "ipc": 1}, {"memory.updates": 10, "memory.epochs": 5}),
         ({"memory": "dc", "ipc": 50, "memory.updates": "7"}, {"memory.updates": 7, "memory.epochs": 10}),
         ({"memory": "dm", "ipc": 500}, {"memory.lr": 10.0}),
-        ({"memory": "idc", "ipc": 50}, {"memory.distance": "mse"}),
-        ({"memory": "idc", "dataset": "mnist"}, {"memory.distance": "l1"}),
+        ({"memory": "dm", "dataset": "tinyimagenet"}, {"memory.iterations": 10_000}),
+        ({"memory": "mim-dm", "dataset": "imagenet64"}, {"memory.host.iterations": 10_000}),
+        ({"memory": "dm", "dataset": "imagenet64", "memory.iterations": "7"}, {"memory.iterations": 7}),
+        # the images' rate under an MLP, wherever that is named, methods.md 4.2
+        ({"memory": "dc", "model": "MLP"}, {"memory.lr": 0.01, "memory.network_lr": 0.01}),
+        ({"memory": "dsa", "memory.model": "mlp"}, {"memory.lr": 0.01}),
+        ({"memory": "lo-dc", "memory.host.model": "mlp"}, {"memory.host.lr": 0.01}),
+        ({"memory": "dsa", "model": "mlp", "memory.lr": "0.3"}, {"memory.lr": 0.3}),
+        ({"memory": "dsa", "model": "lenet"}, {"memory.lr": 0.1}),
+        # the authors' misc/reproduce.py
+        ({"memory": "idc", "ipc": 50}, {"memory.distance": "mse", "memory.lr": 0.005, "memory.trained": 2000}),
+        ({"memory": "idc", "dataset": "svhn"}, {"memory.distance": "mse", "memory.lr": 0.005, "memory.trained": 500}),
+        (
+            {"memory": "idc", "dataset": "fashionmnist"},
+            {"memory.distance": "l1", "memory.lr": 1e-4, "memory.trained": 500, "memory.train.cutmix": 0.5},
+        ),
+        (
+            {"memory": "idc", "dataset": "mnist"},
+            {"memory.distance": "l1", "memory.augment": "idc:color_crop", "memory.train.cutmix": 0.0},
+        ),
+        (
+            {"memory": "idc-i", "dataset": "mnist"},
+            {"memory.distance": "l1", "memory.augment": "idc:color_crop_cutout", "memory.train.cutmix": 0.5},
+        ),
+        ({"memory": "idc-i", "memory.factor": "2", "dataset": "mnist"}, {"memory.train.cutmix": 0.0}),
         ({"memory": "lo-dm", "ipc": 50}, {"memory.rank": 4, "memory.host.lr": 1000.0}),
         ({"memory": "lo-dm", "dataset": "mnist"}, {"memory.rank": 8, "memory.host.augment": "none"}),
     ],
@@ -179,6 +202,13 @@ def test_the_paper_preset_of_condense_is_the_published_protocol() -> None:
 def test_published_settings_of_a_data_set_and_budget(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     found = dotted(assemble(CondenseRun, "paper", settings))
     assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashionmnist", "svhn", "cifar10", "digits"])
+@pytest.mark.parametrize("builder", ["idc", "idc-i"])
+def test_quick_keeps_the_distance_its_rate_is_for(builder: str, dataset: str) -> None:
+    cfg = assemble(CondenseRun, "quick", {"memory": builder, "dataset": dataset}).memory_config
+    assert (cfg.distance, cfg.lr) == ("mse", 0.03)
 
 
 def test_a_builder_around_another_has_its_model_and_augmentation() -> None:
@@ -289,7 +319,25 @@ def test_the_full_data_have_their_own_number_of_epochs(preset: str) -> None:
     assert replace(usual, epochs=run.recipe_config.epochs) == run.recipe_config
 
 
-def test_the_embedding_of_herding_follows_the_recipe_but_for_its_epochs() -> None:
+def test_a_number_of_epochs_set_for_the_full_data_is_the_recipes() -> None:
+    run = assemble(CLRun, "smoke", {"memory": "full", "memory.epochs": "7"})
+    assert run.recipe_config is not None
+    assert (run.memory_config.epochs, run.recipe_config.epochs) == (7, 7)
+
+
+@each_track
+@each_preset
+@each_builder
+def test_a_builder_does_not_depend_on_the_recipe_that_judges_it(kind: type[Run], preset: str, builder: str) -> None:
+    built = {
+        recipe: in_form(assemble(kind, preset, {"memory": builder, "recipe": recipe, "recipe.lr": "0.5"}), CPU)[0]
+        for recipe in RECIPES
+    }
+    assert all(run.memory_config == built["dm"].memory_config for run in built.values())
+    assert len({run.recipe_config for run in built.values()}) == len(RECIPES)
+
+
+def test_the_embedding_of_herding_follows_the_recipe_dm_but_for_its_epochs() -> None:
     run = assemble(CLRun, "quick", {"memory": "herding"})
     assert run.recipe_config is not None
     assert isinstance(run.memory_config, EmbeddingConfig)
