@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from harness.core.checks import check_choice
 from harness.core.memory import Budget, Memory
 from memory.sampling import check_enough, rows_by_class
-from memory.scores import check_keep, select
+from memory.scores import KEEP, select
 
 HOW = "give a file with one score per train image, in official order, by --set memory.scores=FILE"
 
@@ -32,7 +33,7 @@ class CScoreConfig:
     per_class: ClassVar[bool] = True  # each class depends on its own images alone
 
     def __post_init__(self) -> None:
-        check_keep(self.keep)
+        check_choice("keep", self.keep, KEEP)
 
     def check_data(self, labels: Tensor, rows: Tensor, of: int) -> None:
         """Raise ValueError or FileNotFoundError unless there are scores for these images; see `scores_of`."""

@@ -9,6 +9,7 @@ from typing import Self
 from torch import Generator, Tensor
 
 from harness.core import augment
+from harness.core.checks import check_counts
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
@@ -26,6 +27,10 @@ class DCCConfig(GradientMatchingConfig):
     augment: str = "none"
     from_iteration: int = 250  # the contrastive loss is used from this iteration on,
     from_update: int = 10  # or from this update of any; class by class before
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "from_iteration", "from_update", least=0)
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
         """With the published loops; an ipc between the published ones takes the next one's."""

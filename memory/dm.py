@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
+from harness.core.checks import check_choice, check_counts, check_sgd
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import Parametrisation, Pixels
+from harness.core.parametrisation import STARTS, Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
 from memory import pool
 from memory.mutual_information import Term
@@ -40,10 +41,9 @@ class DMConfig:
     synthetic_dtype: str = "float32"  # multiplied in, where the gradient passes; auto decides by hardware
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.real_batch < 1:
-            raise ValueError(
-                f"dm: iterations and real_batch are at least 1, got {self.iterations} and {self.real_batch}"
-            )
+        check_counts(self, "iterations", "real_batch")
+        check_sgd(self)
+        check_choice("init", self.init, STARTS)
         augment.operations(self.augment)
         pool.band(self.networks)
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
+from harness.core.checks import check_counts
 from harness.core.memory import Budget, Memory
 
 
@@ -18,8 +19,7 @@ class FullConfig:
     stored: ClassVar[bool] = False  # the data set itself is the file
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"full: epochs is at least 1, got {self.epochs}")
+        check_counts(self, "epochs")
 
 
 def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: FullConfig = FullConfig()) -> Memory:

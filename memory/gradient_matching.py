@@ -15,8 +15,9 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from harness.core import augment, compute, models
+from harness.core.checks import check_choice, check_counts, check_sgd
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import Parametrisation, Pixels
+from harness.core.parametrisation import STARTS, Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
 from harness.core.train import TrainConfig, fit
 from memory.mutual_information import Term
@@ -51,13 +52,11 @@ class GradientMatchingConfig:
     real_dtype: str = "float32"  # multiplied in, for the real images' gradients
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "updates", "epochs", "real_batch", "network_batch"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}: at least 1 is needed, got {value}")
-        if self.distance not in DISTANCES:
-            raise ValueError(f"distance: {self.distance!r} is unknown; choose from {', '.join(DISTANCES)}")
-        if self.batchnorm not in ("reference", "exact"):
-            raise ValueError(f"batchnorm: {self.batchnorm!r} is unknown; choose from reference, exact")
+        check_counts(self, "iterations", "updates", "epochs", "real_batch", "network_batch")
+        check_sgd(self, "network_lr")
+        check_choice("init", self.init, STARTS)
+        check_choice("distance", self.distance, DISTANCES)
+        check_choice("batchnorm", self.batchnorm, ("reference", "exact"))
         augment.operations(self.augment)
 
     per_class: ClassVar[bool] = False  # one network sees all classes

@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, models
+from harness.core.checks import check_choice, check_counts, check_sgd
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import MultiFormation, Pixels, Shape
+from harness.core.parametrisation import STARTS, MultiFormation, Pixels, Shape
 from harness.core.progress import SILENT, Progress
 from harness.core.train import TrainConfig, fit
 from memory.gradient_matching import DISTANCES, Matching, matching_statistics
@@ -56,11 +57,10 @@ class IDCConfig:
     per_class: ClassVar[bool] = False  # one network sees all classes
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "updates", "real_batch", "synthetic_batch", "trained"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
-        if self.distance not in DISTANCES:
-            raise ValueError(f"distance: {self.distance!r} is unknown; choose from {', '.join(DISTANCES)}")
+        check_counts(self, "iterations", "updates", "real_batch", "synthetic_batch", "trained")
+        check_sgd(self)
+        check_choice("init", self.init, STARTS)
+        check_choice("distance", self.distance, DISTANCES)
         MultiFormation(self.factor)
         augment.operations(self.augment)
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Generator, Tensor
 
+from harness.core.checks import check_choice
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.parametrisation import LowRank, Shape
 from harness.core.progress import SILENT, Progress
@@ -42,8 +43,7 @@ class LowRankConfig:
     stores_pixels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.init not in STARTS:
-            raise ValueError(f"init: {self.init!r} is unknown; choose from {', '.join(STARTS)}")
+        check_choice("init", self.init, STARTS)
         LowRank(self.rank)
 
     @property

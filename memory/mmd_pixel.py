@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from harness.core.checks import check_choice, check_counts, check_sgd
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import Parametrisation, Pixels
+from harness.core.parametrisation import STARTS, Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
 from memory.dm import mean_gap
 from memory.sampling import draw
@@ -30,10 +31,9 @@ class MMDPixelConfig:
     per_class: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.real_batch < 1:
-            raise ValueError(
-                f"mmd-pixel: iterations and real_batch are at least 1, got {self.iterations} and {self.real_batch}"
-            )
+        check_counts(self, "iterations", "real_batch")
+        check_sgd(self)
+        check_choice("init", self.init, STARTS)
 
     @property
     def total(self) -> int:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from harness.core.checks import check_above, check_counts
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.models import Network
 from harness.core.progress import SILENT, Progress
@@ -30,8 +31,10 @@ class Term:
     real_batch: int = 32  # real images of each class
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0 or not self.decay > 0 or self.real_batch < 1:
-            raise ValueError("mim: temperature and decay are above 0 and real_batch at least 1")
+        check_above(self, "decay", "temperature")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight: a finite number, 0 or more, is needed, got {self.weight}")
+        check_counts(self, "real_batch")
 
     def backward(self, network: Network, real: list[Tensor], images: Tensor) -> Tensor:
         """Add the term's gradient to `images.grad`; the term.

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import models
+from harness.core.checks import check_choice, check_counts
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig
@@ -17,12 +18,6 @@ from memory.sampling import check_enough, draw, renumbered, rows_by_class
 KEEP = ("easy", "hard")
 PART = 8000  # images scored at a time, whose features lie side by side: whole chunks of a CPU's and a GPU's
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # features (N, D), logits (N, K), labels 0 .. K - 1 (N,) -> (N,)
-
-
-def check_keep(keep: str) -> None:
-    """Raise ValueError for what is not one of KEEP."""
-    if keep not in KEEP:
-        raise ValueError(f"keep: {keep!r} is unknown; choose from {', '.join(KEEP)}")
 
 
 def select(images: Tensor, labels: Tensor, scores: Tensor, budget: Budget, rng: Generator, *, highest: bool) -> Memory:
@@ -66,9 +61,8 @@ class EarlyConfig:
     per_class: ClassVar[bool] = False  # the networks depend on which classes come together
 
     def __post_init__(self) -> None:
-        if self.runs < 1:
-            raise ValueError(f"runs: at least 1 is needed, got {self.runs}")
-        check_keep(self.keep)
+        check_counts(self, "runs")
+        check_choice("keep", self.keep, KEEP)
 
     @property
     def early(self) -> TrainConfig:

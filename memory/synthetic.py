@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from harness.core import augment
+from harness.core.checks import check_choice
 from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import STARTS, Parametrisation, Shape
 from harness.core.progress import Along, Progress, State
@@ -39,8 +40,7 @@ class Synthetic:
     ) -> None:
         by_class = rows_by_class(labels)
         check_enough(by_class, budget)
-        if start not in STARTS:
-            raise ValueError(f"init: {start!r} is unknown; choose from {', '.join(STARTS)}")
+        check_choice("init", start, STARTS)
         self.form, self.shape = form, shape_of(images)
         each = form.stored_in(budget.ipc, self.shape)
         self.ipc = each * form.views

@@ -73,7 +73,7 @@ class LowRank:
     views: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
+        if not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"low-rank: rank is at least 1, got {self.rank}")
 
     def stored_in(self, ipc: int, shape: Shape) -> int:
@@ -117,7 +117,7 @@ class MultiFormation:
     stores_pixels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
+        if not isinstance(self.factor, int) or self.factor < 1:
             raise ValueError(f"multi-formation: factor is at least 1, got {self.factor}")
 
     @property

@@ -4,6 +4,7 @@ The stream's strategy runs Avalanche's loop instead of `fit`, out of the same pi
 `set_rate`, `keep` and `restore`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from harness.core import augment, compute, registry
+from harness.core.checks import check_counts, check_sgd
 from harness.core.models import has_batch_statistics
 from harness.core.progress import SILENT, Progress, State
 
@@ -55,10 +57,13 @@ class TrainConfig:
     dtype: str = "float32"  # what is multiplied; bfloat16 keeps the weights in float32; auto decides by hardware
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"recipe: epochs and batch_size are at least 1, got {self.epochs} and {self.batch_size}")
-        if not self.lr > 0:
-            raise ValueError(f"recipe: lr is above 0, got {self.lr}")
+        try:
+            check_counts(self, "epochs", "batch_size")
+            check_sgd(self)
+        except ValueError as error:
+            raise ValueError(f"recipe: {error}") from error
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"recipe: weight_decay is 0 or more, got {self.weight_decay}")
         if not 0 <= self.cutmix <= 1:
             raise ValueError(f"recipe: cutmix is a probability, got {self.cutmix}")
         if self.schedule not in SCHEDULES:

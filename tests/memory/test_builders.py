@@ -1,6 +1,7 @@
 """What holds for every name in BUILDERS, tested the day it is listed."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
 from functools import partial
@@ -236,8 +237,39 @@ def test_full_is_all_images_as_they_come(toy: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(built.images, toy[0])
     assert torch.equal(built.labels, toy[1])
     assert torch.equal(rng.get_state(), seeded(7).get_state())
-    with pytest.raises(ValueError, match=r"^full: epochs is at least 1, got 0$"):
+    with pytest.raises(ValueError, match=r"^epochs: at least 1 is needed, got 0$"):
         full.FullConfig(epochs=0)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, math.nan, math.inf])
+@each
+def test_settings_of_every_builder_are_checked(name: str, wrong: float) -> None:
+    def is_refused(cfg: Any, field: str) -> bool:
+        try:
+            replace(cfg, **{field: wrong})
+        except ValueError as error:
+            return field in str(error) and "\n" not in str(error)
+        return False
+
+    def check(cfg: Any) -> None:
+        names = {f.name for f in fields(cfg)}
+        counts = {"iterations", "updates", "epochs", "runs", "trained", "rank", "factor"}
+        counts |= {"real_batch", "synthetic_batch", "network_batch", "batch_size"}
+        for field in names & {"lr", "network_lr", *counts}:
+            assert is_refused(cfg, field), f"{type(cfg).__name__}.{field} may be {wrong}"
+        for field in names & {"momentum", "weight_decay", "from_iteration", "from_update"}:
+            assert is_refused(cfg, field) == (wrong != 0), f"{type(cfg).__name__}.{field} may be {wrong}"
+        if "momentum" in names:
+            with pytest.raises(ValueError, match="momentum: 0 or more and below 1 is needed, got 1"):
+                replace(cfg, momentum=1.0)
+        if "init" in names:
+            with pytest.raises(ValueError, match=r"^init: 'ones' is unknown; choose from "):
+                replace(cfg, init="ones")
+        for nested in ("host", "train", "term"):
+            if nested in names:
+                check(getattr(cfg, nested))
+
+    check(default_config(memory.find(name)))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from memory import dm, random_real
 from memory.dm import DMConfig, Matching, mean_gap
 from memory.sampling import rows_by_class
 from tests.memory import plain_dm
-from tests.memory.toys import Killed, KilledError
+from tests.memory.toys import Killed, KilledError, not_finite
 
 SHAPE = (3, 8, 8)
 CFG = DMConfig(iterations=4, lr=0.5, real_batch=8, model="convnet2-w4")
@@ -233,7 +233,7 @@ def test_an_interrupted_build_goes_on_bit_for_bit(rounds: int) -> None:
 
 def test_images_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(FloatingPointError, match=r"^dm: the images are not finite after update 0; use a smaller lr$"):
-        dm.build(*a_set(), Budget(2), seeded(1), replace(CFG, lr=float("nan")))
+        dm.build(*not_finite(), Budget(2), seeded(1), CFG)
 
 
 def test_images_that_end_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +262,8 @@ def test_passes_count_the_images_of_all_iterations() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"iterations": 0}, r"^dm: iterations and real_batch are at least 1, got 0 and 8$"),
-        ({"real_batch": 0}, r"^dm: iterations and real_batch are at least 1, got 4 and 0$"),
+        ({"iterations": 0}, r"^iterations: at least 1 is needed, got 0$"),
+        ({"real_batch": 0}, r"^real_batch: at least 1 is needed, got 0$"),
         ({"augment": "blur"}, r"^augment: 'blur' is unknown"),
     ],
 )

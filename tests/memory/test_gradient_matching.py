@@ -27,7 +27,7 @@ from memory.gradient_matching import (
 from memory.sampling import rows_by_class
 from memory.synthetic import Synthetic, real_batches
 from tests.memory import plain_matching
-from tests.memory.toys import FOUR, SHAPE, a_set, check_resumes, seeded
+from tests.memory.toys import FOUR, SHAPE, a_set, check_resumes, not_finite, seeded
 
 SMALL: dict[str, Any] = dict(
     iterations=2, updates=3, epochs=2, lr=0.5, real_batch=8, network_lr=0.1, network_batch=4, model="convnet2-w4"
@@ -497,9 +497,9 @@ def test_an_interrupted_build_keeps_its_networks_statistics(rounds: int, batchno
 def test_images_that_are_not_finite_are_an_error(build: Build, cfg: GradientMatchingConfig) -> None:
     message = r"^gradient matching: the images are not finite after update 0; use a smaller lr$"
     with pytest.raises(FloatingPointError, match=message):
-        build(*a_set(), Budget(2), seeded(1), replace(cfg, updates=1, lr=float("nan")))
+        build(*not_finite(), Budget(2), seeded(1), replace(cfg, updates=1))
     with pytest.raises(FloatingPointError, match=r"^training: the loss is nan in epoch 0; a smaller lr may help$"):
-        build(*a_set(), Budget(2), seeded(1), replace(cfg, lr=float("nan")))
+        build(*not_finite(), Budget(2), seeded(1), cfg)
 
 
 # --- configured ------------------------------------------------------------------------------------------------------

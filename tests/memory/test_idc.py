@@ -17,7 +17,7 @@ from memory.gradient_matching import Matching, squared_distance
 from memory.idc import IDCConfig, IDCIConfig
 from memory.sampling import rows_by_class
 from memory.synthetic import Synthetic, real_batches
-from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, check_resumes, seeded
+from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, check_resumes, not_finite, seeded
 
 SMALL: dict[str, Any] = dict(
     iterations=2,
@@ -297,7 +297,7 @@ def test_an_interrupted_build_goes_on_bit_for_bit(rounds: int, model: str) -> No
 
 def test_images_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(FloatingPointError, match=r"^idc: the images are not finite after update 0; use a smaller lr$"):
-        idc.build(*a_set(), Budget(2), seeded(1), replace(IDC, lr=float("nan")))
+        idc.build(*not_finite(), Budget(2), seeded(1), replace(IDC, updates=1))
 
 
 # --- configured ------------------------------------------------------------------------------------------------------

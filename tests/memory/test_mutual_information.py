@@ -209,7 +209,16 @@ def test_the_configuration_is_the_hosts_and_the_terms() -> None:
     assert cfg.passes(classes=10, images=500, ipc=20) == (10 * 10 * (256 + 32), 10 * 10 * 20 * 2)
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"decay": 0.0}, {"real_batch": 0}])
-def test_a_term_checks_itself(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^mim: temperature and decay are above 0 and real_batch at least 1$"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": 0.0}, "temperature: a finite number above 0 is needed, got 0.0"),
+        ({"decay": math.nan}, "decay: a finite number above 0 is needed, got nan"),
+        ({"weight": -0.5}, "weight: a finite number, 0 or more, is needed, got -0.5"),
+        ({"weight": math.inf}, "weight: a finite number, 0 or more, is needed, got inf"),
+        ({"real_batch": 0}, "real_batch: at least 1 is needed, got 0"),
+    ],
+)
+def test_a_term_checks_itself(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{message}$"):
         replace(Term(), **change)

@@ -1,5 +1,6 @@
 """What the tests of builders share: a small labelled set, seeds, and a kill with its aftermath."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -27,6 +28,12 @@ def a_set(sizes: dict[int, int] = SIZES, dtype: torch.dtype = torch.float32) -> 
     labels = labels[torch.randperm(len(labels), generator=rng)]
     patterns = torch.randn(10, *SHAPE, generator=rng)
     return (patterns[labels] + 0.5 * torch.randn(len(labels), *SHAPE, generator=rng)).to(dtype), labels
+
+
+def not_finite() -> tuple[Tensor, Tensor]:
+    """`a_set` whose every value is NaN."""
+    images, labels = a_set()
+    return images * math.nan, labels
 
 
 class KilledError(Exception):
