@@ -285,9 +285,8 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     bare = bare if "model" in own else replace(bare, model=_usual_model(bare))
     run = fitted(bare, {key: value for key, value in settings.items() if key.startswith("memory.")})
     inner = {(_networks_key(run) if k == "networks" else k): v for k, v in settings.items() if k not in own}
-    if "memory.epochs" in inner and not getattr(run.memory_config, "stored", True):
-        inner.setdefault("recipe.epochs", inner["memory.epochs"])  # the whole data: it is trained on for so long
     nested: AnyRun = changed(run, inner, _aliases)
+    _check_used(nested, dotted(fitted(bare)), inner)
     for key, value in dotted(nested).items():
         if key.endswith((".dtype", ".synthetic_dtype")):
             known(value, compute.DTYPES, key)
@@ -302,6 +301,26 @@ def _usual_model(run: Run) -> str:
     return str(replace(spec, depth=4))
 
 
+def _check_used(run: Run, usual: Mapping[str, Any], settings: Settings) -> None:
+    """Raise ValueError where a setting of the builder, other than what it is anyway, changes nothing.
+
+    A builder's configuration may have `unused`: its fields that nothing depends on as the others stand, and why; a name
+    that ends in a dot stands for all that is nested in it.
+    """
+    now = dotted(run)
+    for name, why in getattr(run.memory_config, "unused", {}).items():
+        for key in settings:
+            is_it = key.startswith(f"memory.{name}") if name.endswith(".") else key == f"memory.{name}"
+            if is_it and now[key] != usual[key]:
+                raise ValueError(f"--set: {key} changes nothing for {run.memory}: {why}; leave it out")
+
+
+def _having(key: str) -> list[str]:
+    """The builders whose configuration has the setting `key`."""
+    keys = {name: dotted(memory.default_config(build), "memory.") for name, build in memory.BUILDERS.items()}
+    return sorted(name for name, known_keys in keys.items() if key in known_keys)
+
+
 def _networks_key(run: Run) -> str:
     """Where the run's builder, or the one it is built around, keeps which networks it matches in.
 
@@ -311,7 +330,8 @@ def _networks_key(run: Run) -> str:
     for key in ("memory.networks", "memory.host.networks"):
         if key in dotted(run):
             return key
-    raise ValueError(f"networks: {run.memory} has no choice of the networks it works in; leave --networks out")
+    having = ", ".join(sorted({*_having("memory.networks"), *_having("memory.host.networks")}))
+    raise ValueError(f"networks: {run.memory} has no choice of the networks it works in, {having} have; leave it out")
 
 
 def _aliases(key: str) -> str:
@@ -434,6 +454,9 @@ def _set(config: Any, path: list[str], value: Any, key: str) -> Any:
 def _unknown(key: str, config: Any, depth: int) -> ValueError:
     prefix = ".".join(key.split(".")[:-depth])
     choices = sorted(f"{prefix}.{name}" if prefix else name for name in dotted(config))
+    if having := _having(key):
+        others = f"a setting of {', '.join(having)}, not of this memory"
+        return ValueError(f"--set: {key!r} is {others}; leave it out. Known: {', '.join(choices)}")
     return unknown(key, choices, "--set", 0.5)
 
 

@@ -15,6 +15,7 @@ What its configuration may have, each optional but `per_class`:
     iterations      rounds after any of which it can be judged; total: the updates of its images in all
     passes          (classes, images of each, ipc) -> images pushed forward, and forward and backward: what it costs
     beyond          what its results depend on that is no field of it, JSON-able: part of their keys
+    unused          its fields that change nothing as the others stand -> why, and who uses them; they are refused
     decoded         (ipc, shape) -> images of each class that networks are trained on, where more than ipc
 """
 

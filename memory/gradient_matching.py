@@ -69,6 +69,17 @@ class GradientMatchingConfig:
         updates, epochs = loops[next((listed for listed in sorted(loops) if listed >= ipc), max(loops))]
         return replace(self, updates=self.updates or updates, epochs=self.epochs or epochs)
 
+    @property
+    def unused(self) -> dict[str, str]:
+        """What trains the network between updates, where there are none to train it between; BatchNorm without one."""
+        found = {}
+        if models.parse(self.model).norm != "batchnorm":
+            found["batchnorm"] = "it is for networks with batch norm, such as memory.model=convnet3-bn"
+        if self.updates == 1:
+            why = "the network is trained between updates, of which there is 1; it is for memory.updates above 1"
+            found |= dict.fromkeys(("epochs", "network_lr", "network_batch"), why)
+        return found
+
     def with_rate(self, rates: Rates) -> Self:
         """The configuration with its network's learning rate of a table, where that has it."""
         return replace(self, lr=rates.get(str(models.parse(self.model)), self.lr))

@@ -76,6 +76,12 @@ class IDCConfig:
             return own
         return replace(own, augment=augment.IDC_NETWORK, train=replace(own.train, cutmix=0.0))
 
+    @property
+    def unused(self) -> dict[str, str]:
+        """What trains the network between updates, where there are none to train it between."""
+        why = "the network is trained between updates, of which there is 1; it is for memory.updates above 1"
+        return dict.fromkeys(("trained", "train."), why) if self.updates == 1 else {}
+
     def decoded(self, ipc: int, shape: Shape) -> int:
         """Images of each class that networks are trained on."""
         return MultiFormation(self.factor).stored_in(ipc, shape) * self.factor**2

@@ -14,7 +14,7 @@ from harness.core.checks import check_choice
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.parametrisation import LowRank, Shape
 from harness.core.progress import SILENT, Progress
-from memory.plugging import config_of_host
+from memory.plugging import config_of_host, of_host
 
 STARTS = {"noise": "noise", "svd": "real"}  # what the parametrisation calls them
 
@@ -53,6 +53,11 @@ class LowRankConfig:
     @property
     def model(self) -> str | None:
         return getattr(self.host, "model", None)
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """What the host does not use, and how it would start."""
+        return {**of_host(self.host), "host.init": "its images start as memory.init says"}
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
         """The published rank and settings of the host, whose loops are those of the nominal ipc."""

@@ -18,7 +18,7 @@ from harness.core.checks import check_above, check_counts
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.models import Network
 from harness.core.progress import SILENT, Progress
-from memory.plugging import config_of_host
+from memory.plugging import config_of_host, of_host
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ class MIMConfig:
     @property
     def model(self) -> str:
         return str(self.host.model)
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """What the host does not use."""
+        return of_host(self.host)
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
         return replace(self, host=self.host.for_setting(dataset, ipc))

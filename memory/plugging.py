@@ -21,3 +21,8 @@ def config_of_host(plug_in: str, name: str, host: Builder, takes: str, why_not: 
     if missing := [method for method in ("for_setting", "passes", "per_class") if not hasattr(cfg, method)]:
         raise ValueError(f"{plug_in}: the configuration of {name} has no {', '.join(missing)}; see memory/__init__.py")
     return cfg
+
+
+def of_host(host: Any) -> dict[str, str]:
+    """What a host's configuration says is unused, by its names in the plug-in's."""
+    return {f"host.{name}": why for name, why in getattr(host, "unused", {}).items()}

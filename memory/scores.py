@@ -65,6 +65,12 @@ class EarlyConfig:
         check_choice("keep", self.keep, KEEP)
 
     @property
+    def unused(self) -> dict[str, str]:
+        """The schedule of a longer training."""
+        users = "forgetting, herding and kcenter use it"
+        return {"train.schedule": f"the learning rate does not fall this early; {users}"}
+
+    @property
     def early(self) -> TrainConfig:
         """The first epochs of a longer training."""
         return replace(self.train, schedule="constant")

@@ -275,7 +275,7 @@ def test_networks_reaches_the_builder_that_matches_in_them(builder: str, key: st
     assert dotted(assemble(CondenseRun, "smoke", settings))[key] == "trained:20-40"
     later = assemble(CondenseRun, "smoke", {**settings, key: "random"})
     assert dotted(later)[key] == "random"  # as --set does after the option
-    with pytest.raises(ValueError, match=r"^networks: dsa has no choice of the networks it works in; leave --networks"):
+    with pytest.raises(ValueError, match=r"^networks: dsa has no choice of the networks .*, dm, lo-dm, mim-dm have"):
         assemble(CondenseRun, "smoke", {"memory": "dsa", "networks": "random"})
 
 
@@ -323,6 +323,43 @@ def test_a_number_of_epochs_set_for_the_full_data_is_the_recipes() -> None:
     run = assemble(CLRun, "smoke", {"memory": "full", "memory.epochs": "7"})
     assert run.recipe_config is not None
     assert (run.memory_config.epochs, run.recipe_config.epochs) == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"memory.keep": "hard"}, "--set: 'memory.keep' is a setting of cscore, el2n, forgetting, grand, not of th"),
+        ({"memory": "herding", "memory.augment": "none"}, "--set: 'memory.augment' is a setting of dc, dcc, dm, dsa, "),
+        ({"memory": "el2n", "memory.train.schedule": "nas"}, "--set: memory.train.schedule changes nothing for el2n: "),
+        ({"memory": "lo-dm", "memory.host.init": "noise"}, "--set: memory.host.init changes nothing for lo-dm: its im"),
+        ({"memory": "dsa", "ipc": 1, "memory.network_lr": "1"}, "--set: memory.network_lr changes nothing for dsa: th"),
+        ({"memory": "dsa", "memory.updates": 1, "memory.epochs": 3}, "--set: memory.epochs changes nothing for dsa: "),
+        ({"memory": "mim-dsa", "memory.host.batchnorm": "exact"}, "--set: memory.host.batchnorm changes nothing f"),
+        ({"memory": "idc", "memory.updates": 1, "memory.train.lr": 1.0}, "--set: memory.train.lr changes nothing for "),
+        ({"memory": "kcenter", "networks": "trained:10-20"}, "networks: kcenter has no choice of the networks"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        assemble(CondenseRun, "paper", settings)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"memory": "dsa", "memory.network_lr": "1"},
+        {"memory": "dsa", "ipc": 1, "memory.network_lr": "0.01"},  # what it is anyway
+        {"memory": "dsa", "ipc": 1, "memory.updates": "2", "memory.epochs": "3"},
+        {"memory": "dsa", "model": "convnet3-bn", "memory.batchnorm": "exact"},
+        {"memory": "el2n", "memory.train.lr": "0.5", "memory.train.schedule": "dm"},
+        {"memory": "lo-dm", "memory.init": "svd"},
+        {"memory": "idc", "memory.updates": 2, "memory.train.lr": 1.0},
+    ],
+)
+def test_a_setting_that_changes_something_or_is_as_it_was_is_taken(settings: dict[str, Any]) -> None:
+    assemble(CondenseRun, "paper", settings)
 
 
 @each_track

@@ -294,7 +294,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         # networks to match in
         (
             ["--networks", "random", "--memory", "dsa"],
-            "networks: dsa has no choice of the networks it works in; leave --networks out",
+            "networks: dsa has no choice of the networks it works in, dm, lo-dm, mim-dm have; leave it out",
         ),
         (
             ["--networks", "trained:90-10"],
@@ -357,7 +357,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         (
             ["--memory", "file:ours.safetensors", "--set", "memory.iterations=3"],
-            "--set: 'memory.iterations' is unknown; ",
+            "--set: 'memory.iterations' is a setting of dc, dcc, dm, dsa, ",
         ),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",
