@@ -340,11 +340,14 @@ class Continuing(Progress):
 
 
 def check_built(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> None:
-    """Raise ValueError where a builder's memory is unbalanced, of other classes or above its budget."""
+    """Raise ValueError where a builder's memory is unbalanced, of other classes or images, or above its budget."""
     counts = torch.bincount(built.labels.cpu(), minlength=dataset.num_classes)
     each = len(built.labels) // len(spec["classes"])
     if each == 0 or any(int(counts[c]) != each for c in spec["classes"]) or int(counts.sum()) != len(built.labels):
         raise ValueError(f"{spec['builder']}: the builder's memory does not hold as many images of each class")
+    if built.images.shape[1:] != dataset.image_shape or built.images.dtype != torch.float32:
+        got = f"{tuple(built.images.shape[1:])}, {built.images.dtype}"
+        raise ValueError(f"{spec['builder']}: the builder's images are {got}; {dataset.image_shape}, float32 fit")
     most = spec["ipc"] * len(spec["classes"]) * built.images[0].numel()
     if built.scalars > most:
         held = f"{built.scalars} numbers{'' if built.soft is None else ', soft labels included'}"
@@ -354,8 +357,11 @@ def check_built(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> Non
 
 
 def condensing_flop(cfg: Any, dataset: DataSet, spec: Mapping[str, Any]) -> float | None:
-    """Floating point operations that building a memory takes, by the configuration's own count of passes."""
-    if not hasattr(cfg, "passes") or (model := model_of(cfg)) is None:
+    """Floating point operations that building a memory takes, by the configuration's own count of passes.
+
+    None where that is not known: the builder does not say, or trains a pool of networks until they are good enough.
+    """
+    if not hasattr(cfg, "passes") or "pool" in spec.get("beyond", {}) or (model := model_of(cfg)) is None:
         return None
     classes, decoded = len(spec["classes"]), getattr(cfg, "decoded", None)
     ipc = spec["ipc"] if decoded is None else decoded(spec["ipc"], dataset.image_shape)

@@ -9,6 +9,8 @@ What a builder takes besides, by name:
     rows, of        the places of its images among all train images, and how many those are
 
 What its configuration may have, each optional but `per_class`:
+    model, augment, train   filled in by the run: its network, the data's augmentation in the place of DSA's, and the
+                    recipe `dm` but for the epochs, whatever recipe judges the memory
     per_class       whether each class depends on its own images alone, and may be built apart
     for_setting     (data set, ipc) -> itself with the hyper-parameters published for them
     presets         preset -> field -> value: what `quick` and `smoke` set otherwise

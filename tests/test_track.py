@@ -205,7 +205,7 @@ def test_a_memory_within_its_budget_passes(built: Memory, toy_set: DataSet) -> N
     track.check_built(built, SPEC, toy_set)
 
 
-UNEVEN = "does not hold as many images of each class"
+UNEVEN = "memory does not hold as many images of each class"
 
 
 @pytest.mark.parametrize(
@@ -216,15 +216,23 @@ UNEVEN = "does not hold as many images of each class"
         (of_labels([1, 1, 3, 3]), UNEVEN),
         (of_labels([1, 1, 2, 2, 3, 3]), UNEVEN),
         (of_labels([1]), UNEVEN),
-        (of_labels([1, 2]), "does not hold 2 images of each class"),
-        (of_labels([1, 1, 1, 2, 2, 2]), "holds 384 numbers, the budget 256"),
-        (stored_in(LowRank(2), 5), "holds 320 numbers, the budget 256"),  # 10 images of 2 * (8 + 8)
-        (with_soft([1, 1, 2, 2]), "holds 268 numbers, soft labels included, the budget 256"),  # and 4 * 3
-        (stored_in(MultiFormation(2), 3), "holds 384 numbers, the budget 256"),
+        (
+            Memory(torch.zeros(4, 1, 16, 16), torch.tensor([1, 1, 2, 2])),
+            r"images are \(1, 16, 16\), torch.float32; \(1, 8, 8\), float32 fit",
+        ),
+        (
+            Memory(torch.zeros(4, 1, 8, 8, dtype=torch.float64), torch.tensor([1, 1, 2, 2])),
+            r"images are \(1, 8, 8\), torch.float64; \(1, 8, 8\), float32 fit",
+        ),
+        (of_labels([1, 2]), "memory does not hold 2 images of each class"),
+        (of_labels([1, 1, 1, 2, 2, 2]), "memory holds 384 numbers, the budget 256"),
+        (stored_in(LowRank(2), 5), "memory holds 320 numbers, the budget 256"),  # 10 images of 2 * (8 + 8)
+        (with_soft([1, 1, 2, 2]), "memory holds 268 numbers, soft labels included, the budget 256"),  # and 4 * 3
+        (stored_in(MultiFormation(2), 3), "memory holds 384 numbers, the budget 256"),
     ],
 )
 def test_a_memory_that_is_uneven_or_too_large_is_refused(built: Memory, message: str, toy_set: DataSet) -> None:
-    with pytest.raises(ValueError, match=rf"^theirs: the builder's memory {message}$"):
+    with pytest.raises(ValueError, match=rf"^theirs: the builder's {message}$"):
         track.check_built(built, SPEC, toy_set)
 
 

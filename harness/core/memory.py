@@ -175,10 +175,13 @@ def encode(memory: Memory, dataset: DataSet, origin: dict[str, Any]) -> tuple[di
 
     Raises:
         FloatingPointError: an image or a soft label is not finite.
+        ValueError: its images are said to be real, and are not.
     """
     if memory.not_finite:
         raise FloatingPointError(f"memory: {memory.not_finite} is not finite")
     tensors = dict(memory.stored) or {"images": _to_uint8(memory.images, dataset) if memory.real else memory.images}
+    if memory.real and not torch.allclose(dataset.normalise(tensors["images"]), memory.images, rtol=0, atol=1e-3):
+        raise ValueError("memory: its images are said to be real, but 8 bits a value do not hold them; leave real out")
     if memory.soft is not None:
         tensors["soft"] = memory.soft
     card = {

@@ -349,6 +349,13 @@ def test_an_image_that_is_not_finite_is_not_kept(value: float, dataset: DataSet,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_learned_images_that_are_said_to_be_real_are_not_kept(dataset: DataSet, tmp_path: Path) -> None:
+    memory = replace(synthetic(), real=True)
+    with pytest.raises(ValueError, match=r"^memory: its images are said to be real, but 8 bits a value do not hold"):
+        save(memory, tmp_path / "m", dataset, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_soft_label_that_is_not_finite_is_not_kept(dataset: DataSet, tmp_path: Path) -> None:
     memory = with_soft(synthetic())
     assert memory.soft is not None

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+import memory
 from harness import config, track
 from harness.config import CondenseRun
 from harness.core import augment, compute, data, models
@@ -232,8 +233,8 @@ def test_a_build_killed_anywhere_goes_on_bit_for_bit_and_trains_nothing_twice(
             built(seeded(1), killed)
         models.scratch.cache_clear()
         resumed = KilledAt(kept=killed.kept)
-        memory = built(again, resumed)
-        assert torch.equal(memory.images, expected.images)
+        made = built(again, resumed)
+        assert torch.equal(made.images, expected.images)
         assert len(trainings) == once
         assert resumed.done == whole.done[number + 1 :]
         assert torch.equal(again.get_state(), rng.get_state())
@@ -270,6 +271,9 @@ def test_how_a_pool_is_trained_is_part_of_the_key(builder: str, monkeypatch: pyt
 
     trained, random = unit("trained:50-100"), unit("random")
     assert trained.spec["beyond"]["pool"]["round"] == 20
+    cfg = memory.default_config(memory.find(builder))
+    assert track.condensing_flop(cfg, dataset, random.spec) is not None
+    assert track.condensing_flop(cfg, dataset, trained.spec) is None  # how long the pool trains is not known before
     assert "beyond" not in random.spec  # which keeps the keys of what is there
     monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, lr=0.5))
     assert unit("trained:50-100").key != trained.key
