@@ -372,7 +372,7 @@ def test_a_run_leaves_rows_for_every_measurement(oracle: tuple[Path, Finished], 
     expected = {
         "track": "condense", "dataset": "digits", "dataset_digest": digits.digest, "exactness": "official",
         "preset": "smoke", "changes": "memory.iterations=4", "memory": "dm", "league": "pixel", "ipc": 2,
-        "stored_bytes": 4 * 20 * 64, "memory_model": network, "seed": 0, "split": "test",
+        "memory_model": network, "seed": 0, "split": "test",
         "torch": torch.__version__, "order": "", "arch": "",
     }  # fmt: skip
     for column, value in expected.items():
@@ -383,6 +383,9 @@ def test_a_run_leaves_rows_for_every_measurement(oracle: tuple[Path, Finished], 
     assert (rows["wall_seconds"] > 0).all()
     assert (rows["peak_bytes"] > 50 * 2**20).all()
     assert (rows[["key", "version", "device", "spec"]] != "").all(axis=None)
+    in_8_bits = rows["metric"] == "test_accuracy_uint8"
+    assert set(rows.loc[in_8_bits, "stored_bytes"]) == {20 * 64}
+    assert set(rows.loc[~in_8_bits, "stored_bytes"]) == {4 * 20 * 64}
     accuracies = rows["metric"].str.startswith("test_accuracy")
     tested, sets = rows[accuracies], rows[~accuracies]
     assert set(tested["model"]) == {network, "mlp"}
@@ -552,7 +555,8 @@ def test_an_exported_set_is_judged_as_it_was(oracle: tuple[Path, Finished], tmp_
     finished = complete(run, tmp_path)
     rows = finished.rows
     assert (set(rows["memory"]), set(rows["ipc"]), set(rows["set"])) == ({"file:set-0.safetensors"}, {2}, {0})
-    assert (set(rows["stored_bytes"]), set(rows["league"]), set(rows["memory_model"])) == ({5120}, {"pixel"}, {""})
+    assert set(rows["stored_bytes"]) == {5120, 1280}  # and in 8 bits
+    assert (set(rows["league"]), set(rows["memory_model"])) == ({"pixel"}, {""})
     assert rows["iterations"].isna().all()
     assert Counter(rows["metric"]) == {
         "memory_images": 1, "memory_scalars": 1, "test_accuracy": 4, "test_accuracy_uint8": 4

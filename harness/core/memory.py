@@ -42,6 +42,7 @@ class Memory:
     soft: Tensor | None = None  # (N, K) class probabilities to train on instead of the labels
     form: Parametrisation = field(default_factory=Pixels)  # how the images are stored
     stored: Mapping[str, Tensor] = field(default_factory=dict)  # what is stored, where that is not the images
+    is_rounded: bool = False  # learned pixels after a round trip through 8 bits, which hold them exactly from then on
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.labels.shape != (len(self.images),):
@@ -68,8 +69,8 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes as stored: one per value of real images, four per number of everything else."""
-        return 4 * self.scalars - (3 * self._image_scalars if self.real else 0)
+        """Bytes as stored: one per value of real or rounded images, four per number of everything else."""
+        return 4 * self.scalars - (3 * self._image_scalars if self.real or self.is_rounded else 0)
 
     @property
     def not_finite(self) -> str | None:
@@ -159,8 +160,8 @@ def rounded(memory: Memory, dataset: DataSet) -> Memory | None:
     stored = memory.stored.get("images", memory.images)
     pixels = dataset.normalise(_to_uint8(stored, dataset))
     if not memory.stored:
-        return replace(memory, images=pixels)
-    return replace(memory, images=memory.form.decode({"images": pixels}), stored={"images": pixels})
+        return replace(memory, images=pixels, is_rounded=True)
+    return replace(memory, images=memory.form.decode({"images": pixels}), stored={"images": pixels}, is_rounded=True)
 
 
 def _to_uint8(images: Tensor, dataset: DataSet) -> Tensor:

@@ -226,6 +226,7 @@ def test_rounded_images_are_the_nearest_of_8_bits(dataset: DataSet) -> None:
     again = rounded(result, dataset)
     assert again is not None
     assert torch.equal(again.images, result.images)
+    assert (memory.nbytes, result.nbytes) == (4 * 18, 18)
 
 
 def test_several_in_one_are_rounded_as_stored(dataset: DataSet) -> None:
@@ -237,6 +238,8 @@ def test_several_in_one_are_rounded_as_stored(dataset: DataSet) -> None:
     assert torch.equal(result.images, MultiFormation(2).decode({"images": stored}))
     assert (result.league, result.form) == (memory.league, memory.form)
     assert torch.equal(result.targets, memory.targets)
+    assert memory.soft is not None
+    assert result.nbytes == result.stored["images"].numel() + 4 * memory.soft.numel()
 
 
 def test_real_images_have_8_bits_already_and_factors_have_no_pixels(dataset: DataSet) -> None:
