@@ -7,18 +7,19 @@ axis and gives one number for each of the leading ones, so that all draws are on
     -inf   a network that diverged. An architecture any of whose networks diverged scores -inf: it is ranked last,
            tied with the others that did, and counted by whoever prints the result
 
-Architectures stand in the order of their ids. Of equal scores the lower id is picked first.
+Architectures stand in any order. What is picked from equal scores is not told by them: every order of the equal is as
+likely, and a number is its mean over these orders, worked out, not sampled.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -37,6 +38,25 @@ def spearman_rho(first: Array, second: Array) -> Array:
     """
     first, second = _checked(first, second)
     return _correlation(_centred_ranks(first), _centred_ranks(second))
+
+
+def rho_of_picked(first: Array, second: Array, chances: Array) -> Array:
+    """Spearman's rho of scores (..., A) among those picked with chances (..., A), as `picked` gives them.
+
+    Without ties for the last places it is `spearman_rho` of the picked. Those tied count in ranks and in sums by their
+    chance of being picked: a number that no order of them changes. (The mean over the orders has no closed form.)
+    Missing for fewer than three picked, and where either side is constant among them.
+    """
+    first, second = _checked(first, second)
+    number = chances.sum(-1, keepdims=True)
+
+    def centred(scores: Array) -> Array:
+        ranks = _weighted_ranks(scores, chances)
+        rest: Array = ranks - (ranks * chances).sum(-1, keepdims=True) / number
+        return rest
+
+    one, other = centred(first), centred(second)
+    return _correlation(one, other, chances, number[..., 0])
 
 
 def kendall_tau_b(first: Array, second: Array) -> Array:
@@ -85,16 +105,20 @@ def partial_rho(first: Array, second: Array, given: NDArray[np.integer[Any]]) ->
 # --- what is picked -------------------------------------------------------------------------------------------------
 
 
-def top(scores: Array, k: int) -> Places:
-    """Places (..., k) of the k best of scores (..., A), best first; of equal scores, the lower place first.
+def picked(scores: Array, k: int) -> Array:
+    """The chance (..., A) that each of scores (..., A) is among the k best: 1, 0, or that of those tied for the last
+    places, of which all are as likely.
 
     Raises:
         ValueError: k is not from 1 to A.
     """
-    if not 1 <= k <= scores.shape[-1]:
-        raise ValueError(f"k: expected 1 to {scores.shape[-1]}, the number of architectures, got {k}")
-    order: Places = np.argsort(-scores, axis=-1, kind="stable")
-    return order[..., :k]
+    archs = scores.shape[-1]
+    _check_number(k, archs)
+    last = -np.partition(-scores, k - 1, axis=-1)[..., k - 1 : k]  # the k-th best score
+    is_sure, is_tied = scores > last, scores == last
+    places = k - is_sure.sum(-1, keepdims=True)
+    chances: Array = np.where(is_tied, places / is_tied.sum(-1, keepdims=True), is_sure.astype(np.float64))
+    return chances
 
 
 def share(archs: int, fraction: float) -> int:
@@ -108,55 +132,91 @@ def top_k_agreement(proxy: Array, truth: Array, k: int) -> Array:
     Known as precision@k and as overlap@k: as both sets have k members, the two are the same number.
     """
     proxy, truth = _checked(proxy, truth)
-    picked, right = np.zeros(proxy.shape, dtype=bool), np.zeros(truth.shape, dtype=bool)
-    np.put_along_axis(picked, top(proxy, k), True, axis=-1)
-    np.put_along_axis(right, top(truth, k), True, axis=-1)
-    agreement: Array = (picked & right).sum(-1) / k
+    agreement: Array = (picked(proxy, k) * picked(truth, k)).sum(-1) / k
     return agreement
 
 
 def best_rank(proxy: Array, truth: Array, k: int) -> Array:
     """The true rank, from 1, of the truly best among the proxy's k best; equals share the best rank of theirs."""
     proxy, truth = _checked(proxy, truth)
-    best = _picked(truth, top(proxy, k)).max(-1, keepdims=True)
-    rank: Array = 1.0 + (truth > best).sum(-1)
-    return rank
+    rank = stats.rankdata(-truth, method="min", axis=-1)
+    return _least_of_picked(proxy, rank, [k])[..., 0]
 
 
 def regret(proxy: Array, truth: Array, k: int) -> Array:
     """What the truly best of all has over the truly best of the proxy's k best, in points of the truth; at least 0.
 
-    inf where all k diverged, missing where all architectures did.
+    inf where all k may have diverged, missing where all architectures did.
     """
-    curve: Array = regret_curve(proxy, truth)
-    if not 1 <= k <= curve.shape[-1]:
-        raise ValueError(f"k: expected 1 to {curve.shape[-1]}, the number of architectures, got {k}")
-    return curve[..., k - 1]
+    return _least_of_picked(*_losses(proxy, truth), [k])[..., 0]
 
 
 def regret_curve(proxy: Array, truth: Array) -> Array:
     """`regret` for every k: (..., A), falling to 0 at k = A."""
-    proxy, truth = _checked(proxy, truth)
-    found = np.maximum.accumulate(_picked(truth, top(proxy, proxy.shape[-1])), axis=-1)
-    with np.errstate(invalid="ignore"):  # -inf less -inf
-        curve: Array = truth.max(-1, keepdims=True) - found
-    return curve
+    proxy, losses = _losses(proxy, truth)
+    return _least_of_picked(proxy, losses, range(1, proxy.shape[-1] + 1))
 
 
 def regret_at_random(truth: Array) -> Array:
-    """What `regret_curve` of scores (A,) is on average where architectures are picked at random: (A,), for every k.
+    """`regret_curve` where architectures are tried in any order: of scores (A,) that a proxy does not tell apart."""
+    return regret_curve(np.zeros(len(truth)), truth)
 
-    Of k picks without replacement the best is the i-th worst of A with probability C(i - 1, k - 1) / C(A, k).
+
+def _losses(proxy: Array, truth: Array) -> tuple[Array, Array]:
+    """The proxy's scores, and what each architecture's truth lacks to the best."""
+    proxy, truth = _checked(proxy, truth)
+    with np.errstate(invalid="ignore"):  # -inf less -inf
+        return proxy, truth.max(-1, keepdims=True, initial=-math.inf) - truth
+
+
+def _least_of_picked(proxy: Array, losses: Array, numbers: Sequence[int]) -> Array:
+    """The least of losses (..., A) among the proxy's k best, for each k of K numbers: (..., K).
+
+    Of m architectures tied for the last places, j are picked. With their losses ascending, the first is picked with
+    probability j / m; where the first e are not, the next is with j / (m - e). The others are picked for sure.
+
+    Raises:
+        ValueError: a k is not from 1 to A.
     """
-    truth = np.sort(np.asarray(truth, dtype=np.float64))
-    archs = len(truth)
-    place, k = np.arange(1, archs + 1), np.arange(1, archs + 1)[:, np.newaxis]
-    with np.errstate(divide="ignore", invalid="ignore"):  # of fewer than k none can be the best
-        logarithm = _log_choose(place - 1, k - 1) - _log_choose(archs, k)
-        chance = np.where(place >= k, np.exp(logarithm), 0.0)  # (k, place)
-        losses = np.where(chance > 0, chance * (truth[-1] - truth), 0.0)
-    regrets: Array = losses.sum(1)
-    return regrets
+    archs = proxy.shape[-1]
+    for k in numbers:
+        _check_number(k, archs)
+    order = np.lexsort((losses, -proxy), axis=-1)  # by the proxy, best first; of equals the least loss first
+    ranked, losses = np.take_along_axis(proxy, order, axis=-1), np.take_along_axis(losses, order, axis=-1)
+    first, end = _runs_of_equals(ranked)
+    unknown = np.full((*losses.shape[:-1], 1), math.inf)
+    before = np.concatenate([unknown, np.minimum.accumulate(losses, axis=-1)], axis=-1)  # the least of those before
+    last = np.asarray(numbers) - 1  # the place of the last picked
+    start, tied = first[..., last], (end - first)[..., last]
+    places = last + 1 - start
+    sure = np.take_along_axis(before, start, axis=-1)
+    found, chance, missed = np.zeros(start.shape), np.ones(start.shape), 0
+    while (chance > 0).any():
+        own = np.take_along_axis(losses, np.minimum(start + missed, archs - 1), axis=-1)
+        left = np.maximum(tied - missed, 1)
+        is_picked = chance * np.minimum(places / left, 1)
+        found += is_picked * np.where(is_picked > 0, np.minimum(own, sure), 0.0)  # inf: diverged
+        chance = np.where(left > places, chance * (left - places) / left, 0.0)
+        missed += 1
+    return found
+
+
+def _runs_of_equals(ordered: Array) -> tuple[Places, Places]:
+    """Where the run of equals that each of ordered scores (..., A) stands in begins, and where it ends (exclusive)."""
+    places, archs = np.arange(ordered.shape[-1]), ordered.shape[-1]
+    is_new = np.ones(ordered.shape, dtype=bool)
+    is_new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    first: Places = np.maximum.accumulate(np.where(is_new, places, 0), axis=-1)
+    is_last = np.ones(ordered.shape, dtype=bool)
+    is_last[..., :-1] = is_new[..., 1:]
+    ends = np.where(is_last, places + 1, archs)[..., ::-1]
+    end: Places = np.minimum.accumulate(ends, axis=-1)[..., ::-1]
+    return first, end
+
+
+def _check_number(k: int, archs: int) -> None:
+    if not 1 <= k <= archs:
+        raise ValueError(f"k: expected 1 to {archs}, the number of architectures, got {k}")
 
 
 # --- counts ---------------------------------------------------------------------------------------------------------
@@ -240,7 +300,7 @@ class Sample(NamedTuple):
 
     proxy: Scores
     truth: Scores
-    archs: Places  # (..., A), which; ascending
+    archs: Places  # (..., A), which
 
 
 class Statistic(NamedTuple):
@@ -289,33 +349,28 @@ def whole(proxy: Networks, truth: Networks) -> Sample:
     return Sample(proxy.scores(), truth.scores(), np.arange(len(proxy)))
 
 
-def best_by_truth(sample: Sample, fraction: float) -> Sample:
-    """The best fraction by the truth's test accuracy, ids ascending."""
-    return _subset(sample, sample.truth.test, fraction)
-
-
-def best_by_proxy(sample: Sample, fraction: float) -> Sample:
-    """The best fraction by the proxy's validation accuracy, ids ascending."""
-    return _subset(sample, sample.proxy.validation, fraction)
-
-
 def ranks(correlation: Callable[[Array, Array], Array]) -> Statistic:
     """Over all architectures: the proxy's validation against the truth's test accuracy."""
     return Statistic(lambda sample: correlation(sample.proxy.validation, sample.truth.test), redraws=False)
 
 
-def ranks_of_best(correlation: Callable[[Array, Array], Array], fraction: float) -> Statistic:
-    """The same over the best fraction by truth."""
-    over_all = ranks(correlation).of
-    return Statistic(lambda sample: over_all(best_by_truth(sample, fraction)), redraws=False, fraction=fraction)
-
-
-def ranks_of_picked(correlation: Callable[[Array, Array], Array], fraction: float) -> Statistic:
-    """Over the best fraction by the proxy itself: test against test accuracy, as the DM paper has it (fraction 5 %)."""
+def ranks_of_best(fraction: float) -> Statistic:
+    """Spearman's rho of the same, over the best fraction by the truth's test accuracy (`rho_of_picked`)."""
 
     def of(sample: Sample) -> Array:
-        picked = best_by_proxy(sample, fraction)
-        return correlation(picked.proxy.test, picked.truth.test)
+        chances = picked(sample.truth.test, share(sample.archs.shape[-1], fraction))
+        return rho_of_picked(sample.proxy.validation, sample.truth.test, chances)
+
+    return Statistic(of, redraws=False, fraction=fraction)
+
+
+def ranks_of_picked(fraction: float) -> Statistic:
+    """Over the best fraction by the proxy's own validation accuracy: rho of test and test accuracy, as the DM paper
+    has it (fraction 5 %)."""
+
+    def of(sample: Sample) -> Array:
+        chances = picked(sample.proxy.validation, share(sample.archs.shape[-1], fraction))
+        return rho_of_picked(sample.proxy.test, sample.truth.test, chances)
 
     return Statistic(of, redraws=False, fraction=fraction)
 
@@ -331,7 +386,12 @@ def picks(of: Callable[[Array, Array, int], Array], k: int | float) -> Statistic
 
 
 def bootstrap(
-    statistics: Mapping[str, Statistic], proxy: Networks, truth: Networks, rng: np.random.Generator, draws: int = 1000
+    statistics: Mapping[str, Statistic],
+    proxy: Networks,
+    truth: Networks,
+    rng: np.random.Generator,
+    draws: int = 1000,
+    own: np.random.Generator | None = None,
 ) -> dict[str, Drawn]:
     """Each statistic on the architectures, and on `draws` bootstrap samples: as many architectures, with replacement.
 
@@ -342,20 +402,21 @@ def bootstrap(
     spread of the architectures, true rho 0.68; 300 samples, 200 draws), nominal 95 % intervals held the expected rho in
     97 % of samples, redrawn in 83 %; the expected regret@1 in 99 % redrawn, and in 87 % not.
 
-    The same generator makes the same draws for every proxy of these architectures and this truth: what is drawn does
-    not depend on the scores.
+    Args:
+        rng: draws the architectures and the truth's networks: a generator of one seed draws the same for every proxy,
+            whatever its scores and however many networks it has.
+        own: draws the proxy's networks, which it shares with no other; by default another child of `rng`.
     """
-    everything, found = whole(proxy, truth), {}
-    for redraws in (False, True):
-        chosen = {name: statistic for name, statistic in statistics.items() if statistic.redraws is redraws}
-        values: dict[str, list[Array]] = {name: [] for name in chosen}
-        for sample in _samples(proxy, truth, redraws, rng, draws) if chosen else ():
-            for name, statistic in chosen.items():
-                values[name].append(statistic.of(sample))
-        for name, statistic in chosen.items():
-            n = share(len(truth), statistic.fraction)
-            found[name] = Drawn(statistic.of(everything), np.concatenate(values[name]), n)
-    return {name: found[name] for name in statistics}
+    everything = whole(proxy, truth)
+    of_truth, spare = rng.spawn(2)
+    values: dict[str, list[Array]] = {name: [] for name in statistics}
+    for fixed, redrawn in _samples(proxy, truth, rng, of_truth, own or spare, draws):
+        for name, statistic in statistics.items():
+            values[name].append(statistic.of(redrawn if statistic.redraws else fixed))
+    return {
+        name: Drawn(statistic.of(everything), np.concatenate(values[name]), share(len(truth), statistic.fraction))
+        for name, statistic in statistics.items()
+    }
 
 
 def interval(drawn: Drawn) -> Estimate:
@@ -368,9 +429,10 @@ def interval(drawn: Drawn) -> Estimate:
 def paired(first: Drawn, second: Drawn) -> Difference:
     """What one proxy's number has over another's, both from `bootstrap` by generators of one seed.
 
-    So each pair of draws is of the same architectures and, where networks are redrawn, the same of the truth. p is
+    So each pair of draws is of the same architectures and, where networks are redrawn, the same of the truth; those of
+    the two proxies are each proxy's own, drawn apart. p is
     two-sided: twice the share of draws on the rarer side of 0, draws at 0 on both sides, one draw added to each so
-    that it is never 0. It is for one comparison, not corrected for several.
+    that it is never 0 but 2 / (draws + 1) at least. It is for one comparison, not corrected for several.
     """
     with np.errstate(invalid="ignore"):  # inf less inf
         value, differences = float(first.value - second.value), first.draws - second.draws
@@ -394,12 +456,17 @@ def percentiles(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def noise_ceiling(truth: Array, rng: np.random.Generator, splits: int = 100) -> float:
-    """Spearman's rho between two halves of the truth's own networks (A, R), the mean over the splits of 1 .. R in two.
+def noise_ceiling(truth: Array, rng: np.random.Generator, fraction: float = 1.0, splits: int = 100) -> float:
+    """Spearman's rho of one half of the truth's own networks (A, R) with the other, the mean over splits of 1 .. R.
 
-    With an odd R one half has a network more. All splits where there are at most `splits`, else as many random ones.
-    Architectures without a network in either half are left out of that split. It is the rho of a proxy as good, and as
-    noisy, as half of the truth; a proxy without noise can lie a little above. Missing with one network of each.
+    With two networks of each it is that of one against another, not of their mean with anything; with an odd R one half
+    has a network more (`halves`). All splits where there are at most `splits`, else as many random ones. Architectures
+    without a network in either half are left out of that split. It is the rho of a proxy as good, and as noisy, as half
+    of the truth: proxies are held against the mean of all networks, which is less noisy, so that one without noise can
+    lie a little above. Missing with one network of each.
+
+    Args:
+        fraction: among the best of them alone, by the mean of all their networks (`rho_of_picked`).
     """
     repeats = truth.shape[1]
     if repeats < 2:
@@ -414,44 +481,39 @@ def noise_ceiling(truth: Array, rng: np.random.Generator, splits: int = 100) -> 
     for first in chosen:
         second = [repeat for repeat in range(repeats) if repeat not in first]
         is_in = ~(np.isnan(truth[:, first]).all(1) | np.isnan(truth[:, second]).all(1))
-        one, other = np.nanmean(truth[is_in][:, first], axis=1), np.nanmean(truth[is_in][:, second], axis=1)
-        rhos.append(float(spearman_rho(one, other)))
+        if not is_in.any():
+            continue
+        one, other, both = (np.nanmean(truth[is_in][:, part], axis=1) for part in (first, second, range(repeats)))
+        rhos.append(float(rho_of_picked(one, other, picked(both, share(len(both), fraction)))))
     defined = [rho for rho in rhos if not math.isnan(rho)]
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 
-def _samples(proxy: Networks, truth: Networks, redraws: bool, rng: np.random.Generator, draws: int) -> Iterator[Sample]:
-    """`draws` bootstrap samples, as many at a time as memory allows."""
+def halves(repeats: int) -> tuple[int, int]:
+    """How many networks of each architecture the two halves of `noise_ceiling` have."""
+    return repeats // 2, repeats - repeats // 2
+
+
+def _samples(
+    proxy: Networks,
+    truth: Networks,
+    rng: np.random.Generator,
+    of_truth: np.random.Generator,
+    own: np.random.Generator,
+    draws: int,
+) -> Iterator[tuple[Sample, Sample]]:
+    """`draws` bootstrap samples, as many at a time as memory allows: of architectures, and of their networks too.
+
+    How many at a time does not hang on the proxy: all proxies get the same.
+    """
     archs = len(truth)
-    repeats = max(proxy.test.shape[1], truth.test.shape[1]) if redraws else 1
-    step = max(1, AT_A_TIME // max(archs * repeats, 1))
-    of_proxy, of_truth = proxy.scores(), truth.scores()
+    step = max(1, AT_A_TIME // max(archs * truth.test.shape[1], 1))
+    means = proxy.scores(), truth.scores()
     for start in range(0, draws, step):
         drawn = rng.integers(0, archs, (min(step, draws - start), archs)).astype(np.intp)
-        drawn.sort(axis=1)  # ids ascending, for ties
-        if redraws:
-            true = truth.drawn(drawn, rng)
-            yield Sample(proxy.drawn(drawn, rng), true, drawn)
-        else:
-            both = [Scores(each.validation[drawn], each.test[drawn]) for each in (of_proxy, of_truth)]
-            yield Sample(both[0], both[1], drawn)
-
-
-def _subset(sample: Sample, by: Array, fraction: float) -> Sample:
-    places = np.sort(top(by, share(by.shape[-1], fraction)), axis=-1)
-
-    def of(scores: Scores) -> Scores:
-        return Scores(_picked(scores.validation, places), _picked(scores.test, places))
-
-    return Sample(of(sample.proxy), of(sample.truth), np.take_along_axis(sample.archs, places, axis=-1))
-
-
-def _log_choose(n: Any, k: Any) -> Any:
-    return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-
-
-def _picked(scores: Array, places: Places) -> Array:
-    return np.take_along_axis(scores, places, axis=-1)
+        of_proxy, true = (Scores(each.validation[drawn], each.test[drawn]) for each in means)
+        redrawn = Sample(proxy.drawn(drawn, own), truth.drawn(drawn, of_truth), drawn)
+        yield Sample(of_proxy, true, drawn), redrawn
 
 
 def _checked(first: Array, second: Array) -> tuple[Array, Array]:
@@ -468,11 +530,28 @@ def _centred_ranks(scores: Array) -> Array:
     return ranked
 
 
-def _correlation(first: Array, second: Array) -> Array:
-    """Pearson's, of centred values (..., A); missing where it is undefined."""
-    spread = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
-    is_defined = (spread > 0) & (first.shape[-1] >= FEWEST)
-    found: Array = np.where(is_defined, (first * second).sum(-1) / np.where(is_defined, spread, 1.0), math.nan)
+def _weighted_ranks(scores: Array, weights: Array) -> Array:
+    """How much weight lies below each of scores (..., A), and half of that at it."""
+    order = np.argsort(scores, axis=-1, kind="stable")
+    ordered, heavy = np.take_along_axis(scores, order, axis=-1), np.take_along_axis(weights, order, axis=-1)
+    first, end = _runs_of_equals(ordered)
+    through = np.concatenate([np.zeros((*heavy.shape[:-1], 1)), np.cumsum(heavy, axis=-1)], axis=-1)
+    ranks = (np.take_along_axis(through, first, axis=-1) + np.take_along_axis(through, end, axis=-1)) / 2
+    found: Array = np.empty_like(ranks)
+    np.put_along_axis(found, order, ranks, axis=-1)
+    return found
+
+
+def _correlation(first: Array, second: Array, weights: Array | float = 1.0, number: Array | None = None) -> Array:
+    """Pearson's, of centred values (..., A) with weights, `number` in all; missing where it is undefined."""
+    squares = [(weights * side**2).sum(-1) for side in (first, second)]
+    # Sums of weights: what is constant differs by rounding.
+    is_constant = (squares[0] < 1e-20) | (squares[1] < 1e-20)
+    number = np.asarray(float(first.shape[-1])) if number is None else number
+    is_defined = ~is_constant & (number > FEWEST - 0.5)
+    spread = np.sqrt(squares[0] * squares[1])
+    products = (weights * first * second).sum(-1)
+    found: Array = np.where(is_defined, products / np.where(is_defined, spread, 1.0), math.nan)
     return np.clip(found, -1.0, 1.0)
 
 

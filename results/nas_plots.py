@@ -20,6 +20,7 @@ from results import drawing
 from results.drawing import Style
 from results.estimates import t_interval
 from results.nas_tables import AXES, DRAWS, STATISTICS, TOGETHER, Compared, axes_of, compared, labels
+from results.notes import some
 
 FEWEST = 10  # points of a scatter: where 5 % are fewer, all are shown
 ENDS = ("spearman_rho", "spearman_rho_low", "spearman_rho_high")
@@ -42,7 +43,7 @@ class _Labelled(NamedTuple):
 
 def nas_scatter_data(rows: DataFrame) -> DataFrame:
     """The points `nas_scatter` draws: proxy, arch, model, proxy_accuracy and true_accuracy (%, test, means over
-    repeats; of a proxy that is not trained its score), and of the panel rho, rho_low, rho_high, shown, architectures.
+    repeats; of a proxy that is not trained its score), and of the panel rho, rho_low, rho_high, picked, architectures.
 
     Raises:
         ValueError: as `nas_scatter`.
@@ -54,8 +55,9 @@ def nas_scatter_data(rows: DataFrame) -> DataFrame:
 def nas_scatter(rows: DataFrame) -> Figure:
     """Test accuracy on the proxy against that on all the data, for the proxy's own top 5 %: the DM paper's figure.
 
-    A panel per proxy. The 5 % are chosen by the proxy's validation accuracy; where these are fewer than ten, all are
-    shown. rho has its 95 % interval. Networks that diverged have no place, and are counted.
+    A panel per proxy. The 5 % are chosen by the proxy's validation accuracy, with all that are tied for the last place;
+    where 5 % are fewer than ten, all are shown. rho has its 95 % interval. Networks that diverged have no place, and
+    are counted.
 
     Raises:
         ValueError: no result of track nas, no truth, no proxy, or rows of several data sets, presets or spaces.
@@ -70,11 +72,12 @@ def nas_scatter(rows: DataFrame) -> Figure:
             finite["proxy_accuracy"], finite["true_accuracy"], color=style.colour, marker=style.marker,
             linestyle="none", markersize=4, alpha=0.6, markeredgewidth=0,
         )  # fmt: skip
-        shown, archs = len(part), len(each.archs)
-        failed = shown - len(finite)
+        archs, picked = len(each.archs), int(part["picked"].iloc[0])
         rho, low, high = part[["rho", "rho_low", "rho_high"]].iloc[0]
-        which = "all" if shown == archs else f"top {shown} of"
-        told = f"{label}: {_in_words(rho, low, high)}\n{which} {archs}{f', {failed} diverged' if failed else ''}"
+        which = f"all {archs}" if picked == archs else f"top {picked} of {archs}"
+        which += f", {len(part)} with those tied" if len(part) > picked else ""
+        failed = len(part) - len(finite)
+        told = f"{label}: {_in_words(rho, low, high)}\n{which}{f', {failed} diverged' if failed else ''}"
         drawing.put(axes.set_title("", fontsize="medium"), told)
         axes.set_xlabel("test accuracy on the proxy (%)" if each.is_trained else each.scores)
         axes.locator_params(axis="x", nbins=5)  # so that six digits fit
@@ -92,18 +95,19 @@ def _scatters(rows: DataFrame) -> list[tuple[str, Compared, DataFrame]]:
     for label, each in _proxies(rows):
         sample = ranking.whole(each.proxy, each.truth)
         few = ranking.share(len(each.archs), 0.05) < FEWEST
-        statistic = ranking.ranks_of_picked(ranking.spearman_rho, 1.0 if few else 0.05)
-        chosen = ranking.best_by_proxy(sample, statistic.fraction)
+        statistic = ranking.ranks_of_picked(1.0 if few else 0.05)
+        number = ranking.share(len(each.archs), statistic.fraction)
+        chosen = np.flatnonzero(ranking.picked(sample.proxy.validation, number))
         estimate = _estimate(statistic, each)
         part = DataFrame({
             "proxy": label,
-            "arch": [each.archs[place] for place in chosen.archs],
-            "model": [each.models[place] for place in chosen.archs],
-            "proxy_accuracy": chosen.proxy.test,
-            "true_accuracy": chosen.truth.test,
+            "arch": [each.archs[place] for place in chosen],
+            "model": [each.models[place] for place in chosen],
+            "proxy_accuracy": sample.proxy.test[chosen],
+            "true_accuracy": sample.truth.test[chosen],
         })  # fmt: skip
         told = {"rho": estimate.value, "rho_low": estimate.low, "rho_high": estimate.high}
-        found.append((label, each, part.assign(**told, shown=len(part), architectures=len(each.archs))))
+        found.append((label, each, part.assign(**told, picked=number, architectures=len(each.archs))))
     return found
 
 
@@ -178,14 +182,17 @@ def nas_axes_data(rows: DataFrame) -> DataFrame:
     Raises:
         ValueError: as `nas_ranks`.
     """
-    return _marginals(_proxies(rows, with_truth=True))
+    return _marginals(_trained(rows))
+
+
+def _trained(rows: DataFrame) -> list[_Labelled]:
+    """The truth and the proxies that are trained, on the architectures that all have."""
+    return _on_shared([found for found in _proxies(rows, with_truth=True) if found.each.is_trained])
 
 
 def _marginals(proxies: Sequence[_Labelled]) -> DataFrame:
     lines = []
     for label, each in proxies:
-        if not each.is_trained:
-            continue
         scores = each.truth.scores().test if each.is_truth else each.proxy.scores().validation
         axes = axes_of(each.models)
         for axis in AXES:
@@ -201,12 +208,12 @@ def nas_axes(rows: DataFrame) -> Figure:
 
     An axis of one value has no panel, though its numbers stand beside the figure. The truth is the test accuracy after
     training on all data, a proxy its validation accuracy. Bars are 95 % intervals over architectures (Student's t);
-    networks that diverged are left out of the means.
+    networks that diverged are left out of the means. All lines are of the architectures that all have.
 
     Raises:
         ValueError: as `nas_ranks`.
     """
-    several = _proxies(rows, with_truth=True)
+    several = _trained(rows)
     data = _marginals(several)
     styles = drawing.styles_of(data["memory"].drop_duplicates())
     told_apart = [axis for axis in AXES if data.loc[data["axis"] == axis, "value"].nunique() > 1] or list(AXES[:1])
@@ -228,8 +235,10 @@ def nas_axes(rows: DataFrame) -> Figure:
     panels[0].set_ylim(drawing.within_percent(*panels[0].get_ylim()))
     figure.align_xlabels()
     drawing.legend(figure, [(label, drawing.handle(style)) for label, style in styles.items()])
-    archs = sorted({len(each.archs) for label, each in several if label in styles})
-    said = f"n = {' or '.join(map(str, archs))} architectures, mean and 95 % interval over them"
+    counts = data.loc[data["axis"].isin(told_apart) & (data["n"] > 0), "n"]
+    of_each = str(counts.min()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    said = f"{_n_of(several)}, {of_each} at a point: mean and 95 % interval over them"
+    said += "; a point without a bar is one architecture" if counts.min() == 1 else ""
     accuracy = "full: test accuracy, proxies: validation accuracy"
     drawing.title(figure, f"{_setting(several[0][1])}\n{said}\n{accuracy}")
     return figure
@@ -241,13 +250,13 @@ def nas_axes(rows: DataFrame) -> Figure:
 def nas_regret_data(rows: DataFrame) -> DataFrame:
     """The numbers `nas_regret` draws: proxy, tried (architectures), regret, low, high (points), architectures.
 
-    The proxy "tried at random" is the mean over all orders of the architectures of the proxy that has most, without an
-    interval; inf where one that diverged may be the only one tried.
+    All are of the architectures that all proxies have. The proxy "tried at random" is the mean over all their orders,
+    without an interval; inf where one that diverged may be the only one tried.
 
     Raises:
-        ValueError: as `nas_scatter`.
+        ValueError: as `nas_scatter`, or no architecture is shared by all.
     """
-    return _regrets(_proxies(rows))
+    return _regrets(_proxies(rows, alike=True))
 
 
 def _regrets(proxies: Sequence[_Labelled]) -> DataFrame:
@@ -256,8 +265,7 @@ def _regrets(proxies: Sequence[_Labelled]) -> DataFrame:
         curve = ranking.bootstrap({"curve": CURVE}, each.proxy, each.truth, default_rng(0), DRAWS)["curve"]
         ends = [ranking.percentiles(draws) for draws in curve.draws.T]
         parts.append(_course(label, curve.value, ends))
-    most = max((each for _, each in proxies), key=lambda each: len(each.archs))
-    at_random = ranking.regret_at_random(most.truth.scores().test)
+    at_random = ranking.regret_at_random(proxies[0].each.truth.scores().test)
     parts.append(_course(AT_RANDOM, at_random, [(math.nan, math.nan)] * len(at_random)))
     return pd.concat(parts, ignore_index=True)
 
@@ -265,13 +273,14 @@ def _regrets(proxies: Sequence[_Labelled]) -> DataFrame:
 def nas_regret(rows: DataFrame) -> Figure:
     """Accuracy still missing to the best of the space against the number of architectures tried, in the proxy's order.
 
-    A panel per proxy, the others in grey behind it. Bands are 95 % intervals over architectures and their networks. The
-    thin line is what trying at random would do on average.
+    A panel per proxy, the others of its league in grey behind it. Bands are 95 % intervals over architectures and their
+    networks. The thin line is what trying at random would do on average.
 
     Raises:
         ValueError: as `nas_scatter`.
     """
-    proxies = _proxies(rows)
+    proxies = _proxies(rows, alike=True)
+    leagues = {label: each.setting["league"] for label, each in proxies}
     data = _regrets(proxies)
     data = data[np.isfinite(data["regret"])]
     lines = {str(label): line for label, line in data.groupby("proxy", sort=False)}
@@ -281,12 +290,13 @@ def nas_regret(rows: DataFrame) -> Figure:
     highest = np.nanmax(data[["regret", "high"]].where(np.isfinite(data[["regret", "high"]])).to_numpy(), initial=1.0)
     marks = [0, 0.5, *(mark for mark in (1, 2, 5, 10, 20, 50, 100) if mark <= highest)]
     for axes, (label, style) in zip(panels, styles.items(), strict=True):
-        for line in lines.values():
+        for other in [other for other in lines if other != label and leagues[other] == leagues[label]]:
+            line = lines[other]
             axes.step(line["tried"], line["regret"], where="post", color=drawing.BEHIND, linewidth=0.8, zorder=1)
         axes.plot(at_random["tried"], at_random["regret"], color="0.3", linewidth=0.8)
         if label in lines:  # else nothing it picks can be trained
             _draw_regret(axes, lines[label], style)
-        drawing.put(axes.set_title("", fontsize="small"), label)
+        drawing.put(axes.set_title("", fontsize="small"), _with_league(label, leagues[label]))
         _scale_logarithmic(axes, 1, float(data["tried"].max()))
         axes.set_yscale("symlog", linthresh=1)  # 0 is where all lines end, and a bad first pick costs tens of points
         drawing.tick_names(axes.yaxis, marks, [f"{mark:g}" for mark in marks])
@@ -294,15 +304,20 @@ def nas_regret(rows: DataFrame) -> Figure:
         axes.set_ylim(0, 1.1 * highest)
         axes.grid(alpha=0.3)
     drawing.label_outside(figure, "architectures tried", "regret (points)")
-    others = [("the other proxies", Line2D([], [], color=drawing.BEHIND))] if len(styles) > 1 else []
+    has_others = len(set(leagues.values())) < len(leagues)
+    others = [("the other proxies of its league", Line2D([], [], color=drawing.BEHIND))] if has_others else []
     drawing.legend(figure, [*others, (AT_RANDOM, Line2D([], [], color="0.3", linewidth=0.8))])
-    archs = sorted({len(each.archs) for _, each in proxies})
     drawing.title(
         figure,
-        f"{_setting(proxies[0][1])}\npoints of test accuracy; n = {' or '.join(map(str, archs))} architectures, "
-        "95 % intervals over them and their networks",
+        f"{_setting(proxies[0][1])}\npoints of test accuracy; {_n_of(proxies)}, 95 % intervals over them and their "
+        "networks",
     )
     return figure
+
+
+def _with_league(label: str, league: str) -> str:
+    """A proxy's name with its league; what needs no images has none."""
+    return f"{label}, league {league}" if league else f"{label}, no images"
 
 
 def _draw_regret(axes: Axes, line: DataFrame, style: Style) -> None:
@@ -319,7 +334,7 @@ def nas_size_data(rows: DataFrame) -> DataFrame:
     Raises:
         ValueError: as `nas_size`.
     """
-    return _sizes(_proxies(rows))
+    return _sizes(_proxies(rows, alike=True))
 
 
 def _sizes(proxies: Sequence[_Labelled]) -> DataFrame:
@@ -334,14 +349,15 @@ def _sizes(proxies: Sequence[_Labelled]) -> DataFrame:
 
 
 def nas_size(rows: DataFrame) -> Figure:
-    """Spearman's rho over all architectures against the images per class of the proxy set, a line per proxy.
+    """Spearman's rho against the images per class of the proxy set, a line per proxy.
 
-    Bars are 95 % intervals over architectures. Proxies without a budget are level lines, their intervals bands.
+    All are of the architectures that all proxies have. Bars are 95 % intervals over these. Proxies without a budget are
+    level lines, their intervals bands.
 
     Raises:
-        ValueError: as `nas_scatter`, or no proxy has images per class.
+        ValueError: as `nas_scatter`, no proxy has images per class, or no architecture is shared by all.
     """
-    proxies = _proxies(rows)
+    proxies = _proxies(rows, alike=True)
     data = _sizes(proxies)
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -359,45 +375,51 @@ def nas_size(rows: DataFrame) -> Figure:
             drawing.draw_level(axes, line, *ENDS, style)
     axes.set_xlabel("images per class")
     _label_rho(axes)
-    _finish(figure, proxies[0].each, styles, data)
+    _finish(figure, proxies, styles, f"{_n_of(proxies)}, 95 % intervals over them")
     return figure
 
 
 def nas_cost_data(rows: DataFrame) -> DataFrame:
     """The numbers `nas_cost` draws: proxy, seconds (of training all networks of an architecture, the mean over them;
-    missing: nothing is trained), spearman_rho with its ends, architectures. The truth stands with its noise ceiling.
+    missing: nothing is trained), spearman_rho with its ends, architectures, device. The truth stands with its noise
+    ceiling.
 
     Raises:
         ValueError: as `nas_cost`.
     """
-    return _costs(_proxies(rows, with_truth=True))
+    return _costs(_proxies(rows, with_truth=True, alike=True))
 
 
 def _costs(proxies: Sequence[_Labelled]) -> DataFrame:
+    devices = sorted({device for _, each in proxies for device in each.devices})
+    if len(devices) > 1:
+        found = " and ".join(devices)
+        raise ValueError(f"a figure shows one device of training seconds; the rows mix {found}: select one")
     lines = []
     for label, each in proxies:
         estimate = _estimate(STATISTICS["spearman_rho"], each)
         if each.is_truth:
             ceiling = ranking.noise_ceiling(each.truth.test, default_rng(0))
             estimate = Estimate(ceiling, math.nan, math.nan, len(each.archs))
-        lines.append((label, each.seconds / len(each.archs), *estimate[:3], len(each.archs)))
-    data = DataFrame(lines, columns=["proxy", "seconds", *ENDS, "architectures"])
+        lines.append((label, each.seconds / len(each.archs), *estimate[:3], len(each.archs), "".join(each.devices)))
+    data = DataFrame(lines, columns=["proxy", "seconds", *ENDS, "architectures", "device"])
     if data["seconds"].isna().all():
         raise ValueError(f"none of the {len(data)} proxies tells the seconds of its training")
     return data
 
 
 def nas_cost(rows: DataFrame) -> Figure:
-    """Spearman's rho over all architectures against the seconds it takes to train one of them on the proxy.
+    """Spearman's rho against the seconds it takes to train one architecture on the proxy, all on one device.
 
-    Bars are 95 % intervals over architectures. Numbers that need no training are level lines, their intervals bands.
-    The truth stands at its own cost with its noise ceiling, the rho between halves of its networks, where it has more
-    than one of each; a thin line marks its cost.
+    All are of the architectures that all proxies have. Bars are 95 % intervals over these. Numbers that need no
+    training are level lines, their intervals bands. The truth stands at its own cost with its noise ceiling, the rho of
+    one half of its trainings with the other, where it has more than one of each; a thin line marks its cost.
 
     Raises:
-        ValueError: as `nas_scatter`, or no row tells the seconds of training.
+        ValueError: as `nas_scatter`, no row tells the seconds of training, they are of several devices, or no
+            architecture is shared by all.
     """
-    proxies = _proxies(rows, with_truth=True)
+    proxies = _proxies(rows, with_truth=True, alike=True)
     data = _costs(proxies)
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -413,25 +435,52 @@ def nas_cost(rows: DataFrame) -> Figure:
             axes.axvline(line["seconds"].iloc[0], color="0.3", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.set_xlabel("training, seconds per architecture")
     _label_rho(axes)
-    _finish(figure, proxies[0].each, styles, data)
+    said = f"{_n_of(proxies)}, 95 % intervals over them\nseconds of all trainings of one, on {_device_of(data)}"
+    own = data[data["proxy"] == "full"]
+    repeats = int((~np.isnan(proxies[0].each.truth.test)).sum(1).max())
+    if own["spearman_rho"].notna().all():
+        one, other = ranking.halves(repeats)
+        said += f"\nfull: {some(one, 'training')} of the truth against {other} more, the noise ceiling, no interval"
+    _finish(figure, proxies, styles, said)
     return figure
+
+
+def _device_of(data: DataFrame) -> str:
+    return next(filter(None, data["device"]), "a device not told")
 
 
 # --- what they share ------------------------------------------------------------------------------------------------
 
 
-def _proxies(rows: DataFrame, with_truth: bool = False) -> list[_Labelled]:
-    """Every proxy that shares architectures with the truth, by label; the truth, first, if it is asked for."""
-    found = compared(rows)
+def _proxies(rows: DataFrame, with_truth: bool = False, alike: bool = False) -> list[_Labelled]:
+    """Every proxy that shares architectures with the truth, by label; the truth, first, if it is asked for.
+
+    Args:
+        alike: on the architectures that all of them have, and no others: what is drawn in one panel is compared.
+    """
+    everything = compared(rows)
     for name in TOGETHER:
-        if len(several := sorted({str(each.setting[name]) for each in found})) > 1:
+        if len(several := sorted({str(each.setting[name]) for each in everything})) > 1:
             raise ValueError(f"a figure shows one {name}; the rows mix {' and '.join(several)}: select one")
-    proxies = [each for each in found if each.archs and not each.is_truth]
+    proxies = [each for each in everything if each.archs and not each.is_truth]
     if not proxies:
         raise ValueError("no proxy shares an architecture with the truth: there is nothing to compare")
     named = [_Labelled(*pair) for pair in zip(labels(proxies), proxies, strict=True)]
-    truth = [_Labelled("full", each) for each in found if each.is_truth]
-    return [*(truth if with_truth else []), *sorted(named, key=_order)]
+    truth = [_Labelled("full", each) for each in everything if each.is_truth]
+    found = [*(truth if with_truth else []), *sorted(named, key=_order)]
+    return _on_shared(found) if alike else found
+
+
+def _on_shared(several: Sequence[_Labelled]) -> list[_Labelled]:
+    shared = set.intersection(*(set(each.archs) for _, each in several))
+    if not shared:
+        raise ValueError(f"no architecture is shared by all of {', '.join(label for label, _ in several)}: select some")
+    return [_Labelled(label, each.of(arch for arch in each.archs if arch in shared)) for label, each in several]
+
+
+def _n_of(several: Sequence[_Labelled]) -> str:
+    """The n of what `_on_shared` gave."""
+    return f"n = {some(len(several[0].each.archs), 'architecture')} that all have"
 
 
 def _order(labelled: _Labelled) -> tuple[bool, str, bool, int, str]:
@@ -522,7 +571,6 @@ def _label_rho(axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def _finish(figure: Figure, one: Compared, styles: Mapping[str, Style], data: DataFrame) -> None:
+def _finish(figure: Figure, proxies: Sequence[_Labelled], styles: Mapping[str, Style], said: str) -> None:
     drawing.legend(figure, [(label, drawing.handle(style)) for label, style in styles.items()])
-    archs = " or ".join(str(n) for n in sorted(data["architectures"].unique()))
-    drawing.title(figure, f"{_setting(one)}\nn = {archs} architectures, 95 % intervals over them")
+    drawing.title(figure, f"{_setting(proxies[0].each)}\n{said}")

@@ -2,13 +2,14 @@
 
 The truth is the memory "full": an architecture's true score is the mean test accuracy of its networks trained on all
 the data. A proxy's score is the mean validation accuracy of its own at the end of their training, or a number that
-needs no training. `nas.ranking` says how networks that diverged count, how ties break and how intervals are made.
+needs no training. `nas.ranking` says how networks that diverged count, what ties come to and how intervals are made.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, product
 from typing import Any, NamedTuple
@@ -28,7 +29,9 @@ TRUTH = "full"
 TOGETHER = ("dataset", "exactness", "dataset_digest", "preset", "space")  # only what agrees here is compared
 PROXY = ("league", "ipc", "memory", "changes", "recipe", "memory_model")
 LINE = ("dataset", "exactness", "dataset_digest", "split", "preset", "league", "space", *PROXY[1:])
-MEASURED = ("arch", "repeat", "key", "changes", "model", "epoch", "metric", "unit", "value", "wall_seconds")
+MEASURED = ("arch", "repeat", "key", "changes", "model", "epoch", "metric", "unit", "value", "wall_seconds", "device")
+TRAINED = ("recipe", "spec", "compute")  # how a network was trained
+OF_THE_MACHINE = ("compute", "dtype")  # fields of a recipe that a run settles by where it is carried out
 LAST = ("full", "")  # leagues of no proxy set, below the others
 DRAWS = 1000
 
@@ -40,10 +43,10 @@ TEST_IMAGES = {
 
 PICKED = "spearman_rho_picked_5_percent"  # the paper's number
 STATISTICS: Mapping[str, Statistic] = {
-    PICKED: ranking.ranks_of_picked(ranking.spearman_rho, 0.05),
+    PICKED: ranking.ranks_of_picked(0.05),
     "spearman_rho": ranking.ranks(ranking.spearman_rho),
-    "spearman_rho_best_20_percent": ranking.ranks_of_best(ranking.spearman_rho, 0.2),
-    "spearman_rho_best_5_percent": ranking.ranks_of_best(ranking.spearman_rho, 0.05),
+    "spearman_rho_best_20_percent": ranking.ranks_of_best(0.2),
+    "spearman_rho_best_5_percent": ranking.ranks_of_best(0.05),
     "kendall_tau_b": ranking.ranks(ranking.kendall_tau_b),
     "regret_at_1": ranking.picks(ranking.regret, 1),
     "regret_at_5_percent": ranking.picks(ranking.regret, 0.05),
@@ -68,10 +71,28 @@ class Compared:
     models: tuple[str, ...]  # names of their networks
     proxy: Networks
     truth: Networks
-    seconds: float  # of training all networks of `proxy`; missing where one does not tell, or none was trained
+    seconds_of: tuple[float, ...]  # of training each one's networks of `proxy`; missing where one does not tell
+    devices: frozenset[str]  # these seconds were told on
     scores: str  # what the proxy's score is: %, parameters, MACs ...
     classes: int
     not_shared: int  # architectures that only one of the two has
+
+    @property
+    def seconds(self) -> float:
+        """Of training all networks of `proxy`; missing where one does not tell, or they are of several devices."""
+        return math.fsum(self.seconds_of) if self.seconds_of and len(self.devices) < 2 else math.nan
+
+    def of(self, archs: Iterable[str]) -> "Compared":
+        """The same of some of its architectures."""
+        places = [self.archs.index(arch) for arch in archs]
+        return replace(
+            self,
+            archs=tuple(self.archs[place] for place in places),
+            models=tuple(self.models[place] for place in places),
+            proxy=_kept(self.proxy, places),
+            truth=_kept(self.truth, places),
+            seconds_of=tuple(self.seconds_of[place] for place in places),
+        )
 
     @property
     def is_truth(self) -> bool:
@@ -91,11 +112,12 @@ def compared(rows: DataFrame) -> list[Compared]:
     their key, whatever else the runs changed that they come from.
 
     Raises:
-        ValueError: no row of track nas is a result, a proxy has no truth, or one network has two values.
+        ValueError: no row of track nas is a result, a proxy has no truth, one network has two values, or networks were
+            trained in several ways (`refuse_several_trainings`).
     """
     track = rows.loc[
         (rows["track"] == "nas") & (rows["arch"] != ""),
-        [*TOGETHER, *PROXY, *(set(MEASURED) - set(PROXY)), "classes_seen"],
+        [*TOGETHER, *PROXY, *sorted({*MEASURED, *TRAINED} - set(PROXY)), "classes_seen"],
     ]
     if not track["metric"].isin(("test_accuracy", "diverged", "score")).any():
         raise ValueError(f"none of the {len(rows)} rows is a result of track nas: no architecture is finished")
@@ -110,6 +132,7 @@ def compared(rows: DataFrame) -> list[Compared]:
                 f"{together['preset']}: no row is a test_accuracy of memory full; run `harness run nas --proxy full "
                 f"--dataset {together['dataset']} --preset {together['preset']}` and pass its run as well"
             )
+        refuse_several_trainings(part)
         classes = int(part["classes_seen"].max()) if part["classes_seen"].notna().any() else 0
         usual = part[is_truth].sort_values("changes", key=lambda changes: changes.str.len(), kind="stable")
         lines = [(dict(usual[list(PROXY)].iloc[0]), truth)]
@@ -119,6 +142,50 @@ def compared(rows: DataFrame) -> list[Compared]:
             if proxy:
                 found.append(_beside(together | {"split": "test"} | setting, proxy, truth, classes))
     return found
+
+
+def refuse_several_trainings(rows: DataFrame) -> None:
+    """A ValueError where networks that are compared were not trained alike.
+
+    The truth is one training: one recipe, one number of epochs, one precision of an architecture. So is a proxy, under
+    the same recipe; its epochs are its own, and its precision may be that of another machine.
+
+    Args:
+        rows: of track nas, of one data set, preset and space. Rows that tell no recipe are taken as they are.
+    """
+    trained = rows[rows["metric"].isin(("test_accuracy", "diverged")) & (rows["recipe"] != "")]
+    is_truth = trained["memory"] == TRUTH
+    of_truth = _refuse_several(trained[is_truth], "the truth")
+    for own, part in trained[~is_truth].groupby(list(PROXY), dropna=False):
+        of_proxy = _refuse_several(part, str(own[PROXY.index("memory")]))
+        shared = (of_truth.keys() & of_proxy.keys()) - {"epochs", *OF_THE_MACHINE}
+        if differ := sorted(field for field in shared if of_truth[field] != of_proxy[field]):
+            told = ", ".join(f"{field} {of_proxy[field]} and {of_truth[field]}" for field in differ)
+            raise ValueError(
+                f"{own[PROXY.index('memory')]} and the truth were trained by different recipes: {told}; compare "
+                "networks of one recipe"
+            )
+
+
+def _refuse_several(networks: DataFrame, of: str) -> dict[str, Any]:
+    """The fields of the recipe that networks were trained by; a ValueError where they are of several."""
+    found: dict[str, set[Any]] = {}
+    for name, spec in networks[["recipe", "spec"]].drop_duplicates().itertuples(index=False):
+        for field, value in {"recipe": name, **_recipe_of(spec)}.items():
+            found.setdefault(field, set()).add(value)
+    precision = networks["compute"].str.rpartition(", ")[2]
+    for _, of_arch in precision[precision != ""].groupby(networks["arch"]):
+        if of_arch.nunique() > 1:
+            found["dtype of an architecture"] = set(of_arch)
+    if differ := {field: values for field, values in found.items() if len(values) > 1}:
+        told = ", ".join(f"{field} {' and '.join(sorted(map(str, values)))}" for field, values in differ.items())
+        raise ValueError(f"{of} was trained in several ways: {told}; select the rows of one")
+    return {field: next(iter(values)) for field, values in found.items()}
+
+
+def _recipe_of(spec: str) -> dict[str, Any]:
+    recipe = json.loads(spec).get("recipe", {}) if spec else {}
+    return {field: json.dumps(value) for field, value in recipe.items()}
 
 
 def has_results(rows: DataFrame) -> bool:
@@ -137,13 +204,15 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
         up in n_5_percent and n_20_percent;
 
         the paper's columns: performance (true accuracy of the architecture that the proxy's validation accuracy puts
-        first, the mean over its networks with their Student's t interval in _low and _high) and its name in selected;
-        the rho of test accuracies within the proxy's own top 5 %; minutes to train the proxy's networks of these
-        architectures, and condensing_minutes; images; the published values where preset, data set and number of
-        architectures are the paper's;
+        first, the mean over its networks with their Student's t interval in _low and _high; of several it puts first
+        alike their mean, without an interval) and its name in selected; the rho of test accuracies within the proxy's
+        own top 5 %; minutes to train the proxy's networks of these architectures and the device they passed on,
+        condensing_minutes and theirs, missing where they passed on several; images; the published values where preset,
+        data set and number of architectures are the paper's;
 
         the honest ones: `STATISTICS` with their 95 % intervals in _low and _high (`ranking.interval`); weighted_tau;
-        noise_ceiling (`ranking.noise_ceiling` of the truth);
+        noise_ceiling (`ranking.noise_ceiling`: one half of the truth's trainings against the other), the same within
+        the best 20 %, and in halves how many trainings of each architecture that is: "1 against 1";
 
         and counts: repeats and true_repeats (most networks of an architecture), not_shared (architectures that only
         proxy or truth has), diverged and true_diverged (networks), at_chance (architectures whose true accuracy is
@@ -160,7 +229,7 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     table = DataFrame(lines)
     table["ipc"] = table["ipc"].astype("Int64")
     costs = [_costs(rows, line) for line in lines]
-    table["images"], table["condensing_minutes"] = zip(*costs, strict=True)
+    table["images"], table["condensing_minutes"], table["condensing_device"] = zip(*costs, strict=True)
     table = table.join(searches_for(table))
     table["note"] = [note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
     table["place"] = [LAST.index(league) + 1 if league in LAST else 0 for league in table["league"]]
@@ -171,8 +240,9 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     others = [column for name, columns in estimated.items() if name != PICKED for column in columns]
     return table[
         [*LINE, "architectures", "performance", "performance_low", "performance_high", *estimated[PICKED], "minutes",
-         "condensing_minutes", "images", "published_performance", "published_rho", "published_minutes", "selected",
-         *others, "weighted_tau", "noise_ceiling", "n_5_percent", "n_20_percent", "repeats", "true_repeats",
+         "minutes_device", "condensing_minutes", "condensing_device", "images", "published_performance",
+         "published_rho", "published_minutes", "selected", *others, "weighted_tau", "noise_ceiling",
+         "noise_ceiling_best_20_percent", "halves", "n_5_percent", "n_20_percent", "repeats", "true_repeats",
          "not_shared", "diverged", "true_diverged", "at_chance", "tied", "true_tied", "note"]
     ]  # fmt: skip
 
@@ -297,6 +367,7 @@ class _Network(NamedTuple):
     validation: float
     test: float
     seconds: float
+    device: str
 
 
 _Trained = dict[str, dict[int, _Network]]  # arch -> repeat -> network
@@ -307,19 +378,18 @@ def _networks(rows: DataFrame, of: str) -> _Trained:
     last = rows.loc[rows["metric"] == "test_accuracy", "epoch"].unique()
     is_end = (rows["metric"] != "validation_accuracy") | rows["epoch"].isin(last)
     told: dict[tuple[str, int], dict[str, Any]] = {}
-    for arch, repeat, key, changes, model, epoch, metric, unit, value, seconds in zip(
+    for arch, repeat, key, changes, model, epoch, metric, unit, value, seconds, device in zip(
         *(rows.loc[is_end, name].tolist() for name in MEASURED), strict=True
     ):
-        network = told.setdefault(
-            (arch, int(repeat)), {"key": key, "changes": changes, "model": model, "unit": "%", "seconds": seconds}
-        )
+        own = {"key": key, "changes": changes, "model": model, "unit": "%", "seconds": seconds, "device": device}
+        network = told.setdefault((arch, int(repeat)), own)
         if network["key"] != key:
             raise ValueError(
                 f"{of}: arch {arch}, repeat {repeat} has several values, of changes {network['changes']!r} and "
                 f"{changes!r}; select one"
             )
         if metric == "score":
-            network |= {"validation": value, "test": value, "unit": unit, "seconds": math.nan}
+            network |= {"validation": value, "test": value, "unit": unit, "seconds": math.nan, "device": ""}
         elif metric == "diverged":
             network |= {"validation": -math.inf, "test": -math.inf} if value == 1 else {}
         elif not math.isnan(value):
@@ -338,14 +408,15 @@ def _networks(rows: DataFrame, of: str) -> _Trained:
 
 def _beside(setting: Mapping[str, Any], proxy: _Trained, truth: _Trained, classes: int) -> Compared:
     archs = sorted(proxy.keys() & truth.keys(), key=_as_id)
-    own = [network for arch in archs for network in proxy[arch].values()]
+    own = [list(proxy[arch].values()) for arch in archs]
     return Compared(
         setting=setting,
         archs=tuple(archs),
         models=tuple(next(iter(truth[arch].values())).model for arch in archs),
         proxy=_matrices(proxy, archs),
         truth=_matrices(truth, archs),
-        seconds=sum(network.seconds for network in own) if own else math.nan,
+        seconds_of=tuple(math.fsum(network.seconds for network in networks) for networks in own),
+        devices=frozenset(network.device for networks in own for network in networks) - {""},
         scores=next(network.unit for repeats in proxy.values() for network in repeats.values()),
         classes=classes,
         not_shared=len(proxy.keys() ^ truth.keys()),
@@ -372,8 +443,9 @@ def _line(each: Compared, draws: int) -> dict[str, Any]:
     line = {name: each.setting[name] for name in LINE} | {
         "architectures": archs,
         "minutes": each.seconds / 60,
+        "minutes_device": " and ".join(sorted(each.devices)),
         "weighted_tau": _weighted_tau(each),
-        "noise_ceiling": ranking.noise_ceiling(each.truth.test, default_rng(0)) if archs else math.nan,
+        **_ceilings(each),
         "n_5_percent": ranking.share(archs, 0.05) if archs else 0,
         "n_20_percent": ranking.share(archs, 0.2) if archs else 0,
         "repeats": _repeats(each.proxy),
@@ -387,6 +459,16 @@ def _line(each: Compared, draws: int) -> dict[str, Any]:
     for name, found in _estimates(each, draws).items():
         line |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return line
+
+
+def _ceilings(each: Compared) -> dict[str, Any]:
+    repeats = _repeats(each.truth)
+    told = " against ".join(map(str, ranking.halves(repeats))) if repeats > 1 else ""
+    all_of, best = (
+        ranking.noise_ceiling(each.truth.test, default_rng(0), fraction) if each.archs else math.nan
+        for fraction in (1.0, 0.2)
+    )
+    return {"noise_ceiling": all_of, "noise_ceiling_best_20_percent": best, "halves": told}
 
 
 def _estimates(each: Compared, draws: int) -> dict[str, Estimate]:
@@ -433,41 +515,48 @@ def _counts(each: Compared) -> dict[str, float]:
 def _performance(each: Compared) -> dict[str, Any]:
     if not each.archs:
         return {"performance": math.nan, "performance_low": math.nan, "performance_high": math.nan, "selected": ""}
-    (place,) = ranking.top(each.proxy.scores().validation, 1)
-    accuracies = each.truth.test[place]
-    accuracies = accuracies[~np.isnan(accuracies)]
-    failed = bool(np.isneginf(accuracies).any())
-    low, high = (math.nan, math.nan) if failed else t_interval(accuracies.tolist())
+    places = np.flatnonzero(ranking.picked(each.proxy.scores().validation, 1))
+    mean = float(each.truth.scores().test[places].mean())
+    first = places[0]
+    accuracies = each.truth.test[first]
+    is_one = len(places) == 1 and not math.isinf(mean)
+    low, high = t_interval(accuracies[~np.isnan(accuracies)].tolist()) if is_one else (math.nan, math.nan)
     return {
-        "performance": math.nan if failed else float(accuracies.mean()),
+        "performance": math.nan if math.isinf(mean) else mean,
         "performance_low": low,
         "performance_high": high,
-        "selected": each.models[place] or each.archs[place],
+        "selected": (each.models[first] or each.archs[first]) if len(places) == 1 else f"{len(places)} tied",
     }
 
 
-def _costs(rows: DataFrame, line: Mapping[str, Any]) -> tuple[float, float]:
-    """Images of a line's memory and the minutes of condensing it, the sum of its parts; missing where no row tells."""
+def _costs(rows: DataFrame, line: Mapping[str, Any]) -> tuple[float, float, str]:
+    """Images of a line's memory, the minutes of condensing it and the device; sums over its parts.
+
+    Missing where no row tells them, minutes also where they passed on several devices.
+    """
     own = rows[(rows["track"] == "nas") & (rows["metric"] == "memory_images")]
     for name in (*TOGETHER[:4], "memory", "changes", "memory_model"):
         own = own[own[name] == line[name]]
     own = own[own["ipc"].isna() if pd.isna(line["ipc"]) else (own["ipc"] == line["ipc"]).fillna(False)]
     own = own.drop_duplicates("key")
     if own.empty:
-        return math.nan, math.nan
-    return float(own["value"].sum(skipna=False)), float(own["wall_seconds"].sum(skipna=False)) / 60
+        return math.nan, math.nan, ""
+    devices = sorted(set(own["device"]) - {""})
+    minutes = float(own["wall_seconds"].sum(skipna=False)) / 60 if len(devices) < 2 else math.nan
+    return float(own["value"].sum(skipna=False)), minutes, " and ".join(devices)
 
 
 def _on_shared(proxies: list[Compared], draws: int) -> dict[tuple[int, int], tuple[dict[str, Drawn], dict[str, Drawn]]]:
-    """For each two proxies that share architectures, `COMPARED` on those they share, on the same draws."""
+    """For each two proxies that share architectures, `COMPARED` on those they share.
+
+    The draws of these and of the truth's networks are the same, those of each proxy's own networks its own.
+    """
     statistics = {name: STATISTICS[name] for name in COMPARED}
 
     @cache
     def drawn(proxy: int, archs: tuple[str, ...]) -> dict[str, Drawn]:
-        each = proxies[proxy]
-        places = [each.archs.index(arch) for arch in archs]
-        both = _kept(each.proxy, places), _kept(each.truth, places)
-        return ranking.bootstrap(statistics, *both, default_rng(0), draws)
+        each = proxies[proxy].of(archs)
+        return ranking.bootstrap(statistics, each.proxy, each.truth, default_rng(0), draws, default_rng([1, proxy]))
 
     found = {}
     for first, second in combinations(range(len(proxies)), 2):

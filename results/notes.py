@@ -1,7 +1,14 @@
-"""What is said beside a memory's name, wherever a table or a figure prints it."""
+"""What tables, figures and printed lines say alike: beside a memory's name, and of how many there are of a thing."""
 
 SMOKE = "(smoke: not a result)"
 RECONSTRUCTION = "(reconstruction)"
+
+
+def some(number: int, of: str) -> str:
+    """A number of things, in words: "1 net", "2 nets", "0 nets"; of a phrase the first word is counted."""
+    thing, *more = of.split(" ", 1)
+    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    return " ".join([str(number), thing if number == 1 else plural, *more])
 
 
 def marked(memory: str) -> str:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -160,22 +161,68 @@ def test_partial_rho_given_two_axes_is_that_of_what_both_leave() -> None:
 
 # --- what is picked -------------------------------------------------------------------------------------------------
 
-# Places 0 to 4; the proxy's order is 3 1 0 4 2 (1 and 0 tie: the lower place is first, so 3 0 1 4 2), the truth's
-# 1 4 2 0 3.
+# Places 0 to 4; the proxy's order is 3, then 0 and 1 alike, 4 2; the truth's 1 4 2 0 3.
 PROXY, TRUTH = scores(7, 7, 1, 9, 5), scores(60, 90, 70, 50, 80)
 
 
-def test_of_equals_the_lower_place_is_picked() -> None:
-    assert ranking.top(PROXY, 5).tolist() == [3, 0, 1, 4, 2]
-    assert ranking.top(np.stack([PROXY, TRUTH]), 2).tolist() == [[3, 0], [1, 4]]
+def orders_of(proxy: Array) -> list[list[int]]:
+    """The places best first, in every order of equal scores."""
+    return [list(order) for order in permutations(range(len(proxy)))
+            if all(proxy[a] >= proxy[b] for a, b in pairwise(order))]  # fmt: skip
+
+
+def test_equals_are_picked_with_the_same_chance() -> None:
+    assert ranking.picked(PROXY, 2).tolist() == [0.5, 0.5, 0, 1, 0]
+    assert ranking.picked(np.stack([PROXY, TRUTH]), 3).tolist() == [[1, 1, 0, 1, 0], [0, 1, 1, 0, 1]]
+    assert ranking.picked(scores(-INF, -INF, 3, -INF), 3).tolist() == [2 / 3, 2 / 3, 1, 2 / 3]
 
 
 def test_picks_by_hand() -> None:
-    assert [float(ranking.regret(PROXY, TRUTH, k)) for k in (1, 2, 3, 5)] == [40, 30, 0, 0]
-    assert ranking.regret_curve(PROXY, TRUTH).tolist() == [40, 30, 0, 0, 0]
-    assert [float(ranking.best_rank(PROXY, TRUTH, k)) for k in (1, 2, 3)] == [5, 4, 1]
-    # The proxy's best three are 3 0 1, the truth's 1 4 2: one of three.
-    assert [float(ranking.top_k_agreement(PROXY, TRUTH, k)) for k in (1, 2, 3, 5)] == pytest.approx([0, 0, 1 / 3, 1])
+    # Two are 3 and 0, whose truths are 50 and 60, or 3 and 1, the best: regret 30 or 0, best rank 4 or 1.
+    assert [float(ranking.regret(PROXY, TRUTH, k)) for k in (1, 2, 3, 5)] == [40, 15, 0, 0]
+    assert ranking.regret_curve(PROXY, TRUTH).tolist() == [40, 15, 0, 0, 0]
+    assert [float(ranking.best_rank(PROXY, TRUTH, k)) for k in (1, 2, 3)] == [5, 2.5, 1]
+    # Of the truth's best two, 1 and 4, the proxy has 1 in one of two orders; of its best three it has 1 for sure.
+    found = [float(ranking.top_k_agreement(PROXY, TRUTH, k)) for k in (1, 2, 3, 5)]
+    assert found == pytest.approx([0, 0.25, 1 / 3, 1])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
+def test_picks_are_the_mean_over_every_order_of_the_tied(k: int) -> None:
+    proxy, truth = scores(5, 5, 3, 3, 3, 3), scores(40, 20, 60, 10, 60, 50)
+    picks = [order[:k] for order in orders_of(proxy)]
+    true_picks = [set(order[:k]) for order in orders_of(truth)]
+    best = [max(truth[pick]) for pick in picks]
+    assert ranking.regret(proxy, truth, k) == pytest.approx(np.mean([60 - value for value in best]))
+    assert ranking.best_rank(proxy, truth, k) == pytest.approx(np.mean([1 + (truth > value).sum() for value in best]))
+    shared = [len(set(pick) & right) / k for pick in picks for right in true_picks]
+    assert ranking.top_k_agreement(proxy, truth, k) == pytest.approx(np.mean(shared))
+
+
+def test_no_order_of_the_architectures_matters() -> None:
+    proxy, truth = default_rng(7).integers(0, 4, (2, 12)).astype(float)
+    order = default_rng(8).permutation(12)
+    for k in (1, 3, 7):
+        for statistic in (ranking.regret, ranking.best_rank, ranking.top_k_agreement):
+            assert statistic(proxy, truth, k) == pytest.approx(statistic(proxy[order], truth[order], k))
+        rho, again = (
+            ranking.rho_of_picked(a, b, ranking.picked(a, k)) for a, b in ((proxy, truth), (proxy[order], truth[order]))
+        )
+        assert rho == pytest.approx(again, nan_ok=True)
+
+
+def test_rho_of_the_picked_by_hand() -> None:
+    # Places 2 and 3 are tied for the last of three: each counts a half. Weighted ranks of the truth (what lies below,
+    # and half of itself) of 0 1 2 3: 2.5 1.5 0.25 0.75; of the proxy 2.5 1.5 0.5 0.5; both means are 1.5.
+    # Products 1 + 0 + (1.25 + 0.75) / 2 = 2; squares 1 + (1.5625 + 0.5625) / 2 = 2.0625, and 1 + 1 = 2.
+    proxy, truth = scores(9, 8, 5, 5, 1), scores(90, 80, 10, 20, 99)
+    found = ranking.rho_of_picked(proxy, truth, ranking.picked(proxy, 3))
+    assert found == pytest.approx(2 / math.sqrt(2.0625 * 2))
+    # Without ties for the last place it is the rho of the picked.
+    plain = ranking.rho_of_picked(proxy, truth, ranking.picked(proxy, 4))
+    assert plain == pytest.approx(ranking.spearman_rho(proxy[:4], truth[:4]))
+    assert math.isnan(ranking.rho_of_picked(proxy, truth, ranking.picked(proxy, 2)))  # fewer than three
+    assert math.isnan(ranking.rho_of_picked(np.ones(5), truth, ranking.picked(np.ones(5), 3)))  # constant
 
 
 def test_equal_truths_share_the_best_rank() -> None:
@@ -266,14 +313,12 @@ def test_statistics_of_parts_by_hand() -> None:
     validation, test = np.arange(10.0), np.array([0, 1, 2, 3, 4, 9, 8, 7, 6, 5.0])
     proxy = Networks(validation[:, np.newaxis], test[:, np.newaxis])
     sample = ranking.whole(proxy, truth)
-    rho = ranking.spearman_rho
     assert RHO.of(sample) == pytest.approx(1)
-    assert ranking.ranks_of_best(rho, 0.5).of(sample) == pytest.approx(1)
-    assert ranking.ranks_of_picked(rho, 0.5).of(sample) == pytest.approx(-1)
+    assert ranking.ranks_of_best(0.5).of(sample) == pytest.approx(1)
+    assert ranking.ranks_of_picked(0.5).of(sample) == pytest.approx(-1)
     assert ranking.picks(ranking.regret, 1).of(sample) == 0
     assert ranking.picks(ranking.top_k_agreement, 0.2).of(sample) == 1
-    assert ranking.best_by_proxy(sample, 0.3).archs.tolist() == [7, 8, 9]
-    found = estimate(ranking.ranks_of_best(rho, 0.2), proxy, truth)
+    found = estimate(ranking.ranks_of_best(0.2), proxy, truth)
     assert found.n == 2  # too few for a correlation
     assert all(math.isnan(value) for value in found[:3])
 
@@ -379,6 +424,33 @@ def test_two_proxies_are_compared_on_the_same_draws() -> None:
     assert all(math.isnan(value) for value in constant[:4])
 
 
+def test_pairs_are_of_the_same_architectures_however_many_networks_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both proxies score every architecture alike, one with a network of each, the other with five equal ones.
+    proxy, truth = simulated(default_rng(0), 20, 2, 0.5)
+    one = of_one(proxy.test[:, 0])
+    five = Networks(np.repeat(one.validation, 5, axis=1), np.repeat(one.test, 5, axis=1))
+    monkeypatch.setattr(ranking, "AT_A_TIME", 200)  # several chunks
+    for statistic in (RHO, ranking.picks(ranking.regret, 1)):
+        assert difference(statistic, one, five, truth) == (0, 0, 0, 1, 20)
+
+
+def test_networks_of_two_proxies_are_drawn_apart() -> None:
+    # The same numbers, but of different networks: with paired architectures alone, their difference still varies.
+    values = np.arange(12.0)[:, np.newaxis] + np.array([[-50.0, 50.0]])
+    noisy, truth = Networks(values, values), of_one(np.arange(12.0))
+    regret = {"it": ranking.picks(ranking.regret, 1)}
+    both = [ranking.bootstrap(regret, noisy, truth, default_rng(0), 200, default_rng(own))["it"] for own in (1, 2)]
+    assert ranking.paired(*both).low < 0 < ranking.paired(*both).high
+    again = ranking.bootstrap(regret, noisy, truth, default_rng(0), 200, default_rng(1))["it"]
+    assert ranking.paired(both[0], again)[:4] == (0, 0, 0, 1)
+
+
+def test_p_is_bounded_by_the_number_of_draws() -> None:
+    truth = of_one(np.arange(30.0))
+    for draws in (50, 1000):
+        assert difference(RHO, truth, of_one(-np.arange(30.0)), truth, draws).p == pytest.approx(2 / (draws + 1))
+
+
 def test_p_of_proxies_that_differ_in_nothing_is_uniform() -> None:
     rng, ps = default_rng(6), []
     for _ in range(100):
@@ -405,6 +477,13 @@ def test_the_ceiling_is_the_mean_over_all_splits() -> None:
     # {0} and {1, 2}: 1 2 3 4 and 1 2.5 2.5 4; {1}: 1 3 2 4 and 1 2 3 4; {2}: as {0}.
     expected = (4.5 / math.sqrt(22.5) + 0.8 + 4.5 / math.sqrt(22.5)) / 3
     assert ranking.noise_ceiling(truth, default_rng(0)) == pytest.approx(expected)
+
+
+def test_the_ceiling_of_the_best_by_hand() -> None:
+    # The best four by the mean of both are 2 3 4 5, of which one half has 2 3 4 5 and the other 3 2 4 5: one swap.
+    truth = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 3.0], [3.0, 2.0], [4.0, 4.0], [5.0, 5.0]])
+    assert ranking.noise_ceiling(truth, default_rng(0), 4 / 6) == pytest.approx(0.8)
+    assert [ranking.halves(repeats) for repeats in (2, 5)] == [(1, 1), (2, 3)]
 
 
 def test_many_networks_are_split_at_random() -> None:

@@ -63,7 +63,7 @@ def test_a_scatter_of_all_where_5_percent_are_few() -> None:
     assert dm[["arch", "proxy_accuracy", "true_accuracy"]].to_numpy().tolist() == [
         ["0", 20, 50], ["1", 30, 60], ["2", 25, 70], ["3", 40, 80], ["4", 45, 90],
     ]  # fmt: skip
-    assert (dm["shown"].iloc[0], dm["architectures"].iloc[0], dm["rho"].iloc[0]) == (5, 5, pytest.approx(0.9))
+    assert (dm["picked"].iloc[0], dm["architectures"].iloc[0], dm["rho"].iloc[0]) == (5, 5, pytest.approx(0.9))
     figure = nas_plots.nas_scatter(some())
     low, high = dm[["rho_low", "rho_high"]].iloc[0]
     assert titles(figure) == [
@@ -154,16 +154,41 @@ def test_regret_by_hand() -> None:
     assert (drawn["low"] <= drawn["high"]).all()
     figure = nas_plots.nas_regret(some())
     assert [axes.get_title() for axes in figure.axes] == [
-        "dm, 10 per class",
-        "dm, 50 per class",
-        "early-stopping",
-        "params",
+        "dm, 10 per class, league pixel",
+        "dm, 50 per class, league pixel",
+        "early-stopping, league full",
+        "params, no images",
     ]
-    for axes in figure.axes:
-        assert len(axes.collections) == 1  # its own band, no other's
-        assert sum(line.get_color() == "0.82" for line in axes.get_lines()) == 4
-    assert legend(figure) == ["the other proxies", "tried at random"]
+    assert all(len(axes.collections) == 1 for axes in figure.axes)  # its own band, no other's
+    # Behind either dm stands the other; nothing else is of the leagues of the other two.
+    grey = [sum(line.get_color() == drawing.BEHIND for line in axes.get_lines()) for axes in figure.axes]
+    assert grey == [1, 1, 0, 0]
+    assert legend(figure) == ["the other proxies of its league", "tried at random"]
     assert "n = 5 architectures" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("name", ["nas_axes", "nas_cost", "nas_regret", "nas_size"])
+def test_proxies_are_compared_on_the_architectures_that_all_have(name: str) -> None:
+    few = alike((30, 25, 40), of=(1, 2, 3))
+    both = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", few))
+    data, figure = plots.FIGURES[name].data(both), plots.FIGURES[name].draw(both)
+    if "architectures" in data:
+        assert set(data["architectures"]) == {3}
+    else:
+        assert set(data.groupby(["axis", "memory"])["n"].sum()) == {3}
+    assert "n = 3 architectures that all have" in figure.get_suptitle().replace("\n", " ")
+    apart = frame(trained("full", TRUE), trained("dm", few), trained("dsa", alike((1.0, 2.0), of=(0, 4))))
+    with pytest.raises(ValueError, match="no architecture is shared by all of"):
+        plots.FIGURES[name].draw(apart)
+
+
+def test_those_tied_for_the_last_place_of_the_top_are_shown_and_told() -> None:
+    truth = alike([arch / 10 for arch in range(200)])
+    depth = zero_cost("depth", {arch: float(arch // 50) for arch in range(200)}, unit="layers")
+    both = frame(trained("full", truth), depth)
+    data = nas_plots.nas_scatter_data(both)
+    assert (len(data), data["picked"].iloc[0]) == (50, 10)
+    assert titles(nas_plots.nas_scatter(both))[0] == "depth: rho undefined\ntop 10 of 200, 50 with those tied"
 
 
 def test_regret_where_nothing_picked_trained() -> None:
@@ -198,6 +223,12 @@ def test_cost_against_rho() -> None:
     (axes,) = nas_plots.nas_cost(both).axes
     assert axes.get_xscale() == "log"
     assert (200, 1) in points(axes)
+    said = nas_plots.nas_cost(both).get_suptitle().replace("\n", " ")
+    assert "on a CPU" in said
+    assert "full: 1 training of the truth against 1 more, the noise ceiling" in said
+    elsewhere = frame(trained("full", truth, seconds=100), trained("dm", NEAR, device="a GPU"))
+    with pytest.raises(ValueError, match="one device of training seconds; the rows mix a CPU and a GPU: select one"):
+        nas_plots.nas_cost(elsewhere)
     assert math.isnan(nas_plots.nas_cost_data(some()).set_index("proxy")["spearman_rho"]["full"])  # one network each
     unknown = frame(trained("full", TRUE, seconds=NAN), trained("dm", NEAR, seconds=NAN))
     with pytest.raises(ValueError, match="none of the 2 proxies tells the seconds"):

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_a_mean_over_repeats_and_its_interval() -> None:
     assert line["performance_high"] == pytest.approx(47 + 12.7062, abs=1e-3)
     assert line["spearman_rho"] == pytest.approx(0.5)  # ranks 1 3 2 and 2 3 1: 1 - 6 x 2 / (3 x 8)
     # The two networks of the truth rank alike, 1 3 2 both.
-    assert line["noise_ceiling"] == pytest.approx(1)
+    assert (line["noise_ceiling"], line["halves"]) == (pytest.approx(1), "1 against 1")
     assert is_missing(line_of(trained("full", TRUE), trained("dm", NEAR))["noise_ceiling"])
 
 
@@ -96,7 +97,11 @@ def test_a_constant_proxy_has_no_rho() -> None:
     assert all(is_missing(line[name]) for name in correlations)
     assert all(is_missing(line[f"spearman_rho_{end}"]) for end in ("low", "high"))
     assert (line["tied"], line["true_tied"]) == (5, 0)
-    assert line["regret_at_1"] == 40  # of equals the lowest id is picked
+    # Any of 50 60 70 80 90 may be picked first.
+    picks = [line[name] for name in ("regret_at_1", "best_rank_at_5_percent", "performance")]
+    assert picks == pytest.approx([20, 3, 70])
+    assert (line["selected"], line["top_k_agreement_at_20_percent"]) == ("5 tied", 0.2)
+    assert is_missing(line["performance_low"])
 
 
 def test_networks_that_diverged_are_last_and_counted() -> None:
@@ -195,6 +200,64 @@ def test_two_values_of_one_network_are_refused() -> None:
     message = r"the truth: arch 0, repeat 0 has several values, of changes '' and 'epochs=50'; select one"
     with pytest.raises(ValueError, match=message):
         nas_table(frame(trained("full", TRUE), other, trained("dm", NEAR)))
+
+
+def recipe_of(**fields: object) -> str:
+    return json.dumps({"recipe": {"lr": 0.01, "epochs": 100, "dtype": "float32", "compute": "eager"} | fields})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"spec": recipe_of(epochs=50)}, "the truth was trained in several ways: epochs 100 and 50; select"),
+        ({"spec": recipe_of(dtype="bfloat16")}, 'dtype "bfloat16" and "float32"'),
+        ({"recipe": "nas"}, "recipe dm and nas"),
+    ],
+)
+def test_a_truth_of_several_trainings_is_refused(more: dict[str, str], message: str) -> None:
+    first, second = alike((50, 60, 70), of=(0, 1, 2)), alike((80, 90), of=(3, 4))  # no network twice
+    usual = trained("full", first, spec=recipe_of())
+    other = trained("full", second, **{"spec": recipe_of(), **more})  # type: ignore[arg-type]
+    for rest in (trained("dm", NEAR), []):
+        with pytest.raises(ValueError, match=message):
+            nas_table(frame(usual, other, rest))
+
+
+def test_an_architecture_in_two_precisions_is_refused() -> None:
+    rows = [
+        row | {"compute": f"eager, {'bfloat16' if row['repeat'] else 'float32'}"}
+        for row in trained("full", {arch: [(value, value)] * 2 for arch, value in enumerate((50.0, 60.0, 70.0))})
+    ]
+    with pytest.raises(ValueError, match="dtype of an architecture bfloat16 and float32"):
+        nas_table(frame(rows, trained("dm", NEAR)))
+    # Architectures may differ: a run chooses what is faster for each.
+    truth = trained("full", TRUE)
+    rows = [row | {"compute": f"eager, {'bfloat16' if row['arch'] == '1' else 'float32'}"} for row in truth]
+    assert len(nas_table(frame(rows, trained("dm", NEAR)), draws=20)) == 2
+
+
+@pytest.mark.parametrize(("more", "differs"), [({"recipe": "nas"}, "recipe nas and dm"),
+                                               ({"spec": recipe_of(lr=0.1)}, "lr 0.1 and 0.01")])  # fmt: skip
+def test_a_proxy_of_another_recipe_than_the_truth_is_refused(more: dict[str, str], differs: str) -> None:
+    proxy = trained("dm", NEAR, **{"spec": recipe_of(), **more})  # type: ignore[arg-type]
+    message = f"dm and the truth were trained by different recipes: {differs}; compare networks of one recipe"
+    with pytest.raises(ValueError, match=message):
+        nas_table(frame(trained("full", TRUE, spec=recipe_of()), proxy))
+
+
+def test_a_proxy_may_have_its_own_epochs_and_precision() -> None:
+    proxy = trained("dm", NEAR, spec=recipe_of(epochs=200, dtype="bfloat16", compute="compiled"))
+    assert len(nas_table(frame(trained("full", TRUE, spec=recipe_of()), proxy), draws=20)) == 2
+
+
+def test_minutes_of_two_devices_are_not_summed() -> None:
+    proxy = [row | {"device": "B" if row["arch"] == "0" else "A"} for row in trained("dm", NEAR)]
+    parts = condensed("dm", 250, 60, "a", device="A"), condensed("dm", 250, 60, "b", device="B")
+    line = line_of(trained("full", TRUE, device="A"), proxy, *parts)
+    assert is_missing(line["minutes"])
+    assert is_missing(line["condensing_minutes"])
+    assert (line["minutes_device"], line["condensing_device"]) == ("A and B", "A and B")
+    assert line_of(trained("full", TRUE, device="A"), proxy, memory="full")["minutes_device"] == "A"
 
 
 def test_no_truth_says_what_to_run() -> None:
