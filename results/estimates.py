@@ -8,10 +8,13 @@ import pandas as pd
 from pandas import DataFrame
 from scipy import special
 
+from results.notes import some
+
 # What makes a line of a table. Values that differ in any of it never enter one mean.
 BLOCK = ("dataset", "exactness", "dataset_digest", "split", "preset", "league")  # never mixed in one ranking
 SETTING = (*BLOCK, "space", "steps", "ipc", "memory", "changes", "recipe", "memory_model", "model", "iterations")
 NEVER_POOLED = ("track", *SETTING, "unit", "arch")
+WHOLE = "full"  # the memory that is all the data
 
 
 class Estimate(NamedTuple):
@@ -35,7 +38,8 @@ def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order
     interval is over the means of the groups, df = groups - 1. Networks of one group share its memory, so they vary
     together: pooling 5 groups x 3 networks as 15 independent values, as the published standard deviations do,
     understates the uncertainty. With a single group the interval is over its networks, and then says nothing of
-    other groups.
+    other groups. Networks trained on all the data have no group: no set is condensed for them, and at the end of a
+    stream no order of the classes matters. They are independent values, each network counted once, by its key.
 
     Args:
         rows: as `rows.read` gives them. Rows whose value is missing are left out, and not counted in n.
@@ -43,15 +47,16 @@ def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order
         by: the columns that make a setting.
         group: the column whose values are groups, "order" or "set".
     Returns:
-        The columns `by`, then mean, low and high (ends of the interval), n (values), n_orders or n_sets, n_nets (most
-        networks in one group), varies ("orders" or "sets", "nets", or "nothing": what the interval is over) and std
-        (sample standard deviation, ddof 1, of those units). With one value low, high and std are missing, never 0.
+        The columns `by`, then mean, low and high (ends of the interval), n (values), n_orders or n_sets (0 where there
+        are none), n_nets (most networks in one group), varies ("orders" or "sets", "nets", or "nothing": what the
+        interval is over) and std (sample standard deviation, ddof 1, of those units). With one value low, high and std
+        are missing, never 0.
     Raises:
         ValueError: no row has the metric, or a setting would mix what must not be: two data sets, splits, presets,
             leagues, memories ..., or two values of one network.
     """
     by = list(by)
-    needed = list(dict.fromkeys((*by, *NEVER_POOLED, group, "repeat", "value")))
+    needed = list(dict.fromkeys((*by, *NEVER_POOLED, group, "experience", "repeat", "key", "value")))
     chosen = rows.loc[rows["metric"] == metric, needed]
     if chosen.empty:
         known = ", ".join(sorted(rows["metric"].unique())) or "none"
@@ -61,8 +66,20 @@ def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order
     _refuse_repetitions(chosen, metric, by, group)
     number = settings.ngroup().rename("setting")
     of_settings = chosen[by].assign(number=number).drop_duplicates("number").sort_values("number")[by]
-    estimates = DataFrame(_estimates(chosen, number, group), columns=list(Estimate._fields))
+    alone = without_group(chosen, metric, group)
+    again = alone & (chosen["key"] != "") & chosen.assign(number=number).duplicated(["number", "key"])
+    chosen, number = chosen[~again], number[~again]
+    estimates = DataFrame(_estimates(_in_one(chosen, alone, group), number, group), columns=list(Estimate._fields))
+    estimates.loc[sorted(set(number[alone[~again]])), "n_groups"] = 0
     return of_settings.reset_index(drop=True).join(estimates.rename(columns={"n_groups": f"n_{group}s"}))
+
+
+def without_group(rows: DataFrame, metric: str, group: str) -> "pd.Series[bool]":
+    """Which rows of a metric are of networks that no set and no class order sets apart: see `summary`."""
+    at_the_end = metric == "last_accuracy" or (
+        (rows["experience"] == rows["steps"] - 1).fillna(False) if metric == "seen_accuracy" else group == "set"
+    )
+    return ((rows["memory"] == WHOLE) & at_the_end).astype(bool)
 
 
 def t_interval(values: "Sequence[float] | pd.Series[float]") -> tuple[float, float]:
@@ -97,11 +114,11 @@ def within_std(rows: DataFrame, group: str) -> float:
 
 
 def n_in_words(n: int, n_groups: int, n_nets: int, group: str = "order") -> str:
-    """How many values, and of what: "2 orders x 2 nets"; "3 nets in 2 sets" where the sets differ."""
-    groups = f"{n_groups} {group}{'' if n_groups == 1 else 's'}"
-    if n == n_groups * n_nets:
-        return f"{groups} x {n_nets} {'net' if n_nets == 1 else 'nets'}"
-    return f"{n} nets in {groups}"
+    """How many values, and of what: "2 orders x 2 nets"; "3 nets in 2 sets" where the sets differ; "6 nets" of none."""
+    if not n_groups:
+        return some(n, "net")
+    groups = some(n_groups, group)
+    return f"{groups} x {some(n_nets, 'net')}" if n == n_groups * n_nets else f"{some(n, 'net')} in {groups}"
 
 
 def each_n_in_words(table: DataFrame, group: str) -> list[str]:
@@ -125,6 +142,11 @@ def _refuse_repetitions(chosen: DataFrame, metric: str, by: list[str], group: st
     if (twice := chosen.duplicated([*by, group, "repeat"])).any():
         of, repeat = chosen.loc[twice, [group, "repeat"]].iloc[0]
         raise ValueError(f"{metric}: {group} {of}, repeat {repeat} has several values; `by` does not tell them apart")
+
+
+def _in_one(chosen: DataFrame, alone: "pd.Series[bool]", group: str) -> DataFrame:
+    """The rows, those of no group in one."""
+    return chosen.assign(**{group: chosen[group].mask(alone, chosen[group].iloc[0])})
 
 
 def _estimates(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Iterator[Estimate]:

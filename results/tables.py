@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas import DataFrame
 
-from results.estimates import BLOCK, each_n_in_words, summary, within_std
+from results.estimates import BLOCK, WHOLE, each_n_in_words, summary, within_std
 from results.nas_tables import has_results, nas_pairs, nas_partial, nas_table, tell_axes
 from results.notes import note
 from results.published import accuracies_for, end_points_for, published_end_points
@@ -51,7 +51,8 @@ def cl_table(rows: DataFrame) -> DataFrame:
         rows: as `rows.read` gives them; those of other tracks are ignored.
     Returns:
         The setting; last_accuracy, average_incremental_accuracy and forgetting, each the mean with `_low` and
-        `_high` beside it (`estimates.summary`); n in words; varies; stored_kib_per_class at the last experience;
+        `_high` beside it (`estimates.summary`); n in words and varies, of the last accuracy, and `_n` of another metric
+        where they are others; stored_kib_per_class at the last experience;
         published and difference (ours minus theirs) where an end point was published for exactly that setting;
         note, which marks rows that are no result.
     Raises:
@@ -72,7 +73,8 @@ def cl_table(rows: DataFrame) -> DataFrame:
     table = table.sort_values(order, ascending=[name != "last_accuracy" for name in order], ignore_index=True)
     metrics = ("last_accuracy", "average_incremental_accuracy", "forgetting")
     measured = [f"{name}{end}" for name in metrics for end in ENDS]
-    return table[[*STREAM, *measured, "n", "varies", "stored_kib_per_class", "published", "difference", "note"]]
+    counts = ["n", "varies", *(f"{name}_n" for name in metrics[1:])]
+    return table[[*STREAM, *measured, *counts, "stored_kib_per_class", "published", "difference", "note"]]
 
 
 def condense_table(rows: DataFrame) -> DataFrame:
@@ -90,7 +92,8 @@ def condense_table(rows: DataFrame) -> DataFrame:
         The setting; test_accuracy with `_low` and `_high` beside it (`estimates.summary` over sets); std_between_sets
         (ddof 1, of the means of the sets) and std_within_sets (of the networks of one set, pooled over the sets); n
         in words; varies ("sets", "nets" or "nothing"); test_accuracy_uint8, `_low`, `_high`: the same of the
-        memory rounded to 8 bits; images_per_class, scalars_per_class, stored_kib_per_class; condensing_seconds,
+        memory rounded to 8 bits, and `_n` where that is another; images_per_class, scalars_per_class,
+        stored_kib_per_class; condensing_seconds, missing where they passed on several devices, and condensing_device;
         condensing_flop and peak_mib, the most any set took; published, published_std and difference (ours minus
         theirs); note. The published value holds for the line's data set, split, preset, memory, ipc, recipe and
         networks, and stands beside the most iterations of a run only. It is also given where `changes` is not empty,
@@ -105,7 +108,8 @@ def condense_table(rows: DataFrame) -> DataFrame:
     keys = list(CONDENSED)
     table = _means(track, "test_accuracy", CONDENSED, "set")
     table["std_between_sets"] = table["std"].where(table["varies"] == "sets")
-    within = [(*setting, within_std(part, "set")) for setting, part in tested.groupby(keys, dropna=False)]
+    in_sets = tested.assign(set=tested["set"].mask(tested["memory"] == WHOLE, 0))  # for all the data there are no sets
+    within = [(*setting, within_std(part, "set")) for setting, part in in_sets.groupby(keys, dropna=False)]
     within_of = DataFrame(within, columns=[*keys, "std_within_sets"]).astype(dict(tested[keys].dtypes))
     table = table.merge(within_of, on=keys, how="left")
     table = _beside(table, track, "test_accuracy_uint8", CONDENSED, "set")
@@ -114,7 +118,9 @@ def condense_table(rows: DataFrame) -> DataFrame:
     table = table.merge(classes.reset_index(), on=keys, how="left")
     table["images_per_class"] = _of_memory(table, track, "memory_images", "value", "sum") / table["classes_seen"]
     table["scalars_per_class"] = _of_memory(table, track, "memory_scalars", "value", "sum") / table["classes_seen"]
-    table["condensing_seconds"] = _of_memory(table, track, "memory_images", "wall_seconds", "sum")
+    table["condensing_device"] = _devices(table, track)
+    seconds = _of_memory(table, track, "memory_images", "wall_seconds", "sum")
+    table["condensing_seconds"] = seconds.mask(table["condensing_device"].str.contains(" and "))
     table["condensing_flop"] = _of_memory(table, track, "condensing_flop", "value", "sum")
     table["peak_mib"] = _of_memory(table, track, "memory_images", "peak_bytes", "max") / 2**20
     published = accuracies_for(table).where(last_of_each_run(table))
@@ -126,9 +132,9 @@ def condense_table(rows: DataFrame) -> DataFrame:
     table = table.sort_values(order, ascending=ascending, na_position="first", ignore_index=True)
     return table[
         [*CONDENSED, *(f"test_accuracy{end}" for end in ENDS), "std_between_sets", "std_within_sets", "n", "varies",
-         *(f"test_accuracy_uint8{end}" for end in ENDS), "images_per_class", "scalars_per_class",
-         "stored_kib_per_class", "condensing_seconds", "condensing_flop", "peak_mib", "published", "published_std",
-         "difference", "note"]
+         *(f"test_accuracy_uint8{end}" for end in (*ENDS, "_n")), "images_per_class", "scalars_per_class",
+         "stored_kib_per_class", "condensing_seconds", "condensing_device", "condensing_flop", "peak_mib", "published",
+         "published_std", "difference", "note"]
     ]  # fmt: skip
 
 
@@ -147,11 +153,16 @@ def _means(rows: DataFrame, metric: str, setting: Sequence[str], group: str) -> 
 
 
 def _beside(table: DataFrame, rows: DataFrame, metric: str, setting: Sequence[str], group: str) -> DataFrame:
-    """The table with the means of another metric and their ends, missing where there is none."""
-    names = [f"{metric}{end}" for end in ENDS]
+    """The table with the means of another metric and their ends, missing where there is none, and where its n or what
+    its interval is over is another than the table's, these in `_n`."""
+    names, own = [f"{metric}{end}" for end in ENDS], f"{metric}_n"
     if not (rows["metric"] == metric).any():
-        return table.assign(**dict.fromkeys(names, math.nan))
-    return table.merge(_means(rows, metric, setting, group)[[*setting, *names]], on=list(setting), how="left")
+        return table.assign(**dict.fromkeys(names, math.nan), **{own: ""})
+    means = _means(rows, metric, setting, group)
+    means[own] = means["n"].where(means["varies"] == "nothing", means["n"] + ", over " + means["varies"])
+    usual = table["n"].where(table["varies"] == "nothing", table["n"] + ", over " + table["varies"])
+    found = table.merge(means[[*setting, *names, own]], on=list(setting), how="left")
+    return found.assign(**{own: found[own].fillna("").mask(found[own] == usual, "")})
 
 
 def _stored_kib_per_class(rows: DataFrame, setting: Sequence[str]) -> DataFrame:
@@ -168,6 +179,13 @@ def _of_memory(table: DataFrame, rows: DataFrame, metric: str, column: str, join
     of_set = own.groupby([*MEMORY, "set"], dropna=False)[column].agg(lambda parts: getattr(parts, join)(skipna=False))
     of_memory = of_set.groupby(list(MEMORY), dropna=False).agg("mean" if join == "sum" else "max")
     return table[list(MEMORY)].merge(of_memory.reset_index(), on=list(MEMORY), how="left")[column]
+
+
+def _devices(table: DataFrame, rows: DataFrame) -> "pd.Series[str]":
+    """Where each line's memory was condensed: "A and B" where its sets or their parts were on two devices."""
+    own = rows.loc[(rows["metric"] == "memory_images") & (rows["device"] != ""), [*MEMORY, "device"]]
+    told = own.groupby(list(MEMORY), dropna=False)["device"].agg(lambda of: " and ".join(sorted(set(of))))
+    return table[list(MEMORY)].merge(told.reset_index(), on=list(MEMORY), how="left")["device"].fillna("").astype(str)
 
 
 def _notes(table: DataFrame) -> list[str]:

@@ -23,6 +23,9 @@ HEADINGS = {
     "memory_model": "built with",
     "last_accuracy": "last accuracy (%)",
     "average_incremental_accuracy": "average incremental accuracy (%)",
+    "average_incremental_accuracy_n": "n of average incremental accuracy",
+    "forgetting_n": "n of forgetting",
+    "test_accuracy_uint8_n": "n at 8 bits",
     "forgetting": "forgetting (points)",
     "test_accuracy": "accuracy (%)",
     "test_accuracy_uint8": "at 8 bits (%)",
@@ -39,7 +42,9 @@ HEADINGS = {
     "architectures": "n",
     "performance": "accuracy of the selected (%)",
     "spearman_rho_picked_5_percent": "rho, own top 5 %",
+    "minutes_device": "minutes on",
     "condensing_minutes": "condensing (min)",
+    "condensing_device": "condensed on",
     "published_performance": "published accuracy",
     "published_rho": "published rho",
     "published_minutes": "published minutes",
@@ -52,6 +57,9 @@ HEADINGS = {
     "top_k_agreement_at_5_percent": "agreement@5 %",
     "top_k_agreement_at_20_percent": "agreement@20 %",
     "best_rank_at_5_percent": "best rank@5 %",
+    "noise_ceiling": "noise ceiling: rho of half of the truth's trainings with the others",
+    "noise_ceiling_best_20_percent": "noise ceiling, best 20 %",
+    "halves": "trainings of the truth in the noise ceiling",
     "n_5_percent": "n of 5 %",
     "n_20_percent": "n of 20 %",
     "true_repeats": "repeats of the truth",
@@ -61,12 +69,12 @@ HEADINGS = {
     "partial_rho": "rho given that",
 }
 COSTS = (
-    "images_per_class", "scalars_per_class", "stored_kib_per_class", "condensing_seconds", "condensing_flop",
-    "peak_mib",
+    "images_per_class", "scalars_per_class", "stored_kib_per_class", "condensing_seconds", "condensing_device",
+    "condensing_flop", "peak_mib",
 )  # fmt: skip
 RANKS = (
     "spearman_rho", "spearman_rho_best_20_percent", "spearman_rho_best_5_percent", "kendall_tau_b", "weighted_tau",
-    "noise_ceiling",
+    "noise_ceiling", "noise_ceiling_best_20_percent", "halves",
 )  # fmt: skip
 PICKS = (
     "selected", "regret_at_1", "regret_at_5_percent", "top_k_agreement_at_5_percent", "top_k_agreement_at_20_percent",
@@ -80,7 +88,10 @@ COUNTS = (
 # Metrics of which more is better. Not forgetting: who learns least has least to forget.
 RANKED = ("last_accuracy", "average_incremental_accuracy", "test_accuracy", "test_accuracy_uint8")
 RIVALS = (*BLOCK, "steps", "ipc", "recipe", "model")  # lines that agree in these are ranked against each other
-BOLD = "bold: the best of its setting, its interval apart from those of all others"
+BOLD = "bold: the best of its setting, its interval over sets or orders apart from those of all others"
+# Columns that stand above the table where all lines share them, beside the setting; "" where there is no such thing.
+SHARED = ("varies", "n", "average_incremental_accuracy_n", "forgetting_n", "test_accuracy_uint8_n", "minutes_device",
+          "condensing_device", "halves")  # fmt: skip
 BESIDE = ("note", "changes", "published_std")  # no columns of their own: they stand beside the memory, the value
 
 
@@ -149,10 +160,11 @@ def _page(table: DataFrame) -> _Page:
             and (table.groupby("dataset")["dataset_digest"].nunique() < 2).all()
         ):
             continue
-        may_be_shared = name in (*SETTING, "varies", "n") and name not in ("memory", "steps")
+        may_be_shared = name in (*SETTING, *SHARED) and name not in ("memory", "steps")
         if name == "n" and pd.api.types.is_numeric_dtype(table[name]):
             may_be_shared = False
-        different = set(cells) - ({""} if name == "memory_model" else set())  # selected images need no network
+        # Selected images need no network, and what is not trained no device.
+        different = set(cells) - ({""} if name in ("memory_model", "minutes_device", "condensing_device") else set())
         if may_be_shared and len(different) == 1:
             shared.append(f"{HEADINGS.get(name, name)} {different.pop()}")
         else:
@@ -174,7 +186,8 @@ def _page(table: DataFrame) -> _Page:
 def _is_best(table: DataFrame, name: str) -> list[bool]:
     """Which lines hold the best mean of a metric among their rivals, by an interval that overlaps with no other's.
 
-    A run's lines before its last iteration are no rivals.
+    A run's lines before its last iteration are no rivals. An interval over the networks of one set or order says
+    nothing of others: where that is all there is of one of them, there is no best.
     """
     is_best = [False] * len(table)
     names = [name, f"{name}_low", f"{name}_high"]
@@ -184,7 +197,8 @@ def _is_best(table: DataFrame, name: str) -> list[bool]:
     ranked = table.assign(place=range(len(table)))[_is_last(table) & ~np.isnan(mean)]
     for _, part in ranked.groupby([each for each in RIVALS if each in table], dropna=False):
         first, *rivals = sorted(part["place"], key=lambda place: -mean[place])
-        is_best[first] = bool(rivals) and all(high[rival] < low[first] for rival in rivals)
+        is_told = "varies" not in part or part["varies"].isin(("sets", "orders")).all()
+        is_best[first] = bool(rivals) and is_told and all(high[rival] < low[first] for rival in rivals)
     return is_best
 
 

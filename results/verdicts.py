@@ -12,12 +12,15 @@ from pandas import DataFrame, Series
 from scipy import special
 
 from results import nas_tables
+from results.estimates import WHOLE
+from results.notes import some
 from results.published import SHORT
 from results.reproductions import PICKED, Cell, Printed
 from results.tables import cl_table, condense_table, last_of_each_run
 
 WITHIN, ABOVE, BELOW = "within", "above", "below"
-UNDECIDED = "undecided"  # one set or order, and no standard deviation printed
+UNDECIDED = "undecided"  # one value, or one set or order and no standard deviation printed
+ONE_VALUE = "one value, no interval"
 UNPUBLISHED = "unpublished"  # we have a number, they have none
 NOT_RUN = "not run"
 NORMAL = float(special.ndtri(0.975))  # 1.96
@@ -32,8 +35,9 @@ RULE = (
     "theirs, 1.96 x the printed standard deviation / sqrt(5). They had 5 sets; networks share a set and vary with it, "
     "so 100 networks are not 100 independent values. Where only networks vary in ours, because there is one set or one "
     "order, their interval says nothing of other sets: 1.96 x the printed deviation stands in for it, and where none "
-    "is printed either, the cell is undecided. Rounding is half the last printed digit, or what is said of a value "
-    "read off a figure."
+    "is printed either, the cell is undecided. So is one value, which has no interval at all. Networks trained on all "
+    "the data share no set, and their interval counts. Rounding is half the last printed digit, or what is said of a "
+    "value read off a figure."
 )
 NOT_THE_PAPERS = (
     "PRESET {preset}: THESE ARE NOT THE PAPER'S NUMBERS. Networks are narrower and schedules shorter than published, "
@@ -59,7 +63,8 @@ def judge(wanted: Sequence[Wanted], rows: DataFrame) -> DataFrame:
         rows: as `rows.read` gives them, of any runs; those of no cell are ignored.
     Returns:
         `COLUMNS`: the printed value and standard deviation; our mean with the ends of its 95 % interval; difference
-        (ours minus theirs); allowance (see `allowance`); n in words; varies, what our interval is over; verdict, under
+        (ours minus theirs); allowance (see `allowance`); n in words and varies, what our interval is over, both of the
+        cell's own metric; verdict, under
         another preset than paper that preset's name; note, why a cell is not run.
     Raises:
         ValueError: rows of several runs fit one cell.
@@ -150,13 +155,18 @@ def _judged(wanted: Wanted, table: DataFrame | None) -> dict[str, Any]:
         return line
     ours, low, high = (float(found[f"{cell.metric}{end}"]) for end in ("", "_low", "_high"))
     difference = ours - printed.value
-    half = math.nan if found["varies"] in ("nets", "nothing") else (high - low) / 2
-    allowed = allowance(half, printed)
+    n, varies = (str(found.get(f"{cell.metric}_{name}") or found[name]) for name in ("n", "varies"))
+    is_own = varies not in ("nets", "nothing") or found["memory"] == WHOLE
+    has_interval = not math.isnan(low) and not math.isnan(high)
+    allowed = allowance((high - low) / 2 if is_own else math.nan, printed) if has_interval else math.nan
     given = verdict(difference, allowed) if wanted.preset == "paper" else wanted.preset
+    said = (
+        "" if found["exactness"] in ("", "official") else f"data {found['exactness']}",
+        "" if has_interval else ONE_VALUE if varies == "nothing" else "no interval",
+    )
     return line | {
         "exactness": found["exactness"], "ours": ours, "ours_low": low, "ours_high": high, "difference": difference,
-        "allowance": allowed, "n": found["n"], "varies": found["varies"], "verdict": given,
-        "note": "" if found["exactness"] in ("", "official") else f"data {found['exactness']}",
+        "allowance": allowed, "n": n, "varies": varies, "verdict": given, "note": ", ".join(filter(None, said)),
     }  # fmt: skip
 
 
@@ -190,16 +200,21 @@ def _condensed(rows: DataFrame) -> DataFrame:
 
 
 def _searches(rows: DataFrame) -> DataFrame:
+    """The table of searches, with the n of each of its metrics: networks of the selected, architectures of a rho."""
     table = nas_tables.nas_table(rows)
-    n = [
-        f"{archs} architectures x {repeats} nets"
-        for archs, repeats in zip(table["architectures"], table["repeats"], strict=True)
-    ]
-    return table.assign(n=n, varies="architectures and their nets")
+    has_several = table["performance_low"].notna()
+    return table.assign(
+        n="",
+        varies="",
+        performance_n=[f"{some(repeats, 'net')} of the selected" for repeats in table["true_repeats"]],
+        performance_varies=["nets" if several else "nothing" for several in has_several],
+        **{f"{PICKED}_n": [some(number, "architecture") for number in table["n_5_percent"]]},
+        **{f"{PICKED}_varies": "architectures"},
+    )
 
 
 # Track -> whether rows have results of it, and the table that has, for each metric of the track's cells, its mean,
-# `_low` and `_high`, and beside them n and varies.
+# `_low` and `_high`, and beside them n and varies, or a metric's own as `_n` and `_varies`.
 TABLES: Mapping[str, tuple[Callable[[DataFrame], bool], Callable[[DataFrame], DataFrame]]] = {
     "cl": (_has_streams, cl_table),
     "condense": (_has_sets, _condensed),

@@ -84,6 +84,20 @@ def test_a_memory_made_in_parts_costs_their_sum() -> None:
     assert is_missing(line["condensing_flop"])
 
 
+def test_seconds_of_two_devices_are_not_averaged_and_name_both() -> None:
+    on = [memories({0: 10.0}, device="A"), memories({1: 30.0}, device="B")]
+    line = line_of(networks(), *on)
+    assert (line["condensing_device"], is_missing(line["condensing_seconds"])) == ("A and B", True)
+    dsa = networks(memory="dsa"), memories({0: 5.0}, memory="dsa", device="B")
+    table = tables.condense_table(frame(networks(), memories({0: 10.0, 1: 30.0}, device="A"), *dsa))
+    told = table.set_index("memory")[["condensing_seconds", "condensing_device"]].to_dict("index")
+    assert told == {"dm": {"condensing_seconds": 20, "condensing_device": "A"},
+                    "dsa": {"condensing_seconds": 5, "condensing_device": "B"}}  # fmt: skip
+    assert "| condensing (s) | condensed on |" in tables.to_text(table, "md")
+    alone = tables.to_text(table[table["memory"] == "dm"], "md")
+    assert "condensed on A" in alone.splitlines()[0]
+
+
 def test_costs_that_no_row_tells_are_missing() -> None:
     line = line_of(networks(), memories({0: 10.0, 1: 10.0}, flop=None))
     assert is_missing(line["condensing_flop"])

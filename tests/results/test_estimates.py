@@ -117,6 +117,35 @@ def test_n_in_words() -> None:
     assert n_in_words(4, 2, 2) == "2 orders x 2 nets"
 
 
+def test_networks_trained_on_all_the_data_are_one_group() -> None:
+    # Condensed sets or not, four values 10 12 14 16: std sqrt(20 / 3) = 2.5820, t(df 3) = 3.1824, half width 4.1085.
+    full = rows.to_frame(measured(TWO_BY_TWO, "set", memory="full", league="full"))
+    line = summary(full, "accuracy", by=["memory"], group="set").iloc[0]
+    assert (line["mean"], line["n"], line["n_sets"], line["n_nets"], line["varies"]) == (13, 4, 0, 4, "nets")
+    assert line["high"] == pytest.approx(13 + 4.1085, abs=1e-3)
+    assert n_in_words(line["n"], line["n_sets"], line["n_nets"], "set") == "4 nets"
+
+
+@pytest.mark.parametrize(("metric", "experience", "is_one"), [
+    ("last_accuracy", 4, True), ("seen_accuracy", 4, True), ("seen_accuracy", 3, False), ("forgetting", 4, False),
+    ("experience_accuracy", 4, False),
+])  # fmt: skip
+def test_class_orders_matter_to_all_the_data_but_at_the_end(metric: str, experience: int, is_one: bool) -> None:
+    own = {"memory": "full", "league": "full", "metric": metric, "steps": 5, "experience": experience}
+    line = summary(rows.to_frame(row | own for row in measured(TWO_BY_TWO)), metric, by=["memory"]).iloc[0]
+    assert (line["n_orders"], line["varies"]) == ((0, "nets") if is_one else (2, "orders"))
+
+
+def test_a_network_that_all_orders_share_counts_once() -> None:
+    own = {"memory": "full", "league": "full", "metric": "last_accuracy", "steps": 5, "experience": 4}
+    shared = [
+        row | own | {"key": f"net {row['repeat']}", "value": 10.0 + float(str(row["repeat"]))}
+        for row in measured(TWO_BY_TWO)
+    ]
+    line = summary(rows.to_frame(shared), "last_accuracy", by=["memory"]).iloc[0]
+    assert (line["mean"], line["n"], line["n_orders"]) == (10.5, 2, 0)
+
+
 @each_group
 def test_the_columns_of_a_summary(group: str) -> None:
     table = summary(rows.to_frame(measured(TWO_BY_TWO, group)), "accuracy", by=["memory", "ipc"], group=group)

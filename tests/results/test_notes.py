@@ -1,12 +1,17 @@
 import pytest
 
-from results.notes import marked, note
+from results.notes import marked, note, some
 
 
 def test_reconstructions_are_marked() -> None:
     assert marked("mim-dm") == "mim-dm (reconstruction)"
     assert marked("dm") == "dm"
     assert marked("own-mim-dm") == "own-mim-dm"
+
+
+def test_one_is_no_plural() -> None:
+    assert [some(n, "net") for n in (0, 1, 2)] == ["0 nets", "1 net", "2 nets"]
+    assert [some(n, "image per class") for n in (1, 10)] == ["1 image per class", "10 images per class"]
 
 
 @pytest.mark.parametrize(

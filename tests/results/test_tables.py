@@ -97,6 +97,17 @@ def test_leagues_stand_apart_and_the_best_comes_first() -> None:
     assert tables.to_text(table, "latex").count(r"\midrule") == 4  # under the heading, and between four blocks
 
 
+def test_the_n_of_another_metric_is_told_where_it_is_another() -> None:
+    table = tables.cl_table(frame(stream(TWO_BY_TWO), stream(TWO_BY_TWO, memory="full", league="full", ipc=None)))
+    counts = table[["memory", "n", "varies", "average_incremental_accuracy_n", "forgetting_n"]].to_numpy().tolist()
+    # At the end the networks have seen all the data, whatever the order; along the way they have not.
+    assert counts == [["full", "4 nets", "nets", *["2 orders x 2 nets, over orders"] * 2],
+                      ["dm", "2 orders x 2 nets", "orders", "", ""]]  # fmt: skip
+    caption = tables.to_text(table[table["memory"] == "full"], "md").splitlines()[0]
+    assert "n 4 nets, 95 % interval over nets" in caption
+    assert "n of forgetting 2 orders x 2 nets, over orders" in caption
+
+
 def test_metrics_that_are_not_there_stay_empty() -> None:
     some = frame(stream(TWO_BY_TWO))
     line = only(tables.cl_table(some[some["metric"] == "last_accuracy"]))
@@ -212,6 +223,13 @@ def test_the_best_is_bold_where_its_interval_stands_apart() -> None:
 )  # fmt: skip
 def test_nothing_is_bold_where_intervals_do_not_separate(others: list[Iterator[dict[str, object]]]) -> None:
     assert bold(tables.cl_table(frame(two_orders(40, 2), *others))) == []
+
+
+def test_networks_of_one_order_make_no_winner() -> None:
+    # Intervals of no width, far apart, but of one order each: another may turn them round.
+    apart = [stream({("0", 0): value, ("0", 1): value}, memory=memory) for memory, value in (("dm", 40), ("dsa", 10))]
+    assert bold(tables.cl_table(frame(*apart))) == []
+    assert bold(tables.cl_table(frame(apart[0], two_orders(10, 1, memory="dsa")))) == []
 
 
 def test_a_single_value_is_never_bold() -> None:

@@ -1,12 +1,14 @@
 import math
+from dataclasses import replace
 
 import pytest
 from pandas import DataFrame
 
 from results import rows as rowfiles
 from results import verdicts
-from results.reproductions import REPRODUCTIONS, Cell, Printed
+from results.reproductions import PICKED, REPRODUCTIONS, Cell, Printed
 from results.verdicts import COLUMNS, Wanted, allowance, judge, shown, verdict
+from tests.results import searched
 from tests.results.condensed import CONVNET3, TWO_BY_TWO, frame, networks
 
 # What rows say of the run behind a cell: those of `condensed.networks`.
@@ -89,6 +91,34 @@ def test_one_set_is_no_interval() -> None:
     assert judged(Printed(47.5, 0.6, 0.05), one)["verdict"] == "within"
     assert judged(Printed(47.5, reading=0.05), one)["verdict"] == "undecided"
     assert judged(Printed(47.5, reading=0.05), one)["varies"] == "nets"
+
+
+def test_one_value_is_undecided_whatever_is_printed() -> None:
+    line = judged(Printed(47.5, 0.6, 0.05), frame(networks({(0, 0): 47.0})))
+    assert (line["verdict"], line["note"], line["n"]) == ("undecided", "one value, no interval", "1 set x 1 net")
+    assert math.isnan(float(str(line["allowance"])))
+
+
+def test_networks_on_all_the_data_have_an_interval() -> None:
+    full: dict[str, object] = {"memory": "full", "league": "full", "ipc": None, "memory_model": "", "iterations": None}
+    rows = frame([row | full for row in networks(uint8=None)])
+    cell = replace(wanted(Printed(48.9, reading=0.05)), columns=DM | full)
+    (line,) = judge([cell], rows).to_dict("records")
+    # 46 48 47 51: mean 48, std sqrt(14 / 3) = 2.1602, t(df 3) = 3.1824, half width 3.4374; half a digit more.
+    assert (line["ours"], line["n"], line["varies"], line["verdict"]) == (48, "4 nets", "nets", "within")
+    assert line["allowance"] == pytest.approx(3.4374 + 0.05, abs=1e-3)
+
+
+def test_each_metric_of_a_search_has_its_own_n() -> None:
+    truth = {arch: [(50.0 + arch, 50.0 + arch), (50.0 + arch, 51.0 + arch)] for arch in range(60)}
+    rows = searched.frame(searched.trained("full", truth), searched.trained("dm", searched.alike(list(range(60)))))
+    columns = {"dataset": "cifar10", "preset": "paper", "memory": "dm", "ipc": 50, "split": "test"}
+    cells = [Cell(metric, "nas", {"dataset": "cifar10"}, metric, printed=Printed(1.0, reading=0.05))
+             for metric in ("performance", PICKED)]  # fmt: skip
+    table = judge([Wanted(cell, "paper", columns) for cell in cells], rows)
+    assert table["n"].tolist() == ["2 nets of the selected", "3 architectures"]
+    assert table["varies"].tolist() == ["nets", "architectures"]
+    assert table["verdict"][0] == "undecided"  # of one proxy set: no other would select the same
 
 
 def test_without_rows_it_is_not_run_and_no_number_is_made_up() -> None:
