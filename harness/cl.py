@@ -18,6 +18,7 @@ from harness.core.memory import Memory
 from harness.core.progress import Progress
 from harness.track import Place, Result, Row
 from harness.units import Store, Unit
+from results.notes import some
 from scenarios import metrics
 from scenarios.stream import class_order, split
 
@@ -266,9 +267,10 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
 
 def title(run: CLRun) -> str:
     """What a run does, in one line."""
-    orders = "the listed order" if run.class_order else f"orders {', '.join(map(str, run.orders))}"
+    named = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
+    orders = "the listed order" if run.class_order else named
     memory = f"memory {track.name_of(run)} ({run.ipc} per class)"
-    return f"{run.dataset}, {run.steps} steps, {memory}, {orders}, {run.nets} networks"
+    return f"{run.dataset}, {some(run.steps, 'step')}, {memory}, {orders}, {some(run.nets, 'network')}"
 
 
 def short_name(run: CLRun) -> str:

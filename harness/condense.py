@@ -16,6 +16,7 @@ from harness.core.rng import generator
 from harness.core.train import correct_by_class, fit
 from harness.track import Place, Result, Row
 from harness.units import Store, Unit
+from results.notes import some
 
 NAME = "condense"
 
@@ -256,8 +257,8 @@ def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> I
 def title(run: CondenseRun) -> str:
     """What a run does, in one line."""
     tested = ", ".join(run.eval_models or (run.model,))
-    sets = f"{run.sets} sets by {track.name_of(run)} ({run.ipc} per class)"
-    return f"{run.dataset}, {sets}, {run.nets} networks each: {tested}"
+    sets = f"{some(run.sets, 'set')} by {track.name_of(run)} ({run.ipc} per class)"
+    return f"{run.dataset}, {sets}, {some(run.nets, 'network')} each: {tested}"
 
 
 def short_name(run: CondenseRun) -> str:

@@ -23,7 +23,7 @@ from harness.core.rng import generator, seed_of
 from harness.core.train import TrainConfig, augmentation, correct_by_class, fit
 from results import memory_plots, plots, rows
 from results.memory_plots import MOST, REAL, SYNTHETIC, Images, Shown
-from results.notes import marked
+from results.notes import marked, some
 
 Made = tuple[Figure, DataFrame | None]  # a figure, and the numbers in it where it shows numbers
 
@@ -98,7 +98,7 @@ def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
         ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
     """
     held = _read(path, data_dir)
-    title = f"{marked(held.card['builder'])}, {held.dataset.name}, {held.card['ipc']} images per class"
+    title = f"{marked(held.card['builder'])}, {held.dataset.name}, {some(held.card['ipc'], 'image')} per class"
     return plots.memory_images(_pixels(held), held.memory.labels.numpy(), list(held.dataset.classes), title)
 
 
@@ -215,7 +215,7 @@ def _pixels(held: Held) -> Images:
 def _title(all_held: Sequence[Held]) -> str:
     """The data, and the budget where it is one."""
     budgets = {held.card["ipc"] for held in all_held}
-    return all_held[0].dataset.name + (f", {budgets.pop()} images per class" if len(budgets) == 1 else "")
+    return all_held[0].dataset.name + (f", {some(budgets.pop(), 'image')} per class" if len(budgets) == 1 else "")
 
 
 def _names_apart(all_held: Sequence[Held]) -> list[str]:
@@ -245,15 +245,16 @@ def _places(all_held: Sequence[Held], cfg: FeatureConfig) -> tuple[DataFrame, st
     network = _trained(name, images, labels, dataset, cfg)
     parts = [("", REAL, images, labels)]
     for called, held in zip(_names_apart(all_held), all_held, strict=True):
-        some = _first_of_each(held.memory.labels, classes, cfg.synthetic_per_class)
-        parts.append((called, SYNTHETIC, held.memory.images[some], held.memory.labels[some]))
+        first = _first_of_each(held.memory.labels, classes, cfg.synthetic_per_class)
+        parts.append((called, SYNTHETIC, held.memory.images[first], held.memory.labels[first]))
     places = embed_in_plane(_features(network, torch.cat([part[2] for part in parts])).numpy(), cfg.seed)
     points = DataFrame(
         [(called, kind, dataset.classes[int(c)]) for called, kind, _, theirs in parts for c in theirs],
         columns=["memory", "kind", "class"],
     ).assign(x=places[:, 0], y=places[:, 1])
     return points, (
-        f"t-SNE of {len(points)} features under {name}, trained for {cfg.epochs} epochs on {len(labels)} real images\n"
+        f"t-SNE of {len(points)} features under {name}, trained for {some(cfg.epochs, 'epoch')} "
+        f"on {len(labels)} real images\n"
         f"(its test accuracy on these classes: {_accuracy(network, dataset, classes):.1f} %, n = 1)"
     )
 

@@ -13,6 +13,7 @@ from harness.core import data, files, models
 from harness.core.registry import known
 from harness.core.train import find_recipe, recipe_names
 from nas import space as spaces
+from results.notes import some
 from results.reproductions import REPRODUCTIONS
 
 Lines = Iterator[tuple[str, str]]  # (name, what it is in one line)
@@ -97,7 +98,7 @@ def _space(name: str) -> str:
         for arch in space
     ]
     heading = f"{'id':>5}  {'parameters':>9}  {'MACs':>12}  network, of 3 x 32 x 32 images in 10 classes"
-    return "\n".join([f"{space.about}; {len(space)} architectures", "", *axes, "", heading, *lines])
+    return "\n".join([f"{space.about}; {some(len(space), 'architecture')}", "", *axes, "", heading, *lines])
 
 
 def _dataset(name: str) -> str:

@@ -26,6 +26,7 @@ from nas import space as spaces
 from nas.proxy import Labelled
 from nas.space import Arch
 from results import tabular
+from results.notes import some
 
 NAME = "nas"
 
@@ -178,9 +179,9 @@ def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list
         raise ValueError(f"truth: {name} is of data {', '.join(sorted(other))[:12]}, not of this {dataset.name}")
     wanted = {str(arch.id) for arch in archs}
     if missing := sorted(wanted - set(truth["arch"]), key=int):
-        some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        first = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"truth: {name} lacks {len(missing)} of {len(archs)} architectures ({some}); "
+            f"truth: {name} lacks {len(missing)} of {len(archs)} architectures ({first}); "
             "choose others by --archs, or train them: --truth run"
         )
     return [{str(k): v for k, v in row.items()} for row in truth[truth["arch"].isin(wanted)].to_dict("records")]
@@ -354,10 +355,11 @@ def _candidate_rows(
 
 def title(run: NASRun) -> str:
     """What a run does, in one line."""
-    ranked = f"{len(run.searched)} of {len(spaces.find(run.space))} architectures of {run.space}"
+    ranked = f"{len(run.searched)} of {some(len(spaces.find(run.space)), 'architecture')} of {run.space}"
     proxy = f"by {track.name_of(run)}" + (f" ({run.ipc} per class)" if track.is_stored(run) else "")
-    against = {"run": f", against {run.truth_epochs} epochs on all images", "none": ""}.get(run.truth, f", {run.truth}")
-    return f"{run.dataset}, {ranked} ranked {proxy}{against}, {run.nets} trainings each"
+    trained = f", against {some(run.truth_epochs, 'epoch')} on all images"
+    against = {"run": trained, "none": ""}.get(run.truth, f", {run.truth}")
+    return f"{run.dataset}, {ranked} ranked {proxy}{against}, {some(run.nets, 'training')} each"
 
 
 def short_name(run: NASRun) -> str:

@@ -11,7 +11,7 @@ from harness.config import NASRun
 from harness.core import files, parametrisation
 from harness.core.files import Card
 from results import plots, report
-from results.notes import marked
+from results.notes import marked, some
 from results.report import Picture
 
 MOST_PICTURES = 3  # of a run's memories
@@ -85,7 +85,7 @@ def _run_directories(path: Path) -> list[Path]:
 def _picture(path: Path, of: int) -> Picture:
     tensors, card = files.load(path)
     images, labels = _as_seen(tensors, card)
-    title = f"{marked(card['builder'])}, {card['dataset']}, {card['ipc']} images per class"
+    title = f"{marked(card['builder'])}, {card['dataset']}, {some(card['ipc'], 'image')} per class"
     names = [f"class {c}" for c in range(int(labels.max()) + 1)]
     figure = plots.memory_images(images.permute(0, 2, 3, 1).numpy(), labels.numpy(), names, title)
     content = io.BytesIO()

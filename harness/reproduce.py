@@ -22,6 +22,7 @@ from harness.engines import Event
 from harness.runs import Options, Prepared
 from results import rows as rowfiles
 from results import text, verdicts
+from results.notes import some
 from results.reproductions import REPRODUCTIONS, Cell, Reproduction
 from results.verdicts import Wanted
 
@@ -78,6 +79,11 @@ class Reproduced:
     def has_below(self) -> bool:
         """Whether a number fell short of the published one."""
         return bool((self.table["verdict"] == verdicts.BELOW).any())
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether any row fits a cell asked for."""
+        return bool(self.table["ours"].notna().any())
 
 
 # --- planning -------------------------------------------------------------------------------------------------------
@@ -220,11 +226,19 @@ def from_rows(plan: Plan, paths: Sequence[Path], out: Path) -> Reproduced:
     """Judge what row files say, without a run.
 
     Raises:
-        ValueError, FileNotFoundError: there are no rows, or those of several runs fit one cell.
+        ValueError, FileNotFoundError: there are no rows, none of a cell asked for, or those of several runs fit one.
     """
-    table = judge(plan, rowfiles.read(paths))
+    rows = rowfiles.read(paths)
+    table = judge(plan, rows)
+    asked = table[table["cell"].isin(list(plan.chosen))].reset_index(drop=True)
+    if asked["ours"].isna().all():
+        one = asked["cell"].iloc[0]
+        raise ValueError(
+            f"none of {some(len(rows), 'row')} fits any of {some(len(asked), 'cell')} of {plan.name}, preset "
+            f"{plan.preset}, such as {one}: a cell wants the data set, builder, budget, recipe and networks of its run"
+        )
     files = write(plan, table, out / f"reproduce-{plan.name}-{plan.preset}-rows")
-    return Reproduced(table[table["cell"].isin(list(plan.chosen))].reset_index(drop=True), {}, 0, files)
+    return Reproduced(asked, {}, 0, files)
 
 
 def _own_rows(plan: Plan, out: Path) -> DataFrame:

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 from pandas import DataFrame, Series
 
-from results.notes import SMOKE, marked
+from results.notes import SMOKE, marked, some
 
 # What one figure may show one value of only; `full`, the bound without a memory, has no budget and no league.
 ONE_OF = ("dataset", "dataset_digest", "preset", "split", "recipe", "model")
@@ -124,7 +124,7 @@ def data_in_words(dataset: str, exactness: str) -> str:
 
 def images_in_words(ipc: str) -> str:
     """The budget."""
-    return f"{ipc} {'image' if ipc == '1' else 'images'} per class"
+    return some(int(ipc), "image per class")
 
 
 def preset_in_words(preset: str) -> str:

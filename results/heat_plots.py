@@ -15,7 +15,7 @@ from pandas import DataFrame, Series
 from results import drawing
 from results.condense_plots import DRAWN
 from results.estimates import each_n_in_words, summary
-from results.notes import marked
+from results.notes import marked, some
 from results.tables import condense_table, last_of_each_run
 
 COLOURS: Colormap = mpl.colormaps["cividis"]  # its lightness rises evenly: for every eye, and in grey
@@ -151,7 +151,7 @@ def _matrix(part: DataFrame) -> Map:
             texts[row][column] = cell if steps <= ROOM_FOR_INTERVALS else f"{line['mean']:.0f}"
     counts = sorted(set(each_n_in_words(part, "order")))
     name = drawing.of_league(str(part["memory"].iloc[0]), str(part["league"].iloc[0]))
-    title = f"{name}, {steps} steps\nn = {' or '.join(counts)}"
+    title = f"{name}, {some(steps, 'step')}\nn = {' or '.join(counts)}"
     return Map(title, list(map(str, range(steps))), values, texts)
 
 

@@ -316,7 +316,7 @@ def paper_stream(path: Path, *values: float) -> Path:
 @pytest.mark.parametrize(
     # Half widths of 3 orders 1 apart: 2.4841, see test_verdicts; the paper has 34.6.
     ("middle", "verdict", "code"),
-    [(34.0, "within", 0), (31.0, "below", 1), (38.0, "above", 0)],
+    [(34.0, "within", 0), (31.0, "below", 4), (38.0, "above", 0)],
 )
 def test_the_exit_code_says_whether_a_cell_is_below(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], middle: float, verdict: str, code: int
@@ -330,6 +330,24 @@ def test_the_exit_code_says_whether_a_cell_is_below(
     assert printed["complete"]
 
 
+def test_rows_of_no_cell_are_one_line_and_no_empty_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = paper_stream(tmp_path / "rows.csv", 34.0)
+    command = ["reproduce", "cl-figure", "--rows", str(rows), "--only", "5-steps/dsa", "--out", str(tmp_path / "out")]
+    assert main([*command, "--device", "cpu"]) == 2
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert errors.startswith(
+        "harness: none of 1 row fits any of 1 cell of cl-figure, preset paper, such as 5-steps/dsa"
+    )
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_exit_codes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["reproduce", "--help"])
+    assert "4: all is complete and a cell is below" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -341,7 +359,7 @@ def test_the_command_carries_out_and_goes_on(
     printed, errors = capsys.readouterr()
     assert "done already" in errors
     assert "  digits/mtt/2: cannot be run (no builder mtt)\n" in errors
-    assert "harness: 1 units or cells are left; the same command continues\n" in errors
+    assert "harness: 1 unit or cells left; the same command continues\n" in errors
     assert "NOT THE PAPER'S" in printed
     assert main([*command, "--only", "digits"]) == 0
 
@@ -350,7 +368,7 @@ def test_a_dry_run_says_what_and_writes_nothing(tmp_path: Path, capsys: pytest.C
     assert main(["reproduce", "toy", *SMOKE, "--out", str(tmp_path), "--dry-run", "--device", "cpu"]) == 0
     errors = capsys.readouterr().err
     assert "toy: a toy; 6 of 6 cells, 3 runs\n" in errors
-    assert "digits, 1 sets by random (2 per class), 1 networks each: convnet-d2-w8: 2 units left, about " in errors
+    assert "digits, 1 set by random (2 per class), 1 network each: convnet-d2-w8: 2 units left, about " in errors
     assert not list(tmp_path.rglob("*"))
 
 

@@ -215,7 +215,7 @@ def test_a_time_limit_stops_and_the_same_command_continues(
 ) -> None:
     longer = ("--set", "recipe.epochs=300", "--engine", "serial", "--quiet", "--time-limit")
     assert main(arguments(tmp_path / "cut", *longer, "0.3s")) == 3
-    assert capsys.readouterr().err.rstrip().endswith("units are left (time limit); the same command continues")
+    assert capsys.readouterr().err.rstrip().endswith("units left (time limit); the same command continues")
     codes: list[int] = []
     while not codes or codes[-1] == 3:
         codes.append(main(arguments(tmp_path / "cut", *longer, "1s")))
@@ -288,7 +288,7 @@ def test_ctrl_c_stops_within_seconds_and_keeps_the_state(tmp_path: Path) -> None
     finally:
         process.kill()
     lines = process.errors.read_text().splitlines()
-    assert lines[-1] == "harness: 1 units are left (interrupted); the same command continues"
+    assert lines[-1] == "harness: 1 unit left (interrupted); the same command continues"
     assert len(list((tmp_path / "units").rglob("*.checkpoint.safetensors"))) == 1
     assert "Traceback" not in "\n".join(lines)
 
@@ -367,7 +367,7 @@ def test_a_condensing_that_ends_in_nan_fails_by_name_and_the_others_go_on(
     assert main(arguments(tmp_path, "--set", "memory=broken", "--engine", "serial", "--quiet")) == 3
     errors = capsys.readouterr().err
     assert f"harness: failed: {name}: FloatingPointError: memory: an image is not finite\n" in errors
-    assert "harness: 4 units are left; the same command continues\n" in errors
+    assert "harness: 4 units left; the same command continues\n" in errors
     assert "Traceback" not in errors
 
 

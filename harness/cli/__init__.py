@@ -50,7 +50,7 @@ def _options(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0 complete, 1 our fault, 2 bad input, 3 stopped with work left."""
+    """Run the command line; the exit code: 0 complete, 1 our fault, 2 bad input, 3 stopped with work left, 4 below."""
     warnings.showwarning = _warn
     command: Callable[..., Any] = typer.main.get_command(app)
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import FAULT, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, takes
+from harness.cli.options import BELOW, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, takes
 from harness.cli.running import AN_HOUR
 from harness.cli.saying import complain, say
 
@@ -26,7 +26,8 @@ REPRODUCE: dict[str, Any] = dict(
 def reproduce(**given: Any) -> None:
     """Carry out the runs behind a published table, and say for every cell whether its number holds.
 
-    Exit code 0: every run asked for is complete and no cell is below; 1: a cell is below; 3: work is left.
+    Exit code 0: every run asked for is complete and no cell is below; 2: bad input, or no row fits any cell; 3: work is
+    left; 4: all is complete and a cell is below, our number short of the published one.
     """
     from harness import reproduce as reproductions
     from harness.runs import Options
@@ -56,13 +57,17 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
         return
     from harness.display import duration
     from results import verdicts
+    from results.notes import some
 
     if loud := verdicts.caption(plan.preset):
         say(loud)
-    say(f"{plan.name}: {plan.note}; {len(plan.chosen)} of {len(plan.cells)} cells, {len(ready.prepared)} runs")
+    say(
+        f"{plan.name}: {plan.note}; {len(plan.chosen)} of {some(len(plan.cells), 'cell')}, "
+        f"{some(len(ready.prepared), 'run')}"
+    )
     for prepared, seconds in ready.prepared:
         left = len(prepared.left)
-        takes = f"{left} units left, about {duration(seconds)}" if left else "done already"
+        takes = f"{some(left, 'unit')} left, about {duration(seconds)}" if left else "done already"
         say(f"  {prepared.track.title(prepared.run)}: {takes}")
     for cell, why in {**plan.missing, **ready.unavailable}.items():
         if cell in plan.chosen:
@@ -74,23 +79,31 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
 
 
 def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> None:
-    """Print the verdicts and what is left; exit 3 where something is, 1 where a cell is below."""
+    """Print the verdicts and what is left; exit 3 where something is, 4 where a cell is below."""
     from harness.reproduce import counts
     from results import text, verdicts
+    from results.notes import some
 
     loud = verdicts.caption(plan.preset)
     if not given["quiet"]:
         from rich.console import Console
 
         console = Console(file=sys.stderr if given["as_json"] else sys.stdout)
-        console.print(text.to_rich(verdicts.shown(reproduced.table)))
-        console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
+        if reproduced.has_numbers:
+            console.print(text.to_rich(verdicts.shown(reproduced.table)))
+            console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
+        else:
+            cells = some(len(reproduced.table), "cell")
+            console.print(
+                f"no row fits any of {cells} of {plan.name} yet", markup=False, highlight=False, soft_wrap=True
+            )
     for label, reason in reproduced.failed.items():
         complain(f"failed: {label}: {reason}")
     complete = not reproduced.failed and not reproduced.left
     if not complete:
         why = f" ({reproduced.stopped})" if reproduced.stopped else ""
-        complain(f"{reproduced.left + len(reproduced.failed)} units or cells are left{why}; the same command continues")
+        left = some(reproduced.left + len(reproduced.failed), "unit")
+        complain(f"{left} or cells left{why}; the same command continues")
     if not given["quiet"]:
         say(f"verdicts: {' '.join(map(str, reproduced.files))}")
     if given["as_json"]:
@@ -105,4 +118,4 @@ def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> Non
     if not complete:
         raise typer.Exit(UNFINISHED)
     if reproduced.has_below:
-        raise typer.Exit(FAULT)
+        raise typer.Exit(BELOW)

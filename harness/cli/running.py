@@ -11,6 +11,7 @@ import typer
 
 from harness.cli.options import GIVEN, HOW, TRACKS, UNFINISHED, WHERE, AvalancheLogger, as_seconds, as_shard, takes
 from harness.cli.saying import complain, say
+from results.notes import some
 
 if TYPE_CHECKING:
     from harness.config import Run
@@ -122,7 +123,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
             say(f"{key} = {value}")
     say(prepared.track.title(run))
     say(f"form: {prepared.form}; device {prepared.place.device}")
-    say(f"{len(prepared.planned.units)} units, {len(prepared.planned.units) - len(left)} of them done already")
+    say(f"{some(len(prepared.planned.units), 'unit')}, {len(prepared.planned.units) - len(left)} of them done already")
     workers = min(options.jobs or engines.usable_cpus(), max(len(left), 1)) if prepared.place.device == "cpu" else 1
     if options.engine == "serial":
         workers = 1
@@ -171,7 +172,7 @@ def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
         complain(f"failed: {label}: {reason}")
     if not complete:
         why = f" ({outcome.stopped})" if outcome.stopped else ""
-        complain(f"{len(outcome.left)} units are left{why}; the same command continues")
+        complain(f"{some(len(outcome.left), 'unit')} left{why}; the same command continues")
     elif not quiet:
         say(f"rows: {finished.directory / 'rows.csv'}")
     if as_json:

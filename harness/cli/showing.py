@@ -32,9 +32,10 @@ def gather(
 ) -> None:
     """Gather the networks of searches in one Parquet file, the tabular benchmark: what `--truth tabular` reads."""
     from results import rows, tabular
+    from results.notes import some
 
     tabular.extend(output, rows.read(runs))
-    print(f"{output}: {len(tabular.load(output).archs())} architectures trained on all images")
+    print(f"{output}: {some(len(tabular.load(output).archs()), 'architecture')} trained on all images")
 
 
 def plot(

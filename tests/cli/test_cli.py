@@ -91,7 +91,7 @@ def test_a_run_says_what_it_does_and_what_came_of_it(tmp_path: Path, said: pytes
     assert main(command) == 0
     printed, errors = said.readouterr()
     (directory,) = tmp_path.glob("cl-*")
-    assert "digits, 2 steps, memory random (2 per class), orders 0, 1 networks\n" in errors
+    assert "digits, 2 steps, memory random (2 per class), order 0, 1 network\n" in errors
     assert "form: eager (preset smoke), float32 where no gradient passes, training in float32; device cpu\n" in errors
     assert "3 units, 0 of them done already\n" in errors
     assert "[3/3] random network 0, order 0, " in errors

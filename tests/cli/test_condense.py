@@ -49,7 +49,7 @@ def test_a_run_says_what_it_does_and_what_came_of_it(tmp_path: Path, said: pytes
     assert main(command) == 0
     printed, errors = said.readouterr()
     (directory,) = tmp_path.glob("condense-digits-lo-dm-2ipc-smoke-*")
-    assert "digits, 1 sets by lo-dm (2 per class), 1 networks each: mlp, convnet-d1-w8\n" in errors
+    assert "digits, 1 set by lo-dm (2 per class), 1 network each: mlp, convnet-d1-w8\n" in errors
     assert "form: eager (preset smoke), float32 where no gradient passes, training in float32; device cpu\n" in errors
     assert "3 units, 0 of them done already\n" in errors
     assert " lo-dm memory, set 0, classes 0 .. 9: " in errors
@@ -105,7 +105,7 @@ def test_a_dry_run_shows_every_field_and_does_nothing(tmp_path: Path, said: pyte
 def test_estimate_says_how_long_and_does_nothing(memory: str, tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "condense", *SMOKE, "--memory", memory, "--out", str(tmp_path)]) == 0
     errors = said.readouterr().err
-    assert f"digits, 1 sets by {memory} (2 per class), 1 networks each: convnet-d1-w8\n" in errors
+    assert f"digits, 1 set by {memory} (2 per class), 1 network each: convnet-d1-w8\n" in errors
     assert f"{2 if memory in ('herding', 'random') else 3} units, 0 of them done already\n" in errors
     assert "about " in errors
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -148,7 +148,7 @@ def test_a_file_of_fields(tmp_path: Path, said: pytest.CaptureFixture[str]) -> N
 def test_a_time_limit_stops_and_the_same_command_continues(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
     command = [*RUN, "--set", "memory.iterations=60", "--out", str(tmp_path), "--quiet", "--time-limit"]
     codes = [main([*command, "0.01s"])]
-    assert said.readouterr().err.rstrip().endswith("units are left (time limit); the same command continues")
+    assert said.readouterr().err.rstrip().endswith("units left (time limit); the same command continues")
     while codes[-1] == 3:
         codes.append(main([*command, "1s"]))
     assert codes[0] == 3
