@@ -7,7 +7,7 @@ from pandas import DataFrame
 from results import drawing
 from results.drawing import Style
 from results.estimates import each_n_in_words, summary
-from results.notes import marked
+from results.notes import marked, some
 from results.published import published_end_points
 
 
@@ -24,8 +24,9 @@ def cl_accuracy_data(rows: DataFrame) -> DataFrame:
 def cl_accuracy(rows: DataFrame) -> Figure:
     """Accuracy on the classes seen so far along the stream: a panel per number of steps, a line per memory.
 
-    Bars are the 95 % intervals of `estimates.summary`; a point without a bar has n = 1. Hollow marks are the published
-    end points, drawn for CIFAR-100's test split; they hold for 20 images per class.
+    Bars are the 95 % intervals of `estimates.summary`, for all the data over orders but at the end, where they are over
+    networks; a point without a bar has n = 1. Hollow marks are the published end points, drawn for CIFAR-100's test
+    split; they hold for 20 images per class.
 
     Args:
         rows: as `rows.read` gives them, of one data set, split, preset, league, ipc, recipe and model.
@@ -46,7 +47,9 @@ def cl_accuracy(rows: DataFrame) -> Figure:
         if setting["dataset"] == "cifar100" and setting["split"] == "test":
             here = {memory: style for memory, style in styles.items() if memory in set(panel["memory"])}
             published_is_drawn |= _draw_end_points(axes, steps, here)
-        axes.set_title(f"{steps} steps, n = {_n_of(panel)}", fontsize="medium")
+        number = drawing.counts_in_words(panel.assign(n=each_n_in_words(panel, "order")))
+        told = drawing.wrapped(f"{some(steps, 'step')}, {number}", 3.4)
+        drawing.put(axes.set_title("", fontsize="medium"), told)
         axes.set_xlabel("classes seen")
         counts = sorted(panel["classes_seen"].astype(int).unique(), reverse=True)
         axes.set_xticks(counts[:: 1 + len(counts) // 11])  # from the last one down, no more than fit
@@ -73,8 +76,3 @@ def _draw_end_points(axes: Axes, steps: int, styles: dict[str, Style]) -> bool:
     for memory, value in zip(points["memory"], points["value"], strict=True):
         drawing.draw_hollow(axes, 100, value, styles[memory])
     return not points.empty
-
-
-def _n_of(panel: DataFrame) -> str:
-    words = sorted(set(each_n_in_words(panel, "order")))
-    return words[0] if len(words) == 1 else f"{panel['n'].min()} to {panel['n'].max()} nets"

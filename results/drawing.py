@@ -243,14 +243,35 @@ def label_outside(figure: Figure, x: str, y: str) -> None:
 
 
 def intervals_in_words(data: DataFrame) -> str:
-    """What the bars of a figure are."""
+    """What the bars of a figure are, and which points have none."""
+    if not (over := over_in_words(data)):
+        return "one value each, no interval"
+    alone = "; what has no bar is one value" if (data["varies"] == "nothing").any() else ""
+    return f"mean, 95 % interval {over}{alone}"
+
+
+def over_in_words(data: DataFrame) -> str:
+    """What the intervals of a figure are over; "" where there is none."""
     over = sorted(set(data["varies"]) - {"nothing"})
-    return f"mean, 95 % interval over {' or '.join(over)}" if over else "one value each, no interval"
+    return f"over {' or '.join(over)}" if over else ""
 
 
-def counts_in_words(counts: "Series[str]") -> str:
-    """The n of a figure's title; where its means differ in it, each."""
-    return f"n = {' or '.join(counts.drop_duplicates())}"
+def counts_in_words(data: DataFrame) -> str:
+    """The n of most lines of `data`, and of which memories others have another: "n = 2 sets x 3 nets; full: 6 nets"."""
+    usual = str(data["n"].mode().iloc[0])
+    others = data[data["n"] != usual].groupby("n", sort=False)["memory"].unique()
+    told = [f"{_some_of(sorted(map(marked, memories)))}: {n}" for n, memories in others.items()]
+    return "; ".join([f"n = {usual}", *told])
+
+
+def _some_of(names: Sequence[str]) -> str:
+    """At most four of them, and how many there are beside."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def wrapped(content: str, inches: float) -> str:
+    """The content in lines that fit a width at a title's size."""
+    return "\n".join(textwrap.wrap(content, int(CHARACTERS * inches), break_on_hyphens=False))
 
 
 def handle(style: Style, fill: Fill = "full") -> Line2D:

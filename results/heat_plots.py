@@ -72,7 +72,9 @@ def cl_matrix(rows: DataFrame) -> Figure:
     _colour_bar(figure, scale, f"{split} accuracy (%)")
     chosen = drawing.chosen_rows(rows, "cl", "experience_accuracy")
     roomy = data[data["steps"] <= ROOM_FOR_INTERVALS]
-    said = f"mean{_half_said(roomy['low'])}, {_over(data)}"
+    half = _half_said(roomy["low"])
+    where = f" in maps of up to {ROOM_FOR_INTERVALS} steps" if half and len(roomy) < len(data) else ""
+    said = f"mean{half}{where}, {_over(data)}"
     drawing.title(figure, f"{drawing.setting_in_words(drawing.setting_of(chosen, ('league',)))}\n{said}")
     return figure
 
@@ -240,17 +242,18 @@ def _middles(names: Sequence[str]) -> list[float]:
 
 
 def _half_said(lows: "Series[float]") -> str:
-    return " ± half of its 95 % interval" if lows.notna().any() else ""
+    if lows.isna().all():
+        return ""
+    return " ± half of its 95 % interval" + (", where it has one" if lows.isna().any() else "")
 
 
 def _over(data: DataFrame) -> str:
-    over = sorted(set(data["varies"]) - {"nothing"})
-    return f"over {' or '.join(over)}" if over else "one value each, no interval"
+    return drawing.over_in_words(data) or "one value each, no interval"
 
 
 def _caption(figure: Figure, data: DataFrame, apart: Collection[str]) -> None:
     """The title: the setting, what the cells say, and n."""
-    said = f"mean{_half_said(data[f'{ACCURACY}_low'])}, {_over(data)}, {drawing.counts_in_words(data['n'])}"
+    said = f"mean{_half_said(data[f'{ACCURACY}_low'])}, {_over(data)}, {drawing.counts_in_words(data)}"
     published = "\nin brackets: published" if data["published"].notna().any() else ""
     drawing.title(
         figure, f"{drawing.setting_in_words(drawing.setting_of(data, _shown_apart(data, apart)))}\n{said}{published}"

@@ -197,7 +197,7 @@ def large_ipc(rows: DataFrame) -> Figure:
 
 
 def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str]) -> Figure:
-    """A panel for each memory of `data`, over its places `x`: its line in colour, the others in grey behind it.
+    """A panel for each memory of `data`, over its places `x`: its line in colour, the others of its league in grey.
 
     Leagues follow one another, the best at its largest budget first; the right-hand scale is relative to `full`.
     """
@@ -209,8 +209,9 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
     ranked = sorted(lines, key=lambda of: (of[0], -lines[of][ACCURACY[0]].iloc[-1], of[1]))
     figure, panels = drawing.small_panels(len(ranked))
     for axes, (league, memory) in zip(panels, ranked, strict=True):
-        for line in lines.values():
-            axes.plot(line["x"], line[ACCURACY[0]], color=drawing.BEHIND, linewidth=0.8, zorder=1)
+        for (other, name_of), line in lines.items():
+            if other == league and name_of != memory:
+                axes.plot(line["x"], line[ACCURACY[0]], color=drawing.BEHIND, linewidth=0.8, zorder=1)
         own, style = lines[league, memory], styles[memory]
         drawing.draw_line(axes, own["x"], own, *ACCURACY, style, FILLS.get(league, "full"))
         for place, value in zip(own["x"], own["published"], strict=True):
@@ -226,7 +227,7 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
     drawing.limit_to_percent(figure.axes)
     bounds = [(marked(BOUND), drawing.handle(styles[BOUND]))] if len(bound) else []
     _caption(figure, data, said)
-    _legend(figure, [*bounds, ("the other memories", Line2D([], [], color=drawing.BEHIND))], data)
+    _legend(figure, [*bounds, ("the other memories of its league", Line2D([], [], color=drawing.BEHIND))], data)
     return figure
 
 
@@ -268,7 +269,7 @@ def _draw_bound(axes: Axes, bound: DataFrame, scale: drawing.Ends, styles: dict[
 
 def _caption(figure: Figure, data: DataFrame, said: list[str]) -> None:
     """The title: the setting, then what the bars are, n, and what else is to be said."""
-    intervals = f"{drawing.intervals_in_words(data)}, {drawing.counts_in_words(data['n'])}"
+    intervals = f"{drawing.intervals_in_words(data)}, {drawing.counts_in_words(data)}"
     drawing.title(figure, "\n".join([drawing.setting_in_words(drawing.setting_of(data, APART)), intervals, *said]))
 
 

@@ -18,6 +18,7 @@ STREAM = (*BLOCK, "steps", "memory", "changes", "ipc", "recipe", "memory_model",
 CONDENSED = (*BLOCK, "ipc", "memory", "changes", "recipe", "memory_model", "model", "iterations")
 MEMORY = (*BLOCK, "ipc", "memory", "changes", "memory_model", "iterations")  # what a memory's own rows tell of it
 ENDS = ("", "_low", "_high")
+READ = "file:"  # the names of memories that others condensed begin so
 
 
 def tables_of(rows: DataFrame) -> list[DataFrame]:
@@ -121,8 +122,12 @@ def condense_table(rows: DataFrame) -> DataFrame:
     table["condensing_device"] = _devices(table, track)
     seconds = _of_memory(table, track, "memory_images", "wall_seconds", "sum")
     table["condensing_seconds"] = seconds.mask(table["condensing_device"].str.contains(" and "))
+    others = table["memory"].str.startswith(READ)  # their rows tell the cost of reading a file, not of condensing
+    table["condensing_device"] = table["condensing_device"].mask(others, "")
     table["condensing_flop"] = _of_memory(table, track, "condensing_flop", "value", "sum")
     table["peak_mib"] = _of_memory(table, track, "memory_images", "peak_bytes", "max") / 2**20
+    for cost in ("condensing_seconds", "peak_mib"):
+        table[cost] = table[cost].mask(others)
     published = accuracies_for(table).where(last_of_each_run(table))
     table["published"], table["published_std"] = published["value"], published["std"]
     table["difference"] = table["test_accuracy"] - table["published"]
@@ -162,7 +167,7 @@ def _beside(table: DataFrame, rows: DataFrame, metric: str, setting: Sequence[st
     means[own] = means["n"].where(means["varies"] == "nothing", means["n"] + ", over " + means["varies"])
     usual = table["n"].where(table["varies"] == "nothing", table["n"] + ", over " + table["varies"])
     found = table.merge(means[[*setting, *names, own]], on=list(setting), how="left")
-    return found.assign(**{own: found[own].fillna("").mask(found[own] == usual, "")})
+    return found.assign(**{own: found[own].fillna("").mask((found[own] == usual) | found[metric].isna(), "")})
 
 
 def _stored_kib_per_class(rows: DataFrame, setting: Sequence[str]) -> DataFrame:
@@ -183,7 +188,8 @@ def _of_memory(table: DataFrame, rows: DataFrame, metric: str, column: str, join
 
 def _devices(table: DataFrame, rows: DataFrame) -> "pd.Series[str]":
     """Where each line's memory was condensed: "A and B" where its sets or their parts were on two devices."""
-    own = rows.loc[(rows["metric"] == "memory_images") & (rows["device"] != ""), [*MEMORY, "device"]]
+    is_timed = (rows["metric"] == "memory_images") & rows["wall_seconds"].notna()
+    own = rows.loc[is_timed & (rows["device"] != ""), [*MEMORY, "device"]]
     told = own.groupby(list(MEMORY), dropna=False)["device"].agg(lambda of: " and ".join(sorted(set(of))))
     return table[list(MEMORY)].merge(told.reset_index(), on=list(MEMORY), how="left")["device"].fillna("").astype(str)
 

@@ -11,7 +11,6 @@ import typer
 
 from harness.cli.options import GIVEN, HOW, TRACKS, UNFINISHED, WHERE, AvalancheLogger, as_seconds, as_shard, takes
 from harness.cli.saying import complain, say
-from results.notes import some
 
 if TYPE_CHECKING:
     from harness.config import Run
@@ -116,6 +115,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     from harness import engines, estimates, track
     from harness.config import dotted
     from harness.display import duration
+    from results.notes import some
 
     run, left = prepared.run, prepared.left
     if configuration:
@@ -156,6 +156,8 @@ def _print_each(prepared: "Prepared") -> None:
 
 def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
     """Print the table and what is left; exit 3 where something is."""
+    from results.notes import some
+
     outcome, rows = finished.outcome, finished.rows
     complete = not outcome.failed and not outcome.left
     if not quiet and rows["metric"].isin(HEADLINES).any():

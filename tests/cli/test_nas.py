@@ -36,7 +36,7 @@ def test_a_search_prints_its_ranking_beside_the_truth(out: Path, capsys: pytest.
     assert result["complete"] is True
     assert {(line["metric"], line["memory"]) for line in result["results"]} == {("test_accuracy", "full")}
     assert len({line["arch"] for line in result["results"]}) == 4
-    assert "4 of 720 architectures of convnet720 ranked by params, against 1 epochs on all images" in said
+    assert "4 of 720 architectures of convnet720 ranked by params, against 1 epoch on all images" in said
     assert "4 units, 4 of them done already" in said
     assert "rho" in said
 

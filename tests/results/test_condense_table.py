@@ -84,6 +84,13 @@ def test_a_memory_made_in_parts_costs_their_sum() -> None:
     assert is_missing(line["condensing_flop"])
 
 
+def test_what_reading_a_file_took_is_not_what_condensing_did() -> None:
+    line = line_of(networks(memory="file:res.pt"), memories({0: 10.0, 1: 30.0}, flop=None, memory="file:res.pt"))
+    assert is_missing(line["condensing_seconds"])
+    assert is_missing(line["peak_mib"])
+    assert (line["images_per_class"], line["condensing_device"]) == (10.0, "")
+
+
 def test_seconds_of_two_devices_are_not_averaged_and_name_both() -> None:
     on = [memories({0: 10.0}, device="A"), memories({1: 30.0}, device="B")]
     line = line_of(networks(), *on)

@@ -166,6 +166,14 @@ def test_without_all_images_nothing_is_relative_to_them() -> None:
     assert large_ipc.data(frame(judged()))[["relative", "relative_low"]].isna().all(axis=None)
 
 
+def test_the_title_counts_the_few_and_the_many() -> None:
+    one: Values = {(0, 0): 20.0}
+    few = networks(one, uint8=None, memory="random", stored_bytes=122880)
+    said = large_ipc.draw(frame(judged(), judged("dsa"), few, whole())).get_suptitle().replace("\n", " ")
+    assert "n = 2 sets x 1 net; full: 2 nets; random: 1 set x 1 net" in said
+    assert "95 % interval over nets or sets; what has no bar is one value" in said
+
+
 def test_leagues_have_panels_of_their_own() -> None:
     figure = large_ipc.draw(frame(judged(), judged("idc", league="storage"), whole()))
     assert titles(figure) == ["league pixel"] * 2 + ["league storage"] * 2
@@ -187,9 +195,9 @@ def test_a_crowd_has_a_panel_each_the_best_first_and_the_leagues_apart(plot: plo
     assert [axes.get_title() for axes in panels] == ["dm", *(f"m{n}" for n in range(27, 20, -1)), "dsa, league storage"]
     assert len(line(panels[0], "dm")) == 1
     assert bars(panels[0]) == [pytest.approx((30 - HALF, 30 + HALF), abs=1e-3)]  # the others' are not drawn
-    greys = [each for each in panels[0].get_lines() if each.get_color() == "0.82"]
-    assert len(greys) == 9
-    assert legend(figure) == ["full", "the other memories", "published"]
+    greys = [sum(each.get_color() == drawing.BEHIND for each in axes.get_lines()) for axes in panels]
+    assert greys == [7] * 8 + [0]  # the others of its league: dsa is alone in its own
+    assert legend(figure) == ["full", "the other memories of its league", "published"]
     # 80 % is all there is to have: 40 % is half of that.
     right = [axis for axes in panels for axis in axes.child_axes]
     assert [axis.get_ylabel() for axis in right] == ["% of that on all images"] * 2  # beside the two whole rows
