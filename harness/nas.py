@@ -25,7 +25,7 @@ from nas import proxy
 from nas import space as spaces
 from nas.proxy import Labelled
 from nas.space import Arch
-from results import tabular
+from results import nas_tables, tabular
 from results.notes import some
 
 NAME = "nas"
@@ -167,7 +167,7 @@ def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list
     """The truth's rows of the table a run names.
 
     Raises:
-        ValueError: the table is of other data, or lacks some of the architectures.
+        ValueError: the table is of other data or another recipe, or lacks some of the architectures.
     """
     if not run.truth.startswith("tabular"):
         return []
@@ -177,6 +177,9 @@ def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list
     truth = table[(table["memory"] == FULL) & (table["space"] == run.space)]
     if other := set(truth["dataset_digest"]) - {dataset.digest}:
         raise ValueError(f"truth: {name} is of data {', '.join(sorted(other))[:12]}, not of this {dataset.name}")
+    if run.memory not in ZERO_COST:
+        own = nas_tables.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(_recipe(run))}))
+        nas_tables.refuse_another_recipe(track.name_of(run), own, nas_tables.recipe_of_truth(truth))
     wanted = {str(arch.id) for arch in archs}
     if missing := sorted(wanted - set(truth["arch"]), key=int):
         first = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")

@@ -47,9 +47,7 @@ def cl_accuracy(rows: DataFrame) -> Figure:
         if setting["dataset"] == "cifar100" and setting["split"] == "test":
             here = {memory: style for memory, style in styles.items() if memory in set(panel["memory"])}
             published_is_drawn |= _draw_end_points(axes, steps, here)
-        number = drawing.counts_in_words(panel.assign(n=each_n_in_words(panel, "order")))
-        told = drawing.wrapped(f"{some(steps, 'step')}, {number}", 3.4)
-        drawing.put(axes.set_title("", fontsize="medium"), told)
+        drawing.put(axes.set_title("", fontsize="medium"), f"{some(steps, 'step')}, {_n_of(panel)}")
         axes.set_xlabel("classes seen")
         counts = sorted(panel["classes_seen"].astype(int).unique(), reverse=True)
         axes.set_xticks(counts[:: 1 + len(counts) // 11])  # from the last one down, no more than fit
@@ -64,6 +62,13 @@ def cl_accuracy(rows: DataFrame) -> Figure:
     drawing.legend(figure, entries)
     drawing.title(figure, f"{drawing.setting_in_words(setting)}\n{drawing.intervals_in_words(data)}")
     return figure
+
+
+def _n_of(panel: DataFrame) -> str:
+    """The n of a panel's points, those that differ on lines below: all the data has no orders at the end."""
+    at_the_end = panel["memory"].where(panel["n_orders"] > 0, panel["memory"] + " at the end")
+    named = panel.assign(memory=at_the_end, n=each_n_in_words(panel, "order"))
+    return drawing.counts_in_words(named).replace("; ", "\n")
 
 
 def _panels(figure: Figure, number: int) -> list[Axes]:

@@ -269,11 +269,6 @@ def _some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def wrapped(content: str, inches: float) -> str:
-    """The content in lines that fit a width at a title's size."""
-    return "\n".join(textwrap.wrap(content, int(CHARACTERS * inches), break_on_hyphens=False))
-
-
 def handle(style: Style, fill: Fill = "full") -> Line2D:
     """A memory's entry in a legend."""
     return Line2D(

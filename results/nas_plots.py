@@ -86,7 +86,7 @@ def nas_scatter(rows: DataFrame) -> Figure:
         axes.set_ylabel("test accuracy on all data (%)")
         axes.grid(alpha=0.3)
     each = panels[0][1]
-    drawing.title(figure, f"{_setting(each)}\nrho with its 95 % interval over architectures")
+    drawing.title(figure, f"{_setting(each)}\nrho of what is drawn, with its 95 % interval over architectures")
     return figure
 
 
@@ -436,13 +436,19 @@ def nas_cost(rows: DataFrame) -> Figure:
     axes.set_xlabel("training, seconds per architecture")
     _label_rho(axes)
     said = f"{_n_of(proxies)}, 95 % intervals over them\nseconds of all trainings of one, on {_device_of(data)}"
-    own = data[data["proxy"] == "full"]
-    repeats = int((~np.isnan(proxies[0].each.truth.test)).sum(1).max())
-    if own["spearman_rho"].notna().all():
-        one, other = ranking.halves(repeats)
-        said += f"\nfull: {some(one, 'training')} of the truth against {other} more, the noise ceiling, no interval"
+    if data.loc[data["proxy"] == "full", "spearman_rho"].notna().all():
+        said += f"\n{_ceiling_in_words(proxies[0].each)}"
     _finish(figure, proxies, styles, said)
     return figure
+
+
+def _ceiling_in_words(truth: Compared) -> str:
+    """What stands for the truth, over all architectures and within the best 20 %; it has no interval."""
+    one, other = ranking.halves(int((~np.isnan(truth.truth.test)).sum(1).max()))
+    over_all, best = (ranking.noise_ceiling(truth.truth.test, default_rng(0), part) for part in (1.0, 0.2))
+    among = "" if math.isnan(best) else f", {best:.2f} among its best 20 %"
+    told = f"{some(one, 'training')} of the truth against {other} more, rho {over_all:.2f}{among}"
+    return f"full, the noise ceiling: {told}; no interval"
 
 
 def _device_of(data: DataFrame) -> str:

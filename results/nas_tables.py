@@ -157,21 +157,40 @@ def refuse_several_trainings(rows: DataFrame) -> None:
     is_truth = trained["memory"] == TRUTH
     of_truth = _refuse_several(trained[is_truth], "the truth")
     for own, part in trained[~is_truth].groupby(list(PROXY), dropna=False):
-        of_proxy = _refuse_several(part, str(own[PROXY.index("memory")]))
-        shared = (of_truth.keys() & of_proxy.keys()) - {"epochs", *OF_THE_MACHINE}
-        if differ := sorted(field for field in shared if of_truth[field] != of_proxy[field]):
-            told = ", ".join(f"{field} {of_proxy[field]} and {of_truth[field]}" for field in differ)
-            raise ValueError(
-                f"{own[PROXY.index('memory')]} and the truth were trained by different recipes: {told}; compare "
-                "networks of one recipe"
-            )
+        memory = str(own[PROXY.index("memory")])
+        refuse_another_recipe(memory, _refuse_several(part, memory), of_truth)
+
+
+def refuse_another_recipe(proxy: str, own: Mapping[str, Any], of_truth: Mapping[str, Any]) -> None:
+    """A ValueError where the fields of a proxy's recipe are not the truth's, those that may differ aside."""
+    shared = (of_truth.keys() & own.keys()) - {"epochs", *OF_THE_MACHINE}
+    if differ := sorted(field for field in shared if of_truth[field] != own[field]):
+        told = ", ".join(f"{field} {own[field]} and {of_truth[field]}" for field in differ)
+        raise ValueError(
+            f"{proxy} and the truth were trained by different recipes: {told}; compare networks of one recipe"
+        )
+
+
+def recipe_of_truth(rows: DataFrame) -> dict[str, Any]:
+    """The fields of the recipe that the truth in some rows was trained by.
+
+    Raises:
+        ValueError: there are several.
+    """
+    return _refuse_several(rows[(rows["memory"] == TRUTH) & (rows["metric"] == "test_accuracy")], "the truth")
+
+
+def recipe_fields(name: str, spec: str) -> dict[str, Any]:
+    """The fields of a recipe as rows tell them, by its name and the unit of work as JSON."""
+    recipe = json.loads(spec).get("recipe", {}) if spec else {}
+    return {"recipe": name, **{field: json.dumps(value) for field, value in recipe.items()}}
 
 
 def _refuse_several(networks: DataFrame, of: str) -> dict[str, Any]:
     """The fields of the recipe that networks were trained by; a ValueError where they are of several."""
     found: dict[str, set[Any]] = {}
     for name, spec in networks[["recipe", "spec"]].drop_duplicates().itertuples(index=False):
-        for field, value in {"recipe": name, **_recipe_of(spec)}.items():
+        for field, value in recipe_fields(name, spec).items():
             found.setdefault(field, set()).add(value)
     precision = networks["compute"].str.rpartition(", ")[2]
     for _, of_arch in precision[precision != ""].groupby(networks["arch"]):
@@ -181,11 +200,6 @@ def _refuse_several(networks: DataFrame, of: str) -> dict[str, Any]:
         told = ", ".join(f"{field} {' and '.join(sorted(map(str, values)))}" for field, values in differ.items())
         raise ValueError(f"{of} was trained in several ways: {told}; select the rows of one")
     return {field: next(iter(values)) for field, values in found.items()}
-
-
-def _recipe_of(spec: str) -> dict[str, Any]:
-    recipe = json.loads(spec).get("recipe", {}) if spec else {}
-    return {field: json.dumps(value) for field, value in recipe.items()}
 
 
 def has_results(rows: DataFrame) -> bool:

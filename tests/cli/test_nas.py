@@ -91,6 +91,26 @@ def test_a_table_without_the_architectures_is_refused(
     assert "lacks 2 of 6 architectures" in capsys.readouterr().err
 
 
+def test_a_table_of_another_recipe_is_refused_before_anything_is_trained(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "truth.parquet"
+    tabular.write(rowfiles.read([out]), path)
+    command = ["run", "nas", "--proxy", "random", *SMOKE, *FEW, "--out", str(tmp_path), "--truth", f"tabular:{path}"]
+    assert main([*command, "--set", "recipe.lr=0.5"]) == 2
+    assert "random and the truth were trained by different recipes: lr 0.5 and " in capsys.readouterr().err
+    assert not (tmp_path / "units").exists()
+
+
+def test_a_truth_of_two_trainings_makes_no_table(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = rowfiles.read([out]).to_dict("records")
+    spec = json.dumps({"recipe": {"lr": 0.5}})
+    other = [row | {"spec": spec, "key": f"other {row['key']}", "repeat": 1} for row in both if row["memory"] == "full"]
+    rowfiles.write([*both, *other], tmp_path / "rows.csv")  # type: ignore[list-item]
+    assert main(["table", str(tmp_path)]) == 2
+    assert "the truth was trained in several ways: lr 0.0" in capsys.readouterr().err
+
+
 def test_a_truth_alone_makes_no_table(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["run", "nas", "--proxy", "random", *SMOKE, *FEW, "--truth", "none", "--out", str(out)]
     assert main(command) == 0

@@ -225,7 +225,7 @@ def test_cost_against_rho() -> None:
     assert (200, 1) in points(axes)
     said = nas_plots.nas_cost(both).get_suptitle().replace("\n", " ")
     assert "on a CPU" in said
-    assert "full: 1 training of the truth against 1 more, the noise ceiling" in said
+    assert "full, the noise ceiling: 1 training of the truth against 1 more, rho 1.00; no interval" in said
     elsewhere = frame(trained("full", truth, seconds=100), trained("dm", NEAR, device="a GPU"))
     with pytest.raises(ValueError, match="one device of training seconds; the rows mix a CPU and a GPU: select one"):
         nas_plots.nas_cost(elsewhere)

@@ -61,7 +61,7 @@ def test_the_last_point_of_all_the_data_is_over_networks() -> None:
     figure = plots.cl_accuracy(frame(stream(), stream("full", ipc=None, league="full")))
     data = plots.FIGURES["cl_accuracy"].data(frame(stream("full", ipc=None, league="full")))
     assert data[["n", "n_orders", "varies"]].to_numpy().tolist() == [[4, 2, "orders"]] * 4 + [[4, 0, "nets"]]
-    assert figure.axes[0].get_title().replace("\n", " ") == "5 steps, n = 2 orders x 2 nets; full: 4 nets"
+    assert figure.axes[0].get_title() == "5 steps, n = 2 orders x 2 nets\nfull at the end: 4 nets"
     assert "95 % interval over nets or orders" in figure.get_suptitle().replace("\n", " ")
 
 
