@@ -124,6 +124,7 @@ def compared(rows: DataFrame) -> list[Compared]:
     found = []
     for block, part in track.groupby(list(TOGETHER), dropna=False, sort=True):
         together = dict(zip(TOGETHER, block, strict=True))
+        refuse_several_trainings(part)
         is_truth = part["memory"] == TRUTH
         truth = _networks(part[is_truth], "the truth")
         if not truth:
@@ -132,7 +133,6 @@ def compared(rows: DataFrame) -> list[Compared]:
                 f"{together['preset']}: no row is a test_accuracy of memory full; run `harness run nas --proxy full "
                 f"--dataset {together['dataset']} --preset {together['preset']}` and pass its run as well"
             )
-        refuse_several_trainings(part)
         classes = int(part["classes_seen"].max()) if part["classes_seen"].notna().any() else 0
         usual = part[is_truth].sort_values("changes", key=lambda changes: changes.str.len(), kind="stable")
         lines = [(dict(usual[list(PROXY)].iloc[0]), truth)]
@@ -192,7 +192,7 @@ def _refuse_several(networks: DataFrame, of: str) -> dict[str, Any]:
     for name, spec in networks[["recipe", "spec"]].drop_duplicates().itertuples(index=False):
         for field, value in recipe_fields(name, spec).items():
             found.setdefault(field, set()).add(value)
-    precision = networks["compute"].str.rpartition(", ")[2]
+    precision = networks["compute"].map(lambda form: form.rpartition(", ")[2])
     for _, of_arch in precision[precision != ""].groupby(networks["arch"]):
         if of_arch.nunique() > 1:
             found["dtype of an architecture"] = set(of_arch)

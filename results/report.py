@@ -42,6 +42,8 @@ MADE_OF = (
     "recipe", "model", "memory_model", "steps", "space",
 )  # fmt: skip
 OWN = ("track", "memory", "networks trained", "their hours")  # told of each line, even where all lines agree
+RESULTS = ("last_accuracy", "test_accuracy", "score")  # rows without any of these have no table yet
+OF_SEARCHES = {"advantage": ", one proxy against another", "given": ", given an axis"}  # told by a column of theirs
 TABLES = {"cl": "Class-incremental streams", "condense": "Condensed sets", "nas": "Architecture search"}
 
 
@@ -109,6 +111,7 @@ def page(rows: DataFrame, runs: Sequence[Facts] = (), store: Store = Store(), co
         complaints: what went wrong when they were read.
     """
     drawn, left_out = figures(rows)
+    made_tables, refused = _tables(rows)
     shared, made = _made(rows)
     script = _resource("report.js")
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -120,12 +123,12 @@ def page(rows: DataFrame, runs: Sequence[Facts] = (), store: Store = Store(), co
         smoke=SMOKE if (rows["preset"] == "smoke").any() else "",
         shared=shared,
         made=made,
-        tables=list(_tables(rows)),
+        tables=made_tables,
         drawn=drawn,
         left_out=left_out,
         runs=runs,
         store=store,
-        complaints=complaints,
+        complaints=[*complaints, *refused],
     )
 
 
@@ -258,19 +261,30 @@ def _title(rows: DataFrame) -> str:
     return f"{datasets}: {' and '.join(sorted(TABLES.get(track, track).lower() for track in rows['track'].unique()))}"
 
 
-def _tables(rows: DataFrame) -> Iterator[tuple[str, Markup]]:
-    """(heading, HTML) of each league of each track's table; of rows without a result, none."""
-    try:
-        made = tables.tables_of(rows)
-    except ValueError:
-        return
-    for table in made:
-        track = "cl" if "last_accuracy" in table else "condense" if "test_accuracy" in table else "nas"
-        for block, part in table.groupby(list(BLOCK), dropna=False, sort=False):
-            setting = {name: str(value) for name, value in zip(BLOCK, block, strict=True)}
-            data = data_in_words(setting["dataset"], setting["exactness"])
-            heading = f"{TABLES[track]}: {data}, preset {setting['preset']}, league {setting['league']}"
-            yield heading, Markup(text.to_text(part.reset_index(drop=True), "html"))  # escaped there
+def _tables(rows: DataFrame) -> tuple[list[tuple[str, Markup]], list[str]]:
+    """(heading, HTML) of each league of each track's table, and why a track with results has none."""
+    made, refused = [], []
+    for track, name in TABLES.items():
+        own = rows[rows["track"] == track]
+        if not own["metric"].isin(RESULTS).any():
+            continue
+        try:
+            made += [(name, table) for table in tables.tables_of(own)]
+        except ValueError as error:
+            refused.append(f"{name}: no table ({error})")
+    return [found for name, table in made for found in _leagues(name, table)], refused
+
+
+def _leagues(name: str, table: DataFrame) -> Iterator[tuple[str, Markup]]:
+    """(heading, HTML) of each league of a table that has leagues."""
+    name += next((what for column, what in OF_SEARCHES.items() if column in table), "")
+    shared = [column for column in BLOCK if column in table]
+    for block, part in table.groupby(shared, dropna=False, sort=False):
+        setting = {column: str(value) for column, value in zip(shared, block, strict=True)}
+        data = data_in_words(setting["dataset"], setting["exactness"])
+        league = f", league {setting['league']}" if setting.get("league") else ""
+        heading = f"{name}: {data}, preset {setting['preset']}{league}"
+        yield heading, Markup(text.to_text(part.reset_index(drop=True), "html"))  # escaped there
 
 
 def _made(rows: DataFrame) -> tuple[str, list[dict[str, str]]]:

@@ -130,8 +130,9 @@ def _drawn(table: DataFrame) -> Table:
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading, is_number in zip(page.headings, page.is_number, strict=True):
         drawn.add_column(Text(heading), justify="right" if is_number else "left", overflow="fold")
-    for line, ends_block in zip(page.lines, page.ends_block, strict=True):
-        drawn.add_row(*map(Text, line), end_section=ends_block)
+    for line, is_best, ends_block in zip(page.lines, page.is_best, page.ends_block, strict=True):
+        cells = [Text(cell, style="bold" if best else "") for cell, best in zip(line, is_best, strict=True)]
+        drawn.add_row(*cells, end_section=ends_block)
     return drawn
 
 

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -22,7 +23,9 @@ from results import drawing, plots, report
 from results import rows as rowfiles
 from results.plots import Plot
 from results.report import Facts, Picture, Store, figures, missing, page
+from tests.results import searched
 from tests.results.condensed import CONVNET3, frame, memories, networks
+from tests.results.searched import alike, trained
 
 EVIL = "<script>alert(1)</script>"
 ROWS = [*networks(), *networks(memory="dsa"), *networks(memory="idc", league="storage")]
@@ -109,6 +112,29 @@ def test_leagues_have_tables_of_their_own() -> None:
     assert read.text.index("league pixel") < read.text.index("league storage")
     assert "Condensed sets: cifar10, preset paper, league pixel" in read.text
     assert len([table for table in read.all("table") if table.get("class") != "fields"]) == 3  # and what was run
+
+
+def test_a_search_has_all_its_tables() -> None:
+    truth, proxies = alike((50, 60, 70, 80, 90)), [alike((20, 30, 25, 40, 45)), alike((20, 25, 30, 45, 40))]
+    search = searched.frame(trained("full", truth), trained("dm", proxies[0]), trained("dsa", proxies[1]))
+    made, refused = report._tables(search)
+    assert refused == []
+    headings = [heading for heading, _ in made]
+    assert "Architecture search: cifar10, preset paper, league pixel" in headings
+    # Of two proxies, of whatever leagues.
+    assert "Architecture search, one proxy against another: cifar10, preset paper" in headings
+    assert "Architecture search, given an axis: cifar10, preset paper, league pixel" in headings
+
+
+def test_a_table_that_is_refused_is_told_and_takes_no_other_with_it() -> None:
+    truth = alike((50, 60, 70))
+    both = trained("full", truth), trained("full", truth, recipe="nas", key="other")
+    everything = pd.concat([frame(ROWS), searched.frame(*both)], ignore_index=True)
+    made, refused = report._tables(everything)
+    assert [heading for heading, _ in made if heading.startswith("Condensed sets")]
+    (reason,) = refused
+    assert reason.startswith("Architecture search: no table (the truth was trained in several ways: recipe dm and nas")
+    assert reason.replace("'", "&#39;") in page(everything)
 
 
 def test_what_was_run_is_told_once() -> None:
