@@ -331,8 +331,8 @@ def test_no_rows_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def kept(run: Path, dataset: DataSet, *, real: bool) -> None:
-    """Two images of each of two classes, all of one value: 0.25 and 0.75 of white."""
-    values = torch.tensor([0.25, 0.25, 0.75, 0.75]).view(-1, 1, 1, 1).expand(4, 1, 8, 8)
+    """Two images of each of two classes, all of one value: a quarter and three quarters of white, in 8 bits."""
+    values = (torch.tensor([64, 64, 191, 191]) / 255).view(-1, 1, 1, 1).expand(4, 1, 8, 8)
     images = (values - dataset.mean[0]) / dataset.std[0]
     made = memory.Memory(images.contiguous(), torch.tensor([0, 0, 1, 1]), real=real)
     memory.save(made, run / "memories" / "set-0.safetensors", dataset, {"builder": "dm", "ipc": 2})
@@ -344,7 +344,7 @@ def test_memories_are_shown_as_networks_see_them(tmp_path: Path, toy_set: DataSe
     ((picture,), wrong) = reports.pictures_of(tmp_path)
     assert (picture.caption, wrong) == ("dm, toy, 2 images per class", [])
     shown = np.asarray(Image.open(BytesIO(picture.png)).convert("L")).astype(int)
-    # A quarter and three quarters of 255 are 63.75 and 191.25; each fills two squares of some 45 pixels.
+    # Each of the two values fills two squares of some 45 pixels.
     assert [int((abs(shown - grey) <= 1).sum()) > 2 * 40**2 for grey in (64, 191, 128)] == [True, True, False]
     assert max(shown.shape) < 400
 
