@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import memory
 from harness import config, engines, nas, runs, track
 from harness.config import CLRun, CondenseRun, NASRun, known
-from harness.core import augment, models
+from harness.core import augment, compute, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation
 from harness.core.progress import Progress
@@ -49,7 +49,8 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
     before = torch.get_num_threads()
     torch.set_num_threads(threads or engines.usable_cpus())
     try:
-        result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
+        with compute.on(where), compute.precision("float32", where):
+            result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
         return result | {"preset": preset, "threads": torch.get_num_threads(), "device": str(where)}
     finally:
         torch.set_num_threads(before)

@@ -111,13 +111,20 @@ def _measure(
             network.zero_grad()
             return forward(batch).square().mean().backward()
 
-        once()
-        done, began = 0, time.perf_counter()
-        while time.perf_counter() - began < SECONDS:
+        with compute.on(device), compute.precision(dtype, device):
             once()
-            done += chunk
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return done / (time.perf_counter() - began)
+            _wait_for(device)
+            done, began = 0, time.perf_counter()
+            while time.perf_counter() - began < SECONDS:
+                once()
+                _wait_for(device)
+                done += chunk
+            return done / (time.perf_counter() - began)
     finally:
         torch.set_num_threads(threads)
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until what a GPU was told to do is done: calls return before that."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -16,7 +16,7 @@ import torch
 import memory
 from harness import config
 from harness.config import AnyRun, CondenseRun, Run
-from harness.core import data, files, imported, models
+from harness.core import compute, data, files, imported, models
 from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.files import Card
@@ -189,6 +189,8 @@ def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any
 def work_on(unit: Unit, store: Store, progress: Progress, do: Callable[..., Result]) -> None:
     """Do one unit by `do(unit, store, dataset, device, progress)` and save its result with its cost.
 
+    What is multiplied in float32 is IEEE float32, on CUDA too, but where the unit's configuration says tf32.
+
     Raises:
         ValueError: the data are not those the unit was planned with.
         FloatingPointError: an image or a loss is not finite.
@@ -200,7 +202,7 @@ def work_on(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     device = torch.device(unit.context["device"])
     clock = Clock()
     try:
-        with peak_memory(device) as peak:
+        with compute.on(device), compute.precision("float32", device), peak_memory(device) as peak:
             tensors, card = do(unit, store, dataset, device, clock.along(progress))
     except torch.OutOfMemoryError as error:
         smaller = "memory.real_batch" if unit.kind == "memory" else "recipe.batch_size"

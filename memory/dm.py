@@ -117,6 +117,7 @@ class Matching:
     def __init__(self, images: Tensor, classes: int, ipc: int, cfg: DMConfig) -> None:
         shape = shape_of(images)
         self.images, self.classes, self.ipc, self.strategy = images, classes, ipc, cfg.augment
+        self.synthetic_dtype = cfg.synthetic_dtype
         self.network = models.scratch(cfg.model, shape, 1, images.device, images.dtype, trainable=False)
         together = models.has_batch_statistics(self.network)
         chunk = compute.chunk_size(images.device, _bytes_per_image(self.network, shape))
@@ -141,9 +142,10 @@ class Matching:
         for classes in torch.arange(self.classes).split(self.classes_at_once):
             first, last = int(classes[0]) * self.ipc, (int(classes[-1]) + 1) * self.ipc
             shared = parameters.of(classes.repeat_interleave(self.ipc))
-            features = self.embed_synthetic(augment.apply(self.strategy, pixels[first:last], shared))
-            loss = mean_gap(means[classes[0] : classes[-1] + 1], features.unflatten(0, (-1, self.ipc)).mean(1))
-            loss.backward()
+            with compute.precision(self.synthetic_dtype, pixels.device):
+                features = self.embed_synthetic(augment.apply(self.strategy, pixels[first:last], shared))
+                loss = mean_gap(means[classes[0] : classes[-1] + 1], features.unflatten(0, (-1, self.ipc)).mean(1))
+                loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 

@@ -152,7 +152,7 @@ class Matching:
         device: torch.device,
         weights: Callable[[str, Tensor], bool] = lambda name, weight: True,
     ) -> None:
-        self.network, self.distance, self.device = network, distance, device
+        self.network, self.distance, self.device, self.real_dtype = network, distance, device, real_dtype
         self.weights = {name: weight for name, weight in network.named_parameters() if weights(name, weight)}
         self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_EVALUATION_CHUNK
         self._logits = compute.fast(network, "forward", form, real_dtype, device)
@@ -167,8 +167,10 @@ class Matching:
             sums = [torch.zeros_like(weight) for weight in self.weights.values()]
             for some in images.split(self._chunk):
                 label = torch.full((len(some),), k, device=self.device)
-                loss = F.cross_entropy(self._logits(some), label, reduction="sum") / len(images)
-                for total, part in zip(sums, torch.autograd.grad(loss, list(self.weights.values())), strict=True):
+                with compute.precision(self.real_dtype, self.device):
+                    loss = F.cross_entropy(self._logits(some), label, reduction="sum") / len(images)
+                    parts = torch.autograd.grad(loss, list(self.weights.values()))
+                for total, part in zip(sums, parts, strict=True):
                     total += part
             gradients.append(sums)
         return dict(zip(self.weights, map(torch.stack, zip(*gradients, strict=True)), strict=True))

@@ -1,14 +1,20 @@
-"""The form of computing: eager or compiled, float32 or bfloat16. Results depend on it, so it is decided once.
+"""The form of computing: eager or compiled, float32, tf32 or bfloat16. Results depend on it, so it is decided once.
 
 Two cores do real work when a network is compiled and fed chunks that fit the cache: 3 to 12 times the eager forward
 pass of a narrow ConvNet. `resolve` turns `auto` into a form and a reason once, where a run is assembled;
-`fast` then makes a function of a batch run in that form.
+`fast` then makes a function of a batch run in that form. What stays in float32 is IEEE float32 on every device:
+`precision` keeps cuDNN from its own default, TF32, wherever nobody asked for that.
+
+On CUDA the same draws do not give the same bits twice: some backward passes add in the order in which threads arrive.
 """
 
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from types import FunctionType
 from weakref import WeakKeyDictionary
 
@@ -18,7 +24,7 @@ from torch import Tensor, nn
 from harness.core.data import cache_dir
 
 FORMS = ("auto", "eager", "compiled")
-DTYPES = ("auto", "float32", "bfloat16")
+DTYPES = ("auto", "float32", "tf32", "bfloat16")
 CPU_CHUNK = 64  # images: with their first feature maps they fit a core's second-level cache
 CUDA_EVALUATION_CHUNK = 1000  # images
 Batch = Callable[[Tensor], Tensor]
@@ -48,10 +54,12 @@ def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
     """`auto` as "bfloat16" where the form is compiled and the hardware multiplies it fast, else as "float32".
 
     Raises:
-        ValueError: not one of DTYPES.
+        ValueError: not one of DTYPES, or tf32 where the hardware has none: rows would name what was not done.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: {dtype!r} is unknown; choose from {', '.join(DTYPES)}")
+    if dtype == "tf32" and not (device.type == "cuda" and _is_ampere_or_later(device)):
+        raise ValueError(f"dtype: tf32 is of NVIDIA GPUs from Ampere on, and {device} is none; use float32")
     if dtype != "auto":
         return dtype
     return "bfloat16" if compute == "compiled" and _has_fast_bfloat16(device) else "float32"
@@ -59,8 +67,71 @@ def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
+        return _is_ampere_or_later(device)
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _is_ampere_or_later(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+@contextmanager
+def on(device: torch.device) -> Iterator[None]:
+    """Inside, `device` is CUDA's current device and ready for use: a process's first asks after it find it there."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.init()  # or its memory statistics cannot be reset
+    with torch.cuda.device(device):
+        yield
+
+
+@contextmanager
+def precision(dtype: str, device: torch.device) -> Iterator[None]:
+    """Inside, float32 is multiplied on CUDA as TF32 under "tf32", and as IEEE float32 under any other dtype.
+
+    For whole passes: a backward pass is multiplied as is asked where it runs. What was set before comes back; the
+    settings are the process's, for all its threads and devices. On a CPU nothing changes.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    _let_torch_deprecate()
+    before = _precisions()
+    wanted = ("high", "tf32") if dtype == "tf32" else ("highest", "ieee")
+    if before == wanted:
+        yield
+        return
+    _set_precisions(*wanted)
+    try:
+        yield
+    finally:
+        _set_precisions(*before)
+
+
+@cache
+def _let_torch_deprecate() -> None:
+    """Have torch 2.9 and 2.10 say, unheard, that a newer way is there; they say it once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.get_float32_matmul_precision()
+
+
+def _precisions() -> tuple[str, str]:
+    """How cuBLAS multiplies (highest, high or medium), and how cuDNN convolves (ieee or tf32)."""
+    if not hasattr(torch.backends.cudnn, "conv"):  # torch before 2.9
+        return torch.get_float32_matmul_precision(), "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.conv.fp32_precision
+
+
+def _set_precisions(products: str, convolutions: str) -> None:
+    # Products can be set in two ways, each of which makes reading by the other an error, but for this one: and some
+    # versions of torch.compile read by the one, others by the other.
+    torch.set_float32_matmul_precision(products)
+    if hasattr(torch.backends.cudnn, "conv"):
+        torch.backends.cudnn.conv.fp32_precision = convolutions
+    else:
+        torch.backends.cudnn.allow_tf32 = convolutions == "tf32"
 
 
 _Form = Callable[[nn.Module, Tensor], Tensor]
@@ -70,8 +141,9 @@ _COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[str, str, str, torch.Size], _
 def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torch.device) -> Batch:
     """`network.<method>` of a batch in the asked form: float32 in and out, multiplied in `dtype`.
 
-    The compiled form is compiled anew for each shape of batch: give it few (`chunked` makes them one). What is compiled
-    is kept with the network, as long as that lives; its weights may be redrawn in place at will.
+    That is the pass forward; `precision` is for whoever goes backward as well. The compiled form is compiled anew for
+    each shape of batch: give it few (`chunked` makes them one). What is compiled is kept with the network, as long as
+    that lives; its weights may be redrawn in place at will.
     """
 
     def in_float32(network: nn.Module, batch: Tensor) -> Tensor:
@@ -82,9 +154,14 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
         with torch.autocast(device.type, torch.bfloat16):
             return in_float32(network, batch).float()
 
-    form = in_float32 if dtype == "float32" else in_bfloat16
+    form = in_bfloat16 if dtype == "bfloat16" else in_float32
+
+    def eager(batch: Tensor) -> Tensor:
+        with precision(dtype, device):
+            return form(network, batch)
+
     if compute == "eager":
-        return lambda batch: form(network, batch)
+        return eager
     # What is compiled takes the network as an argument: were it enclosed, neither would ever be forgotten.
     known = _COMPILED.setdefault(network, {})
 
@@ -98,7 +175,12 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
             # code object for each.
             own = FunctionType(form.__code__.replace(), form.__globals__, closure=form.__closure__)
             known[key] = torch.compile(own, dynamic=False, fullgraph=True)
-        return known[key](network, batch)
+            with precision(dtype, device), warnings.catch_warnings():
+                # Torch 2.11 recommends TF32 where it compiles without: that is not for it to choose.
+                warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+                return known[key](network, batch)
+        with precision(dtype, device):
+            return known[key](network, batch)
 
     return compiled
 
