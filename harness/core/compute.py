@@ -8,13 +8,17 @@ pass of a narrow ConvNet. `resolve` turns `auto` into a form and a reason once, 
 On CUDA the same draws do not give the same bits twice: some backward passes add in the order in which threads arrive.
 """
 
+import importlib.util
 import logging
 import os
 import shutil
+import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import FunctionType
 from weakref import WeakKeyDictionary
 
@@ -34,20 +38,40 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
     """`compute` as "eager" or "compiled", and why.
 
     Raises:
-        ValueError: not one of FORMS, or compiled was asked for where nothing can compile.
+        ValueError: not one of FORMS, or compiled was asked for where that needs what is not there.
     """
     if compute not in FORMS:
         raise ValueError(f"compute: {compute!r} is unknown; choose from {', '.join(FORMS)}")
-    compiler = "CUDA" if device.type == "cuda" else next(filter(shutil.which, ("g++", "clang++", "c++")), None)
-    if compute == "compiled" and compiler is None:
-        raise ValueError("compute: 'compiled' needs a C++ compiler (g++) on the path; install one or use eager")
+    there, missing = _compiler(device)
+    if compute == "compiled" and missing:
+        raise ValueError(f"compute: 'compiled' needs {missing}; install it or use eager")
     if compute != "auto":
         return compute, "as asked"
     if smoke:
         return "eager", "preset smoke"
-    if compiler is None:
-        return "eager", "no C++ compiler (g++) found: several times slower than compiled"
-    return "compiled", f"{compiler} is there"
+    if missing:
+        slower = ": several times slower than compiled" if device.type == "cpu" else ""
+        return "eager", f"needs {missing} to compile, which is not there{slower}"
+    return "compiled", f"{there} is there"
+
+
+def _compiler(device: torch.device) -> tuple[str, str]:
+    """The compiler that torch.compile calls for `device`, and what it lacks; "" for what is not so.
+
+    For a CPU one of C++; on CUDA Triton's kernels are launched by C that includes Python's headers.
+    """
+    on_cuda = device.type == "cuda"
+    names = ("gcc", "clang") if on_cuda else ("clang++",) if sys.platform == "darwin" else ("g++",)
+    variable = "CC" if on_cuda else "CXX"
+    given = os.environ.get(variable, "").split()  # may come with arguments; it is called in the place of the usual ones
+    there = next(filter(shutil.which, given[:1] or names), "")
+    if not there:
+        return "", f"a C{'' if on_cuda else '++'} compiler ({given[0] if given else names[0]})"
+    if on_cuda and importlib.util.find_spec("triton") is None:
+        return there, "Triton (the package triton)"
+    if on_cuda and not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
+        return there, "Python's headers (python3-dev)"
+    return there, ""
 
 
 def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:

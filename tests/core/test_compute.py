@@ -1,7 +1,11 @@
+import importlib.util
 import shutil
+import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,26 +32,42 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def compilers(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name in there else None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    for variable in ("CC", "CXX"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+
+
+def python_headers(monkeypatch: pytest.MonkeyPatch, folder: Path, *, there: bool) -> None:
+    if there:
+        (folder / "Python.h").touch()
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(folder))
 
 
 # --- auto ------------------------------------------------------------------------------------------------------------
+
+
+NONE = "needs a C++ compiler (g++) to compile, which is not there: several times slower than compiled"
 
 
 @pytest.mark.parametrize(
     ("asked", "device", "smoke", "there", "form", "reason"),
     [
         ("auto", CPU, False, ("g++",), "compiled", "g++ is there"),
-        ("auto", CPU, False, ("clang++",), "compiled", "clang++ is there"),
-        ("auto", CPU, False, ("c++", "clang++"), "compiled", "clang++ is there"),
-        ("auto", CPU, False, (), "eager", "no C++ compiler (g++) found: several times slower than compiled"),
-        ("auto", CUDA, False, (), "compiled", "CUDA is there"),
+        ("auto", CPU, False, ("c++", "g++"), "compiled", "g++ is there"),
+        ("auto", CPU, False, ("gcc", "clang++", "c++"), "eager", NONE),  # torch.compile looks for g++ alone
+        ("auto", CPU, False, (), "eager", NONE),
+        ("auto", CUDA, False, ("gcc",), "compiled", "gcc is there"),
+        ("auto", CUDA, False, ("clang", "gcc"), "compiled", "gcc is there"),
+        ("auto", CUDA, False, ("clang",), "compiled", "clang is there"),
+        ("auto", CUDA, False, ("cc", "g++"), "eager", "needs a C compiler (gcc) to compile, which is not there"),
         ("auto", CPU, True, ("g++",), "eager", "preset smoke"),
         ("auto", CUDA, True, (), "eager", "preset smoke"),
         ("eager", CPU, False, ("g++",), "eager", "as asked"),
         ("eager", CPU, False, (), "eager", "as asked"),
         ("compiled", CPU, False, ("g++",), "compiled", "as asked"),
         ("compiled", CPU, True, ("g++",), "compiled", "as asked"),
-        ("compiled", CUDA, False, (), "compiled", "as asked"),
+        ("compiled", CUDA, False, ("gcc",), "compiled", "as asked"),
     ],
 )
 def test_resolve(
@@ -58,14 +78,39 @@ def test_resolve(
     form: str,
     reason: str,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     compilers(monkeypatch, *there)
+    python_headers(monkeypatch, tmp_path, there=True)
     assert resolve(asked, device, smoke) == (form, reason)
+
+
+def test_a_compiler_that_the_environment_names_takes_the_place_of_the_usual_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compilers(monkeypatch, "g++", "gcc", "ccache")
+    python_headers(monkeypatch, tmp_path, there=True)
+    monkeypatch.setenv("CXX", "ccache g++")
+    monkeypatch.setenv("CC", "icx")
+    assert resolve("auto", CPU, False) == ("compiled", "ccache is there")
+    assert resolve("auto", CUDA, False) == ("eager", "needs a C compiler (icx) to compile, which is not there")
+
+
+def test_cuda_compiles_by_triton_and_pythons_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compilers(monkeypatch, "gcc")
+    python_headers(monkeypatch, tmp_path, there=False)
+    reason = "needs Python's headers (python3-dev) to compile, which is not there"
+    assert resolve("auto", CUDA, False) == ("eager", reason)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    reason = "needs Triton (the package triton) to compile, which is not there"
+    assert resolve("auto", CUDA, False) == ("eager", reason)
+    with pytest.raises(ValueError, match=r"^compute: 'compiled' needs Triton .*; install it or use eager$"):
+        resolve("compiled", CUDA, False)
 
 
 def test_what_cannot_be_resolved_gets_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     compilers(monkeypatch)
-    with pytest.raises(ValueError, match=r"^compute: 'compiled' needs a C\+\+ compiler \(g\+\+\) on the path; [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^compute: 'compiled' needs a C\+\+ compiler \(g\+\+\); [^\n]*$"):
         resolve("compiled", CPU, False)
     with pytest.raises(ValueError, match=r"^compute: 'fast' is unknown; choose from auto, eager, compiled$"):
         resolve("fast", CPU, False)
