@@ -98,7 +98,8 @@ def _measure(
         rng = Generator().manual_seed(0)
         network = models.scratch(model, shape, 10, device)
         models.draw_weights(network, rng)
-        chunk = compute.evaluation_chunk(device)
+        most = compute.CUDA_GRADIENT_CHUNK if training else compute.EVALUATED
+        chunk = min(most, compute.chunk_size(device, models.bytes_per_image(network, shape)))
         forward = compute.fast(network, "forward", form, dtype, device)
         images = torch.randn(chunk, *shape, generator=rng).to(device)
 

@@ -120,7 +120,7 @@ class Matching:
         self.synthetic_dtype = cfg.synthetic_dtype
         self.network = models.scratch(cfg.model, shape, 1, images.device, images.dtype, trainable=False)
         together = models.has_batch_statistics(self.network)
-        chunk = compute.chunk_size(images.device, _bytes_per_image(self.network, shape))
+        chunk = compute.chunk_size(images.device, models.bytes_per_image(self.network, shape))
         self.real_chunk = classes * cfg.real_batch if together else chunk
         both_ways = chunk if images.is_cuda else compute.gradient_chunk(self.network)
         self.classes_at_once = classes if together else max(1, both_ways // ipc)
@@ -168,8 +168,3 @@ class Matching:
 def mean_gap(real: Tensor, synthetic: Tensor) -> Tensor:
     """Squared distances between mean embeddings (K, D) and (K, D), summed over classes: the paper's formula."""
     return (real - synthetic).square().sum()
-
-
-def _bytes_per_image(network: models.Network, shape: tuple[int, int, int]) -> int:
-    """Feature maps of one image that a forward and backward pass keeps: about four of each convolution's size."""
-    return 4 * 4 * models.count_outputs(network, shape)

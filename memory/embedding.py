@@ -93,8 +93,7 @@ def trained(
 @torch.no_grad()
 def embed(network: models.Network, images: Tensor, form: str) -> Tensor:
     """Features (N, D) of images as they are, not augmented, by the network in eval mode, computed in `form`."""
-    features = compute.fast(network, "embed", form, "float32", images.device)
     network.eval()
-    embedded = compute.chunked(features, compute.evaluation_chunk(images.device))(images)
+    embedded = compute.evaluating(network, "embed", form, images)(images)
     network.train()
     return embedded

@@ -154,7 +154,7 @@ class Matching:
     ) -> None:
         self.network, self.distance, self.device, self.real_dtype = network, distance, device, real_dtype
         self.weights = {name: weight for name, weight in network.named_parameters() if weights(name, weight)}
-        self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_EVALUATION_CHUNK
+        self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_GRADIENT_CHUNK
         self._logits = compute.fast(network, "forward", form, real_dtype, device)
         # Batched by vmap, a layer norm's second derivative is wrong: it leaves out that mean and variance depend on the
         # image (torch 2.15; pytorch/functorch issue 534).

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from harness.core import models
+from harness.core import compute, models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig
@@ -15,7 +15,6 @@ from memory.embedding import embed, renumbered, trained
 from memory.sampling import check_enough, draw, rows_by_class
 
 KEEP = ("easy", "hard")
-PART = 8000  # images scored at a time, whose features lie side by side: whole chunks of a CPU's and a GPU's
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # features (N, D), logits (N, K), labels 0 .. K - 1 (N,) -> (N,)
 
 
@@ -115,7 +114,7 @@ def mean_score(
 @torch.no_grad()
 def _scores(score: Score, network: models.Network, images: Tensor, local: Tensor, form: str) -> Tensor:
     parts = []
-    for some, theirs in zip(images.split(PART), local.split(PART), strict=True):
+    for some, theirs in zip(images.split(compute.EVALUATED), local.split(compute.EVALUATED), strict=True):
         features = embed(network, some, form)
         parts.append(score(features, network.classifier(features), theirs))
     return torch.cat(parts)

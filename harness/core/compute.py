@@ -25,12 +25,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from harness.core import models
 from harness.core.data import cache_dir
 
 FORMS = ("auto", "eager", "compiled")
 DTYPES = ("auto", "float32", "tf32", "bfloat16")
 CPU_CHUNK = 64  # images: with their first feature maps they fit a core's second-level cache
-CUDA_EVALUATION_CHUNK = 1000  # images
+CUDA_GRADIENT_CHUNK = 1000  # images; halved where they do not fit
+CUDA_SHARE = (
+    8  # one in so many parts of a GPU's memory is for feature maps, so that a few workers fit beside each other
+)
+EVALUATED = 8000  # images tested or embedded at a time, whose answers lie side by side: whole chunks of a CPU's
 Batch = Callable[[Tensor], Tensor]
 
 
@@ -210,11 +215,14 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
 
 
 def chunk_size(device: torch.device, bytes_per_image: int) -> int:
-    """Images to push through a network at a time: what fits a CPU's cache, or half of a GPU's free memory."""
+    """Images to push through a network at a time: what fits a CPU's cache, or an eighth of a GPU's memory.
+
+    Of all its memory, not of what is free: the same GPU always computes in the same chunks.
+    """
     if device.type == "cpu":
         return CPU_CHUNK
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(CPU_CHUNK, min(65_536, free // 2 // bytes_per_image))
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return max(CPU_CHUNK, min(65_536, whole // CUDA_SHARE // bytes_per_image))
 
 
 def gradient_chunk(network: nn.Module) -> int:
@@ -228,9 +236,16 @@ def gradient_chunk(network: nn.Module) -> int:
     return max(8, min(CPU_CHUNK, 4096 // max(filters, default=1)))
 
 
-def evaluation_chunk(device: torch.device) -> int:
-    """Images to test, or to embed, at a time."""
-    return CPU_CHUNK if device.type == "cpu" else CUDA_EVALUATION_CHUNK
+def evaluation_chunk(device: torch.device, bytes_per_image: int = 1) -> int:
+    """Images to test, or to embed, at a time: of a `chunk_size`, `EVALUATED` at most."""
+    return min(EVALUATED, chunk_size(device, bytes_per_image))
+
+
+def evaluating(network: models.Network, method: str, compute: str, images: Tensor) -> Batch:
+    """`network.<method>` of any number of images like `images` (N, C, H, W), in float32, without gradient."""
+    device, shape = images.device, (images.shape[1], images.shape[2], images.shape[3])
+    chunk = CPU_CHUNK if device.type == "cpu" else evaluation_chunk(device, models.bytes_per_image(network, shape))
+    return chunked(fast(network, method, compute, "float32", device), chunk)
 
 
 def chunked(function: Batch, chunk: int) -> Batch:

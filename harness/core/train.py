@@ -235,5 +235,5 @@ def restore(state: State, network: nn.Module, optimizer: Optimizer, rng: Generat
 @torch.no_grad()
 def correct_by_class(logits: compute.Batch, images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """How many images of each class are classified rightly, (K,) int64 on the CPU; argmax over all K outputs."""
-    right = torch.cat([logits(part).argmax(1) for part in images.split(1024)]) == labels
+    right = torch.cat([logits(part).argmax(1) for part in images.split(compute.EVALUATED)]) == labels
     return torch.bincount(labels[right], minlength=num_classes).cpu()

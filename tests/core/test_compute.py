@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,16 @@ from torch import Generator, Tensor, nn
 from torch._dynamo.utils import counters
 
 from harness.core import compute, models
-from harness.core.compute import chunk_size, chunked, fast, precision, resolve, resolve_dtype
+from harness.core.compute import (
+    chunk_size,
+    chunked,
+    evaluating,
+    evaluation_chunk,
+    fast,
+    precision,
+    resolve,
+    resolve_dtype,
+)
 from harness.core.train import TrainConfig, fit, training_form
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -141,12 +151,27 @@ def test_bfloat16_on_cuda_from_ampere_on(
     assert resolve_dtype("auto", "compiled", CUDA) == dtype
 
 
-def test_a_chunk_is_a_caches_on_a_cpu_and_half_of_the_free_memory_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_a_caches_on_a_cpu_and_an_eighth_of_the_memory_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chunk_size(CPU, 1_000_000) == 64
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2_000_000, 4_000_000))
-    assert chunk_size(CUDA, 1_000) == 1000  # 2e6 / 2 / 1e3
+    has = SimpleNamespace(total_memory=8_000_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: has)
+    assert chunk_size(CUDA, 1_000) == 1000  # 8e6 / 8 / 1e3
     assert chunk_size(CUDA, 1) == 65_536  # at most
     assert chunk_size(CUDA, 1_000_000) == 64  # at least
+    assert evaluation_chunk(CUDA, 1) == 8000  # at most, of images that are tested
+    network = models.build("convnet2-w8", SHAPE, 4, seeded(0))
+    assert models.bytes_per_image(network, SHAPE) == 4 * 4 * 8 * (64 + 16)  # filters x places, at 8 x 8 and 4 x 4
+    has.total_memory = 8 * 10_240 * 100
+    calls: list[int] = []
+
+    def counted(batch: Tensor) -> Tensor:
+        calls.append(len(batch))
+        return batch.flatten(1)
+
+    monkeypatch.setattr(compute, "fast", lambda *_: counted)
+    there: Any = SimpleNamespace(device=CUDA, shape=(1, *SHAPE))
+    evaluating(network, "forward", "eager", there)(normal(250, *SHAPE))
+    assert calls == [100, 100, 50]
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
