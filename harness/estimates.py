@@ -123,6 +123,8 @@ def _measure(
             return done / (time.perf_counter() - began)
     finally:
         torch.set_num_threads(threads)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # which this process would keep from those that work
 
 
 def _wait_for(device: torch.device) -> None:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 import harness
 import memory
-from harness import runs
+from harness import engines, runs
 from harness.cli import main
 from harness.config import CLRun, assemble, fitted, in_form
 from harness.core import data
@@ -353,7 +353,39 @@ def test_each_worker_sees_one_of_the_gpus(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [place.get("CUDA_VISIBLE_DEVICES") for place in runs._gpus(device)] == names
+    assert [place.get("CUDA_VISIBLE_DEVICES") for place in runs.gpus(device)] == names
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "jobs", "workers", "at_full_rate"),
+    [
+        ("cpu", "local", None, 7, 7),  # a core each
+        ("cpu", "local", 3, 3, 3),
+        ("cpu", "serial", 3, 1, 1),
+        ("cuda", "local", None, 2 * runs.WORKERS_PER_GPU, 2),
+        ("cuda", "local", 1, 1, 1),
+        ("cuda", "local", 8, 8, 2),  # four share each of two GPUs
+        ("cuda:1", "local", None, runs.WORKERS_PER_GPU, 1),
+        ("cuda", "serial", None, 1, 1),
+    ],
+)
+def test_how_many_units_are_worked_on_at_a_time(
+    device: str, engine: str, jobs: int | None, workers: int, at_full_rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(engines, "usable_cpus", lambda: 7)
+    assert runs.workers(device, engine, jobs) == workers
+    assert runs.at_full_rate(device, workers) == at_full_rate
+
+
+@pytest.mark.parametrize("name", ["gpu", "cudas", "cuda:", "cuda:x", "cuda:2"])
+def test_a_device_that_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runs.pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match=r"^device: [^\n]*$"):
+        runs.pick_device(name)
 
 
 def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

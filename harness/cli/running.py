@@ -111,7 +111,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     """Say what a run will do, in which form, and how long that takes here."""
     if quiet:
         return
-    from harness import engines, estimates, track
+    from harness import estimates, runs, track
     from harness.config import dotted
     from harness.display import duration
 
@@ -122,11 +122,10 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     say(prepared.track.title(run))
     say(f"form: {prepared.form}; device {prepared.place.device}")
     say(f"{len(prepared.planned.units)} units, {len(prepared.planned.units) - len(left)} of them done already")
-    workers = min(options.jobs or engines.usable_cpus(), max(len(left), 1)) if prepared.place.device == "cpu" else 1
-    if options.engine == "serial":
-        workers = 1
+    device = prepared.place.device
+    workers = min(runs.workers(device, options.engine, options.jobs), max(len(left), 1))
     costs = estimates.with_costs(left, run, track.load(run, prepared.place))
-    seconds = estimates.seconds_left(costs, workers)
+    seconds = estimates.seconds_left(costs, runs.at_full_rate(device, workers))
     if left:
         say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
     if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not track.is_file(run.memory):

@@ -4,6 +4,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -342,6 +343,24 @@ def as_torch_has_it() -> Iterator[tuple[str, str]]:
     yield precisions()
     torch.set_float32_matmul_precision(before[0])
     CUDNN.conv.fp32_precision = before[1]
+
+
+def test_cuda_is_started_before_it_is_asked_and_is_the_units_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        said.append(device)
+        yield
+        said.append("back")
+
+    monkeypatch.setattr(torch.cuda, "init", lambda: said.append("started"))
+    monkeypatch.setattr(torch.cuda, "device", current)
+    with compute.on(torch.device("cuda:1")):
+        said.append("work")
+    with compute.on(CPU):
+        pass
+    assert said == ["started", torch.device("cuda:1"), "work", "back"]
 
 
 FLOAT32, TF32 = ("highest", "ieee"), ("high", "tf32")
