@@ -194,7 +194,7 @@ def carry_out(plan: Plan, ready: Ready, options: Options, watch: Watch) -> Repro
     not_begun: set[str] = set()  # units, by key: runs may share them
     for prepared, _ in ready.prepared:
         rest = None if options.time_limit is None else options.time_limit - (time.monotonic() - began)
-        if stopped == "interrupted" or (rest is not None and rest <= 0):
+        if stopped not in (None, "time limit") or (rest is not None and rest <= 0):
             stopped = stopped or "time limit"
             not_begun |= {unit.key for unit in prepared.left}
             continue
