@@ -102,7 +102,7 @@ def build(
         parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
         match.backward(synthetic.images, batch, parameters)
         if term is not None:
-            seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.local.cpu()))
+            seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
             leaf = seen.detach().requires_grad_()
             term.backward(match.network, real_batches(cfg.augment, images, batch, parameters), leaf)
             seen.backward(leaf.grad)

@@ -180,7 +180,9 @@ class Matching:
 
         Where a group of classes does not fit the device's memory, its halves are tried.
         """
-        classes = torch.arange(len(next(iter(real.values()))), device=self.device)
+        classes = torch.arange(
+            len(next(iter(real.values())))
+        )  # on the CPU: asking for one does not wait for the device
         ipc = len(images) // len(classes)
         groups = list(classes.split(max(1, self._chunk // ipc)))
         total, gradient = torch.zeros((), device=self.device, dtype=images.dtype), torch.zeros_like(images)
@@ -201,7 +203,8 @@ class Matching:
         return total
 
     def _class_by_class(self, images: Tensor, classes: Tensor, real: Gradients) -> Tensor:
-        labels = classes.unsqueeze(1).expand(-1, len(images) // len(classes))
+        there = classes.to(self.device, non_blocking=True)
+        labels = there.unsqueeze(1).expand(-1, len(images) // len(classes))
         images = images.unflatten(0, labels.shape)
         if self._one_by_one:
             each = [grad(self._loss)(self._detached(), *of_class) for of_class in zip(images, labels, strict=True)]
@@ -312,7 +315,7 @@ def condense(
         rows = [draw(of_class, cfg.real_batch, rng) for of_class in synthetic.rows]
         parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
         real = real_batches(cfg.augment, images, rows, parameters)
-        seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.local.cpu()))
+        seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
         leaf = seen.detach().requires_grad_()
         with matching_statistics(network, real, cfg.batchnorm):
             targets = match.real_gradients(real)
