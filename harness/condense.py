@@ -186,7 +186,7 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     fit(network, images, targets, recipe, generator("batches", *spec["seed"]), progress)
     network.eval()
     test, labels = dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
-    logits = compute.evaluating(network, "forward", recipe.compute, test)
+    logits = compute.evaluation_form(network, "forward", recipe.compute, test)
     right = correct_by_class(logits, test, labels, dataset.num_classes)
     network.train()
     card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}

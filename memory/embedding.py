@@ -94,6 +94,6 @@ def trained(
 def embed(network: models.Network, images: Tensor, form: str) -> Tensor:
     """Features (N, D) of images as they are, not augmented, by the network in eval mode, computed in `form`."""
     network.eval()
-    embedded = compute.evaluating(network, "embed", form, images)(images)
+    embedded = compute.evaluation_form(network, "embed", form, images)(images)
     network.train()
     return embedded

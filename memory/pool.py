@@ -62,7 +62,7 @@ class Networks:
         device, classes = self.images.device, int(local.max()) + 1
         network = models.build(self.model, shape_of(self.images), classes, self.draws.rng)
         network = network.to(device, self.images.dtype)
-        logits = compute.evaluating(network, "forward", "eager", self.images)
+        logits = compute.evaluation_form(network, "forward", "eager", self.images)
         for _ in range(MOST_ROUNDS):
             network.eval()  # `fit` puts it back
             right = correct_by_class(logits, self.images[held.to(device)], local[held.to(device)], classes)

@@ -51,7 +51,7 @@ def score(
     device = images.device
     shape = (images.shape[1], images.shape[2], images.shape[3])
     network = in_layout(models.build(model, shape, num_classes, weights).to(device, images.dtype), cfg)
-    logits = compute.evaluating(network, "forward", cfg.compute, images)
+    logits = compute.evaluation_form(network, "forward", cfg.compute, images)
 
     def right(of: Labelled) -> int:
         network.eval()

@@ -241,7 +241,7 @@ def evaluation_chunk(device: torch.device, bytes_per_image: int = 1) -> int:
     return min(EVALUATED, chunk_size(device, bytes_per_image))
 
 
-def evaluating(network: models.Network, method: str, compute: str, images: Tensor) -> Batch:
+def evaluation_form(network: models.Network, method: str, compute: str, images: Tensor) -> Batch:
     """`network.<method>` of any number of images like `images` (N, C, H, W), in float32, without gradient."""
     device, shape = images.device, (images.shape[1], images.shape[2], images.shape[3])
     chunk = CPU_CHUNK if device.type == "cpu" else evaluation_chunk(device, models.bytes_per_image(network, shape))

@@ -19,8 +19,8 @@ from harness.core import compute, models
 from harness.core.compute import (
     chunk_size,
     chunked,
-    evaluating,
     evaluation_chunk,
+    evaluation_form,
     fast,
     precision,
     resolve,
@@ -171,7 +171,7 @@ def test_a_chunk_is_a_caches_on_a_cpu_and_an_eighth_of_the_memory_on_cuda(monkey
 
     monkeypatch.setattr(compute, "fast", lambda *_: counted)
     there: Any = SimpleNamespace(device=CUDA, shape=(1, *SHAPE))
-    evaluating(network, "forward", "eager", there)(normal(250, *SHAPE))
+    evaluation_form(network, "forward", "eager", there)(normal(250, *SHAPE))
     assert calls == [100, 100, 50]
 
 
