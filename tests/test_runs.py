@@ -218,7 +218,7 @@ def test_a_time_limit_stops_and_the_same_command_continues(
     assert capsys.readouterr().err.rstrip().endswith("units are left (time limit); the same command continues")
     codes: list[int] = []
     while not codes or codes[-1] == 3:
-        codes.append(main(arguments(tmp_path / "cut", *longer, "1s")))
+        codes.append(main(arguments(tmp_path / "cut", *longer, "3s")))
     assert codes[-1] == 0
     assert main(arguments(tmp_path / "whole", *longer, "1h")) == 0
     (cut,), (whole,) = (list((tmp_path / name).glob("cl-*")) for name in ("cut", "whole"))

@@ -2,12 +2,14 @@
 
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import FAULT, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, takes
+from harness.cli.options import FAULT, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, left_of, takes
 from harness.cli.running import AN_HOUR
 from harness.cli.saying import complain, say
 
@@ -28,6 +30,7 @@ def reproduce(**given: Any) -> None:
 
     Exit code 0: every run asked for is complete and no cell is below; 1: a cell is below; 3: work is left.
     """
+    began = time.monotonic()
     from harness import reproduce as reproductions
     from harness.runs import Options
 
@@ -44,6 +47,7 @@ def reproduce(**given: Any) -> None:
     if not given["dry_run"]:
         from harness.display import watching
 
+        options = replace(options, time_limit=left_of(options.time_limit, began))
         carried_out = reproductions.carry_out(
             plan, ready, options, lambda prepared: watching(prepared.planned.units, given["quiet"])
         )

@@ -2,13 +2,26 @@
 
 import json
 import sys
+import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.cli.options import GIVEN, HOW, TRACKS, UNFINISHED, WHERE, AvalancheLogger, as_seconds, as_shard, takes
+from harness.cli.options import (
+    GIVEN,
+    HOW,
+    TRACKS,
+    UNFINISHED,
+    WHERE,
+    AvalancheLogger,
+    as_seconds,
+    as_shard,
+    left_of,
+    takes,
+)
 from harness.cli.saying import complain, say
 
 if TYPE_CHECKING:
@@ -66,6 +79,7 @@ def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
 
 
 def _run(track: str, given: dict[str, Any]) -> None:
+    began = time.monotonic()
     from harness import runs
 
     dry_run, quiet = given["dry_run"], given["quiet"]
@@ -78,7 +92,7 @@ def _run(track: str, given: dict[str, Any]) -> None:
     from harness.display import watching
 
     with watching(prepared.planned.units, quiet) as report:
-        finished = runs.carry_out(prepared, options, report)
+        finished = runs.carry_out(prepared, replace(options, time_limit=left_of(options.time_limit, began)), report)
     _conclude(finished, given["as_json"], quiet)
 
 
