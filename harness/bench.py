@@ -346,12 +346,13 @@ def _search_times(units: list[Unit], device: torch.device) -> dict[int, float]:
     Raises:
         RuntimeError: a unit failed with the fewest workers.
     """
-    places = runs.gpus(str(device))
+    gpus = len(runs.gpus(str(device)))
     times: dict[int, float] = {}
-    for jobs in [tried * len(places) for tried in WORKERS_TRIED] if places else [engines.usable_cpus()]:
+    for jobs in [tried * gpus for tried in WORKERS_TRIED] if gpus else [engines.usable_cpus()]:
+        places = runs.places(str(device), jobs)
         began = time.perf_counter()
         with TemporaryDirectory() as directory:
-            outcome = engines.run(units, Store(Path(directory)), _bench_candidate, jobs=jobs, places=places or [{}])
+            outcome = engines.run(units, Store(Path(directory)), _bench_candidate, jobs=jobs, places=places)
         if outcome.failed and not times:
             raise RuntimeError(f"bench: {next(iter(outcome.failed.items()))}")
         if outcome.failed:  # so many do not fit a GPU's memory, nor do more

@@ -146,16 +146,17 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     began = time.monotonic()
     claim_directory(prepared)
     device = prepared.place.device
+    jobs = workers(device, options.engine, options.jobs)
     mine, dataset = _shard(prepared.planned.units, options.shard), track.load(prepared.run, prepared.place)
     outcome = engines.run(
         estimates.with_costs(mine, prepared.run, dataset),
         prepared.store,
         prepared.track.work,
         engine=options.engine,
-        jobs=workers(device, options.engine, options.jobs),
+        jobs=jobs,
         deadline=None if options.time_limit is None else began + options.time_limit,
         report=report,
-        places=gpus(device) or [{}],
+        places=places(device, jobs),
     )
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
 
@@ -170,6 +171,13 @@ def workers(device: str, engine: str = "local", jobs: int | None = None) -> int:
 def at_full_rate(device: str, workers: int) -> int:
     """As many of so many workers as do not slow each other down: of those that share a GPU, one."""
     return min(workers, len(gpus(device)) or workers)
+
+
+def places(device: str, workers: int) -> list[dict[str, str]]:
+    """What so many workers have in their environment: the GPU that each of them sees, and how many share one."""
+    found = gpus(device)
+    each = -(-workers // len(found)) if found else 1
+    return [{**gpu, track.SHARED_BY: str(each)} for gpu in found] or [{}]
 
 
 def gpus(device: str) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from harness.core.train import TrainConfig, augmentation
 from harness.units import Store, Unit
 
 LOGGERS = ("text", "tensorboard")
+SHARED_BY = "HARNESS_GPU_SHARED_BY"  # in a worker's environment: how many have its GPU
 SECONDS = "seconds"  # what a clock keeps beside a method's own state
 PEAK_SLACK = 16 * 2**20  # bytes: the kernel counts resident pages by thread, and adds them up now and then
 Row = dict[str, Any]
@@ -421,8 +423,10 @@ def kept(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memory:
 
 
 def device_name(device: torch.device) -> str:
+    """The hardware as rows name it, with what its seconds depend on: a CPU's threads, and who shares a GPU."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        workers = int(os.environ.get(SHARED_BY, "1"))
+        return torch.cuda.get_device_name(device) + (f", shared by {workers} workers" if workers > 1 else "")
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return f"{names[0] if names else 'CPU'}, 1 thread"
 

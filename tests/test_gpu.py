@@ -98,12 +98,12 @@ def test_tf32_is_what_it_says() -> None:
 def test_workers_share_the_device(device: str, tmp_path: Path) -> None:
     run = harness.CondenseRun.of("smoke", dataset="digits", memory="dm", nets=3)
     rows = harness.run(run, harness.Options(out=tmp_path, device=device, jobs=3))
-    assert set(rows["device"]) == {torch.cuda.get_device_name()}
+    assert set(rows["device"]) == {f"{torch.cuda.get_device_name()}, shared by 3 workers"}
     assert len(rows[rows["metric"] == "test_accuracy"]) == 3
 
 
 def test_a_search_on_the_device(tmp_path: Path) -> None:
     run = harness.NASRun.of("smoke", dataset="digits", memory="random")
-    rows = harness.run(run, harness.Options(out=tmp_path, device="cuda", jobs=2))
+    rows = harness.run(run, harness.Options(out=tmp_path, device="cuda:0", jobs=1))
     assert set(rows["device"]) == {torch.cuda.get_device_name()}
     assert rows[rows["metric"] == "test_accuracy"]["value"].notna().all()

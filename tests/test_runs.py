@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 import harness
 import memory
-from harness import engines, runs
+from harness import engines, runs, track
 from harness.cli import main
 from harness.config import CLRun, assemble, fitted, in_form
 from harness.core import data
@@ -377,6 +377,20 @@ def test_how_many_units_are_worked_on_at_a_time(
     monkeypatch.setattr(engines, "usable_cpus", lambda: 7)
     assert runs.workers(device, engine, jobs) == workers
     assert runs.at_full_rate(device, workers) == at_full_rate
+
+
+def test_a_worker_knows_how_many_share_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert runs.places("cpu", 4) == [{}]
+    assert runs.places("cuda:1", 1) == [{track.SHARED_BY: "1"}]
+    assert runs.places("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, track.SHARED_BY: "2"} for gpu in "01"]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU")
+    names = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv(track.SHARED_BY, workers)
+        names.append(track.device_name(torch.device("cuda")))
+    assert names == ["GPU", "GPU, shared by 2 workers"]  # whose seconds are others
 
 
 @pytest.mark.parametrize("name", ["gpu", "cudas", "cuda:", "cuda:x", "cuda:2"])
