@@ -344,7 +344,7 @@ def _search_times(units: list[Unit], device: torch.device) -> dict[int, float]:
     """Worker processes -> seconds for all units, the workers' start included; of GPUs as many as WORKERS_TRIED fit.
 
     Raises:
-        RuntimeError: a unit failed with the fewest workers.
+        RuntimeError: a unit failed with the fewest workers, or the bench was told to stop.
     """
     gpus = len(runs.gpus(str(device)))
     times: dict[int, float] = {}
@@ -353,6 +353,8 @@ def _search_times(units: list[Unit], device: torch.device) -> dict[int, float]:
         began = time.perf_counter()
         with TemporaryDirectory() as directory:
             outcome = engines.run(units, Store(Path(directory)), _bench_candidate, jobs=jobs, places=places)
+        if outcome.stopped:
+            raise RuntimeError(f"bench: {outcome.stopped}")
         if outcome.failed and not times:
             raise RuntimeError(f"bench: {next(iter(outcome.failed.items()))}")
         if outcome.failed:  # so many do not fit a GPU's memory, nor do more

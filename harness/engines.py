@@ -257,7 +257,7 @@ def _serial(plan: _Plan, work: Work, jobs: int, limits: _Limits, places: Sequenc
             if unit := plan.take():
                 event = _attempt(unit, plan.store, work, limits.deadline, limits.interrupted, plan.report)
                 plan.settle(unit, event)
-                if event.is_spoilt and _has_lost_its_gpu():
+                if event.is_spoilt and _is_lost(unit.context.get("device")):
                     return "the GPU is lost to this process"
             elif plan.has_work():
                 time.sleep(TURN_SECONDS)
@@ -435,12 +435,12 @@ def _holds_a_gpu() -> bool:
     return bool(torch.cuda.is_initialized())
 
 
-def _has_lost_its_gpu() -> bool:
-    """Whether CUDA answers everything with the error of an earlier kernel: only another process gets on with it."""
+def _is_lost(device: str | None) -> bool:
+    """Whether a GPU answers everything with the error of an earlier kernel: only another process gets on with it."""
     import torch
 
     try:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(None if device == "cpu" else device)
     except RuntimeError:
         return True
     return False

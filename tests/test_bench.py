@@ -65,6 +65,12 @@ def test_more_workers_than_fit_a_gpu_are_not_tried(monkeypatch: pytest.MonkeyPat
         bench._search_times(UNITS, torch.device("cuda:0"))
 
 
+def test_a_bench_that_is_told_to_stop_reports_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "run", lambda *_, **__: Outcome(("one",), {}, ("two",), "interrupted"))
+    with pytest.raises(RuntimeError, match=r"^bench: interrupted$"):
+        bench._search_times(UNITS, torch.device("cpu"))
+
+
 def test_a_search_on_a_cpu_says_how_many_worked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "NAS_SIZES", {"quick": (20, 1)})
     monkeypatch.setattr(bench, "HELD_OUT", (20, 20))

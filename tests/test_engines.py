@@ -255,13 +255,15 @@ def test_a_worker_that_failed_on_a_gpu_is_replaced(fault: str, processes: int, t
 def test_without_workers_a_lost_gpu_ends_the_run(
     is_lost: bool, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def synchronize() -> None:
+    def synchronize(device: str | None) -> None:
+        assert device == "cuda:1"
         if is_lost:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    units = [toy.walk_unit("bad", tmp_path, fault="raise", cost=2), toy.walk_unit("good", tmp_path)]
+    bad = toy.walk_unit("bad", tmp_path, fault="raise", device="cuda:1", cost=2)
+    units = [bad, toy.walk_unit("good", tmp_path)]
     outcome = run(units, store, toy.walk, engine="serial")
     left, stopped = (("good",), "the GPU is lost to this process") if is_lost else ((), None)
     assert (set(outcome.failed), outcome.left, outcome.stopped) == ({"bad"}, left, stopped)

@@ -32,9 +32,7 @@ FORMS = ("auto", "eager", "compiled")
 DTYPES = ("auto", "float32", "tf32", "bfloat16")
 CPU_CHUNK = 64  # images: with their first feature maps they fit a core's second-level cache
 CUDA_GRADIENT_CHUNK = 1000  # images; halved where they do not fit
-CUDA_SHARE = (
-    8  # one in so many parts of a GPU's memory is for feature maps, so that a few workers fit beside each other
-)
+CUDA_SHARE = 8  # one in so many parts of a GPU's memory is for feature maps: a few workers fit beside each other
 EVALUATED = 8000  # images tested or embedded at a time, whose answers lie side by side: whole chunks of a CPU's
 Batch = Callable[[Tensor], Tensor]
 
