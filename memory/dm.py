@@ -162,7 +162,7 @@ class Matching:
                 sums = features.new_zeros(self.classes, features.shape[1])
             sums.index_add_(0, theirs.to(sums.device, non_blocking=True), features)
         assert sums is not None  # every class has at least one real image
-        return sums / sizes.to(sums).unsqueeze(1)
+        return sums / sizes.to(sums, non_blocking=True).unsqueeze(1)
 
 
 def mean_gap(real: Tensor, synthetic: Tensor) -> Tensor:

@@ -180,9 +180,7 @@ class Matching:
 
         Where a group of classes does not fit the device's memory, its halves are tried.
         """
-        classes = torch.arange(
-            len(next(iter(real.values())))
-        )  # on the CPU: asking for one does not wait for the device
+        classes = torch.arange(len(next(iter(real.values()))))  # on the CPU: reading it waits for no device
         ipc = len(images) // len(classes)
         groups = list(classes.split(max(1, self._chunk // ipc)))
         total, gradient = torch.zeros((), device=self.device, dtype=images.dtype), torch.zeros_like(images)
