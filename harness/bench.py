@@ -39,7 +39,8 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
 
     Returns:
         ratio (plain over shipped; for `stream`, strategy over plain), its quartiles over interleaved pairs, both
-        times in seconds, the form taken and the threads both had; on CUDA also iterations and TFLOP a second.
+        times in seconds, the form taken and the threads both had; on CUDA also the GPU's name, iterations and TFLOP a
+        second.
     Raises:
         ValueError: an unknown benchmark or preset, or no such device.
     """
@@ -51,7 +52,8 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
     try:
         with compute.on(where), compute.precision("float32", where):
             result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
-        return result | {"preset": preset, "threads": torch.get_num_threads(), "device": str(where)}
+        gpu = {"gpu": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}
+        return result | {"preset": preset, "threads": torch.get_num_threads(), "device": str(where), **gpu}
     finally:
         torch.set_num_threads(before)
 
