@@ -92,14 +92,15 @@ while [ -n "$work" ]; do
     work=${work#"$command"}
     work=${work#;}
     share=$((($(left) - 10) / count)) # 10 s to pack
-    limit=$((share > 75 ? share - 45 : share / 2)) # workers have 20 s to stop, then rows and verdicts are written
+    limit=$((share > 75 ? share - 45 : (share - 15) / 2)) # workers have 20 s to stop, then rows are written
     echo "== harness $command --device $device --time-limit ${limit}s ${jobs:+--jobs $jobs}" | tee -a "$out/slice.log"
     # shellcheck disable=SC2086  # a command and its options
     within "$share" "$python" -m harness.cli $command --out "$runs" --device "$device" --time-limit "${limit}s" \
         ${jobs:+--jobs "$jobs"} >> "$out/slice.log" 2>&1 || code=$?
     tail -n 3 "$out/slice.log"
     case ${code:-0} in
-        0 | 1 | 3 | 124) ;; # done, a number below the published one, units left, no time
+        0 | 1 | 3) ;; # done, a number below the published one, units left
+        124) echo "gpu_slice: $command: stopped by force, perhaps before it began" >&2 ;;
         *) status=1 && echo "gpu_slice: $command: exit code $code" >&2 ;;
     esac
     code=0
