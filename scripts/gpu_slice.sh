@@ -99,7 +99,7 @@ while [ -n "$work" ]; do
         ${jobs:+--jobs "$jobs"} >> "$out/slice.log" 2>&1 || code=$?
     tail -n 3 "$out/slice.log"
     case ${code:-0} in
-        0 | 1 | 3) ;; # done, a number below the published one, units left
+        0 | 3 | 4) ;; # done, units left, a number below the published one
         124) echo "gpu_slice: $command: stopped by force, perhaps before it began" >&2 ;;
         *) status=1 && echo "gpu_slice: $command: exit code $code" >&2 ;;
     esac
