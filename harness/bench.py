@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import memory
 from harness import config, engines, nas, runs, track
 from harness.config import CLRun, CondenseRun, NASRun
-from harness.core import augment, models
+from harness.core import augment, compute, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation
 from harness.core.progress import Progress
@@ -40,7 +40,8 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
 
     Returns:
         ratio (plain over shipped; for `stream`, strategy over plain), its quartiles over interleaved pairs, both
-        times in seconds, the form taken and the threads both had; on CUDA also iterations and TFLOP a second.
+        times in seconds, the form taken and the threads both had; on CUDA also the GPU's name, iterations and TFLOP a
+        second.
     Raises:
         ValueError: an unknown benchmark or preset, or no such device.
     """
@@ -50,8 +51,10 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
     before = torch.get_num_threads()
     torch.set_num_threads(threads or engines.usable_cpus())
     try:
-        result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
-        return result | {"preset": preset, "threads": torch.get_num_threads(), "device": str(where)}
+        with compute.on(where), compute.precision("float32", where):
+            result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
+        gpu = {"gpu": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}
+        return result | {"preset": preset, "threads": torch.get_num_threads(), "device": str(where), **gpu}
     finally:
         torch.set_num_threads(before)
 
@@ -78,6 +81,8 @@ def _as_usual(network: models.Network) -> models.Network:
 def _interleave(plain: Callable[[], object], shipped: Callable[[], object], seconds: float) -> tuple[list[float], ...]:
     """Times of the two, alternating, until each has had `seconds`; both run once before."""
     plain(), shipped()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     times: tuple[list[float], ...] = ([], [])
     while min(map(sum, times)) < seconds or len(times[0]) < 5:
         for one, spent in zip((plain, shipped), times, strict=True):
@@ -300,6 +305,7 @@ def _tiny_stream(images: Tensor, labels: Tensor) -> Any:
 
 SEARCHED = {"archs": "width=32,pooling!=none", "subset": "12"}  # of those that `quick` searches
 HELD_OUT = (5000, 10_000)  # validation and test images
+WORKERS_TRIED = (1, 2, 4, 8)  # on each GPU
 NAS_SIZES = {"paper": (500, 200), "quick": (500, 60)}  # images of the proxy set, and epochs on it
 
 
@@ -307,7 +313,8 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     """Candidates trained and scored as `run nas` does it, workers and all, against a DataLoader loop, one by one.
 
     Both get the same architectures, images, batches, augmentation and epochs, once: `seconds` does not matter. The
-    plain one computes in float32, the shipped one as the preset has it.
+    plain one computes in float32, the shipped one as the preset has it. On GPUs the shipped one is timed with each of
+    WORKERS_TRIED on each GPU, and its time is the best; `jobs` is what `--jobs` then is.
     """
     count, epochs = NAS_SIZES[preset]
     run, _form = config.in_form(config.assemble(NASRun, preset, SEARCHED), device)
@@ -319,22 +326,44 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
         spec = {"model": arch.model, "recipe": own, "images": count}
         units.append(Unit("bench", spec, arch.model, {"device": str(device)}, cost=_flop_of(arch.model)))
     took = []
+    _searched_images(count, device)  # made before the clock starts
     for unit in units:
         began = time.perf_counter()
         _plain_candidate(unit.spec["model"], recipe, count, device)
         took.append(time.perf_counter() - began)
-    began = time.perf_counter()
-    with TemporaryDirectory() as directory:
-        outcome = engines.run(units, Store(Path(directory)), _bench_candidate)
-    shipped = time.perf_counter() - began
-    if outcome.failed:
-        raise RuntimeError(f"bench: {next(iter(outcome.failed.items()))}")
+    by_jobs = _search_times(units, device)
+    jobs = min(by_jobs, key=lambda jobs: by_jobs[jobs])
+    shipped = by_jobs[jobs]
     form = "; ".join(sorted({track.form_of(track.recipe_from(unit.spec["recipe"])) for unit in units}))
     flop = sum(_flop_of(unit.spec["model"]) for unit in units)
     result: Result = {"plain_seconds": sum(took), "shipped_seconds": shipped, "networks": len(units), "epochs": epochs}
+    result |= {"jobs": jobs} | ({"seconds_by_jobs": by_jobs} if device.type == "cuda" else {})
     rates = {f"{name}_per_minute": 60 * len(units) / result[f"{name}_seconds"] for name in ("plain", "shipped")}
     achieved = _rates(result, flop * (3 * count * epochs + sum(HELD_OUT)), device)
     return {"bench": "nas", "ratio": sum(took) / shipped, **result, **rates, "form": form, **achieved}
+
+
+def _search_times(units: list[Unit], device: torch.device) -> dict[int, float]:
+    """Worker processes -> seconds for all units, the workers' start included; of GPUs as many as WORKERS_TRIED fit.
+
+    Raises:
+        RuntimeError: a unit failed with the fewest workers, or the bench was told to stop.
+    """
+    gpus = len(runs.gpus(str(device)))
+    times: dict[int, float] = {}
+    for jobs in [tried * gpus for tried in WORKERS_TRIED] if gpus else [engines.usable_cpus()]:
+        places = runs.places(str(device), jobs)
+        began = time.perf_counter()
+        with TemporaryDirectory() as directory:
+            outcome = engines.run(units, Store(Path(directory)), _bench_candidate, jobs=jobs, places=places)
+        if outcome.stopped:
+            raise RuntimeError(f"bench: {outcome.stopped}")
+        if outcome.failed and not times:
+            raise RuntimeError(f"bench: {next(iter(outcome.failed.items()))}")
+        if outcome.failed:  # so many do not fit a GPU's memory, nor do more
+            break
+        times[jobs] = time.perf_counter() - began
+    return times
 
 
 def _flop_of(model: str) -> int:
@@ -350,11 +379,12 @@ def _searched_images(count: int, device: torch.device) -> list[tuple[Tensor, Ten
 
 def _bench_candidate(unit: Unit, store: Store, progress: Progress) -> None:
     recipe = track.recipe_from(unit.spec["recipe"])
-    train, validation, test = _searched_images(unit.spec["images"], torch.device(unit.context["device"]))
-    weights, rng = generator("weights"), generator("batches")
-    score = proxy.score(
-        unit.spec["model"], train, validation, test, 10, recipe, weights, rng, curve_every=0, progress=progress
-    )
+    weights, rng, device = generator("weights"), generator("batches"), torch.device(unit.context["device"])
+    with compute.on(device), compute.precision("float32", device):
+        train, validation, test = _searched_images(unit.spec["images"], device)
+        score = proxy.score(
+            unit.spec["model"], train, validation, test, 10, recipe, weights, rng, curve_every=0, progress=progress
+        )
     store.save(unit.key, {} if score is None else {"curve": score.curve}, {})
 
 

@@ -185,9 +185,8 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     models.draw_weights(network, generator("weights", *spec["seed"]))
     images, targets = memory.images.to(device), memory.targets.to(device)
     fit(network, images, targets, recipe, generator("batches", *spec["seed"]), progress)
-    forward = compute.fast(network, "forward", recipe.compute, "float32", device)
-    logits = compute.chunked(forward, compute.evaluation_chunk(device))
     test, labels = dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
+    logits = compute.evaluation_form(network, "forward", recipe.compute, test)
     with models.evaluating(network):
         right = correct_by_class(logits, test, labels, dataset.num_classes)
     card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}

@@ -33,7 +33,7 @@ class Run:
     recipe: str = "dm"  # how a network is trained on any memory; its fields are set as recipe.FIELD
     model: str = "convnet3"  # for condensing, and for training unless others are named
     compute: str = "auto"  # auto, eager or compiled
-    real_dtype: str = "auto"  # what is multiplied in where no gradient passes: auto, float32 or bfloat16
+    real_dtype: str = "auto"  # what is multiplied in where no gradient passes: auto, float32, tf32 or bfloat16
     split: str = "test"  # validation: a fixed tenth of train is held out, and judged on instead of the test set
     classes_per_unit: int = 10  # classes condensed together, where the builder treats each on its own
     seed: int = 0  # of everything drawn but the class order

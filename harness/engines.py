@@ -2,7 +2,8 @@
 
 `serial` works in this process and is the oracle; `local` keeps worker processes, one thread each, that live as long
 as the run. Either may share its store with other runs, here or on other hosts: what those have in hand is waited for.
-A worker claims a unit itself, so that a claim names the process that works; it ends at once when its parent does.
+A worker claims a unit itself, so that a claim names the process that works; it ends at once when its parent does. One
+that fails on a GPU is replaced: the error of a kernel comes back from every later call of its process.
 """
 
 import difflib
@@ -55,6 +56,7 @@ class Event:
     total: int = 0
     seconds: float = 0.0  # of work in this run, of a done
     reason: str = ""  # of a failed or stopped
+    is_spoilt: bool = False  # of a failed: its process is not to be trusted with another unit
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Outcome:
     done: tuple[str, ...]  # their results are in the store, whoever made them
     failed: dict[str, str]  # label -> reason, one line; the traceback is in the store, `<key>.error.txt`
     left: tuple[str, ...]  # not done; one that could not be done says "(needs ..., which failed)"
-    stopped: str | None  # "time limit", "interrupted", or None
+    stopped: str | None  # "time limit", "interrupted", "the GPU is lost to this process", or None
 
 
 def run(
@@ -246,14 +248,17 @@ def _attempt(
         with suppress(OSError):  # a full disk may be the very reason
             files.write_bytes(store.path(unit.key, ".error.txt"), traceback.format_exc().encode())
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return Event("failed", unit.key, unit.label, reason=reason)
+        return Event("failed", unit.key, unit.label, reason=reason, is_spoilt=_holds_a_gpu())
 
 
 def _serial(plan: _Plan, work: Work, jobs: int, limits: _Limits, places: Sequence[Mapping[str, str]]) -> str | None:
     with suppress(KeyboardInterrupt), _one_thread():
         while limits.reason() is None:
             if unit := plan.take():
-                plan.settle(unit, _attempt(unit, plan.store, work, limits.deadline, limits.interrupted, plan.report))
+                event = _attempt(unit, plan.store, work, limits.deadline, limits.interrupted, plan.report)
+                plan.settle(unit, event)
+                if event.is_spoilt and _is_lost(unit.context.get("device")):
+                    return "the GPU is lost to this process"
             elif plan.has_work():
                 time.sleep(TURN_SECONDS)
             else:
@@ -290,10 +295,11 @@ def _local(plan: _Plan, work: Work, jobs: int, limits: _Limits, places: Sequence
                     elif worker.unit is not None:
                         plan.settle(worker.unit, event)
                         worker.unit = None
+                        worker.is_spoilt = event.is_spoilt
                 false_starts = 0 if worker.is_up else false_starts + ended
                 if false_starts == FALSE_STARTS:
                     raise RuntimeError(f"worker processes do not start: exit code {worker.process.exitcode}, see above")
-                if ended:
+                if ended or worker.is_spoilt:
                     workers.remove(worker)
                     if (unit := worker.unit) is not None:
                         died = f"worker died (exit code {worker.process.exitcode})"  # -9: killed, perhaps out of memory
@@ -322,7 +328,7 @@ class _Worker:
         with _as_a_worker_starts(place):
             self.process.start()
         theirs.close()
-        self.is_up = False
+        self.is_up = self.is_spoilt = False
         self.unit: Unit | None = None
 
     def send(self, message: bytes) -> None:
@@ -420,6 +426,24 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _holds_a_gpu() -> bool:
+    """Whether this process has begun to use CUDA: a failure may have left that unusable, or its memory taken."""
+    import torch
+
+    return bool(torch.cuda.is_initialized())
+
+
+def _is_lost(device: str | None) -> bool:
+    """Whether a GPU answers everything with the error of an earlier kernel: only another process gets on with it."""
+    import torch
+
+    try:
+        torch.cuda.synchronize(None if device == "cpu" else device)
+    except RuntimeError:
+        return True
+    return False
 
 
 def usable_cpus() -> int:

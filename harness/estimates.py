@@ -98,7 +98,8 @@ def _measure(
         rng = Generator().manual_seed(0)
         network = models.scratch(model, shape, 10, device)
         models.draw_weights(network, rng)
-        chunk = compute.evaluation_chunk(device)
+        most = compute.CUDA_GRADIENT_CHUNK if training else compute.EVALUATED
+        chunk = min(most, compute.chunk_size(device, models.bytes_per_image(network, shape)))
         forward = compute.fast(network, "forward", form, dtype, device)
         images = torch.randn(chunk, *shape, generator=rng).to(device)
 
@@ -111,13 +112,22 @@ def _measure(
             network.zero_grad()
             return forward(batch).square().mean().backward()
 
-        once()
-        done, began = 0, time.perf_counter()
-        while time.perf_counter() - began < SECONDS:
+        with compute.on(device), compute.precision(dtype, device):
             once()
-            done += chunk
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return done / (time.perf_counter() - began)
+            _wait_for(device)
+            done, began = 0, time.perf_counter()
+            while time.perf_counter() - began < SECONDS:
+                once()
+                _wait_for(device)
+                done += chunk
+            return done / (time.perf_counter() - began)
     finally:
         torch.set_num_threads(threads)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # which this process would keep from those that work
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until what a GPU was told to do is done: calls return before that."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -12,7 +12,7 @@ import torch
 from pandas import DataFrame
 
 import memory
-from harness import config, engines, estimates, runs, track
+from harness import config, estimates, runs, track
 from harness.config import EARLY_STOPPING, PRESETS, RUNS, NASRun, Run
 from harness.core import models
 from harness.core.files import write_bytes
@@ -164,7 +164,7 @@ def prepare(plan: Plan, options: Options) -> Ready:
     Raises:
         ValueError, FileNotFoundError: bad options, or none of the runs can start.
     """
-    runs.pick_device(options.device)
+    device = str(runs.pick_device(options.device))
     found: list[tuple[Prepared, dict[str, float]]] = []
     unavailable: dict[str, str] = {}
     first: Exception | None = None
@@ -182,18 +182,12 @@ def prepare(plan: Plan, options: Options) -> Ready:
         raise first
     ready: list[tuple[Prepared, float]] = []
     counted: set[str] = set()  # what runs share is done once, by the first
+    workers = runs.at_full_rate(device, runs.workers(device, options.engine, options.jobs))
     for prepared, costs in sorted(found, key=lambda each: sum(each[1].values())):
         own = [cost for key, cost in costs.items() if key not in counted]
-        ready.append((prepared, sum(own) / _workers(prepared, options)))
+        ready.append((prepared, sum(own) / workers))
         counted |= costs.keys()
     return Ready(ready, unavailable)
-
-
-def _workers(prepared: Prepared, options: Options) -> int:
-    """How many units are worked on at a time."""
-    if options.engine == "serial" or prepared.place.device != "cpu":
-        return 1
-    return options.jobs or engines.usable_cpus()
 
 
 def carry_out(plan: Plan, ready: Ready, options: Options, watch: Watch) -> Reproduced:
@@ -207,7 +201,7 @@ def carry_out(plan: Plan, ready: Ready, options: Options, watch: Watch) -> Repro
     not_begun: set[str] = set()  # units, by key: runs may share them
     for prepared, _ in ready.prepared:
         rest = None if options.time_limit is None else options.time_limit - (time.monotonic() - began)
-        if stopped == "interrupted" or (rest is not None and rest <= 0):
+        if stopped not in (None, "time limit") or (rest is not None and rest <= 0):
             stopped = stopped or "time limit"
             not_begun |= {unit.key for unit in prepared.left}
             continue

@@ -25,6 +25,7 @@ from harness.units import Store, Unit
 from results import rows as rowfiles
 
 UNITS = "units"  # where the units of all runs are kept, under --out
+WORKERS_PER_GPU = 1  # unless --jobs says otherwise; unmeasured: `harness bench nas` says what is best on a GPU
 TRACKS: dict[str, Any] = {module.NAME: module for module in (cl, condense, nas)}  # each plans, works, and gives rows
 
 
@@ -37,7 +38,7 @@ class Options:
     data: Path | None = None
     device: str = "auto"  # auto, cpu or cuda
     engine: str = "local"
-    jobs: int | None = None  # worker processes; None: one per core, or one per GPU
+    jobs: int | None = None  # worker processes; None: one per core, or `WORKERS_PER_GPU` for each GPU
     shard: tuple[int, int] = (1, 1)  # (i, n): the i-th of n parts of the units, from 1
     time_limit: float | None = None  # seconds
     logger: str | None = None  # an Avalanche logger: text or tensorboard
@@ -102,10 +103,12 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ValueError: unknown, or CUDA asked for where there is none.
     """
-    if name not in ("auto", "cpu") and not name.startswith("cuda"):
-        raise ValueError(f"device: {name!r} is unknown; choose from auto, cpu, cuda")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device: {name!r} is unknown; choose from auto, cpu, cuda, cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("device: cuda is asked for, but torch finds no CUDA device here; use --device cpu")
+    if name.startswith("cuda:") and int(name.removeprefix("cuda:")) >= torch.cuda.device_count():
+        raise ValueError(f"device: {name} is asked for, but there are {torch.cuda.device_count()} here, from cuda:0 on")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
@@ -163,22 +166,42 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     """
     began = time.monotonic()
     claim_directory(prepared)
-    gpus = _gpus(prepared.place.device)
+    device = prepared.place.device
+    jobs = workers(device, options.engine, options.jobs)
     mine, dataset = _shard(prepared.planned.units, options.shard), track.load(prepared.run, prepared.place)
     outcome = engines.run(
         estimates.with_costs(mine, prepared.run, dataset),
         prepared.store,
         prepared.track.work,
         engine=options.engine,
-        jobs=options.jobs or len(gpus) or None,
+        jobs=jobs,
         deadline=None if options.time_limit is None else began + options.time_limit,
         report=report,
-        places=gpus or [{}],
+        places=places(device, jobs),
     )
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
 
 
-def _gpus(device: str) -> list[dict[str, str]]:
+def workers(device: str, engine: str = "local", jobs: int | None = None) -> int:
+    """Units that are worked on at a time: `jobs`, or by default one a core, or `WORKERS_PER_GPU` for each GPU."""
+    if engine == "serial":
+        return 1
+    return jobs or WORKERS_PER_GPU * len(gpus(device)) or engines.usable_cpus()
+
+
+def at_full_rate(device: str, workers: int) -> int:
+    """As many of so many workers as do not slow each other down: of those that share a GPU, one."""
+    return min(workers, len(gpus(device)) or workers)
+
+
+def places(device: str, workers: int) -> list[dict[str, str]]:
+    """What so many workers have in their environment: the GPU that each of them sees, and how many share one."""
+    found = gpus(device)
+    each = -(-workers // len(found)) if found else 1
+    return [{**gpu, track.SHARED_BY: str(each)} for gpu in found] or [{}]
+
+
+def gpus(device: str) -> list[dict[str, str]]:
     """What makes a worker's process see one GPU alone, for each that `device` allows; none on a CPU."""
     if not device.startswith("cuda"):
         return []

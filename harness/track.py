@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ import torch
 import memory
 from harness import config
 from harness.config import AnyRun, CondenseRun, Run
-from harness.core import data, files, imported, models
+from harness.core import compute, data, files, imported, models
 from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.files import Card
@@ -28,6 +29,7 @@ from harness.core.train import TrainConfig, augmentation
 from harness.units import Store, Unit
 
 LOGGERS = ("text", "tensorboard")
+SHARED_BY = "HARNESS_GPU_SHARED_BY"  # in a worker's environment: how many have its GPU
 SECONDS = "seconds"  # what a clock keeps beside a method's own state
 PEAK_SLACK = 16 * 2**20  # bytes: the kernel counts resident pages by thread, and adds them up now and then
 Row = dict[str, Any]
@@ -191,6 +193,8 @@ def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any
 def work_on(unit: Unit, store: Store, progress: Progress, do: Callable[..., Result]) -> None:
     """Do one unit by `do(unit, store, dataset, device, progress)` and save its result with its cost.
 
+    What is multiplied in float32 is IEEE float32, on CUDA too, but where the unit's configuration says tf32.
+
     Raises:
         ValueError: the data are not those the unit was planned with.
         FloatingPointError: an image or a loss is not finite.
@@ -202,7 +206,7 @@ def work_on(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     device = torch.device(unit.context["device"])
     clock = Clock()
     try:
-        with peak_memory(device) as peak:
+        with compute.on(device), compute.precision("float32", device), peak_memory(device) as peak:
             tensors, card = do(unit, store, dataset, device, clock.along(progress))
     except torch.OutOfMemoryError as error:
         smaller = "memory.real_batch" if unit.kind == "memory" else "recipe.batch_size"
@@ -427,8 +431,10 @@ def kept(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memory:
 
 
 def device_name(device: torch.device) -> str:
+    """The hardware as rows name it, with what its seconds depend on: a CPU's threads, and who shares a GPU."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        workers = int(os.environ.get(SHARED_BY, "1"))
+        return torch.cuda.get_device_name(device) + (f", shared by {workers} workers" if workers > 1 else "")
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return f"{names[0] if names else 'CPU'}, 1 thread"
 

@@ -112,7 +112,7 @@ def build(
         parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
         match.backward(synthetic.images, batch, parameters)
         if term is not None:
-            seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.local.cpu()))
+            seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
             leaf = seen.detach().requires_grad_()
             term.backward(match.network, real_batches(cfg.augment, images, batch, parameters), leaf)
             seen.backward(leaf.grad)
@@ -127,9 +127,10 @@ class Matching:
     def __init__(self, images: Tensor, classes: int, ipc: int, cfg: DMConfig) -> None:
         shape = shape_of(images)
         self.images, self.classes, self.ipc, self.strategy = images, classes, ipc, cfg.augment
+        self.synthetic_dtype = cfg.synthetic_dtype
         self.network = models.scratch(cfg.model, shape, 1, images.device, images.dtype, trainable=False)
         together = models.has_batch_statistics(self.network)
-        chunk = compute.chunk_size(images.device, _bytes_per_image(self.network, shape))
+        chunk = compute.chunk_size(images.device, models.bytes_per_image(self.network, shape))
         self.real_chunk = classes * cfg.real_batch if together else chunk
         both_ways = chunk if images.is_cuda else compute.gradient_chunk(self.network)
         self.classes_at_once = classes if together else max(1, both_ways // ipc)
@@ -151,9 +152,10 @@ class Matching:
         for classes in torch.arange(self.classes).split(self.classes_at_once):
             first, last = int(classes[0]) * self.ipc, (int(classes[-1]) + 1) * self.ipc
             shared = parameters.of(classes.repeat_interleave(self.ipc))
-            features = self.embed_synthetic(augment.apply(self.strategy, pixels[first:last], shared))
-            loss = mean_gap(means[classes[0] : classes[-1] + 1], features.unflatten(0, (-1, self.ipc)).mean(1))
-            loss.backward()
+            with compute.precision(self.synthetic_dtype, pixels.device):
+                features = self.embed_synthetic(augment.apply(self.strategy, pixels[first:last], shared))
+                loss = mean_gap(means[classes[0] : classes[-1] + 1], features.unflatten(0, (-1, self.ipc)).mean(1))
+                loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
@@ -170,14 +172,9 @@ class Matching:
                 sums = features.new_zeros(self.classes, features.shape[1])
             sums.index_add_(0, theirs.to(sums.device, non_blocking=True), features)
         assert sums is not None  # every class has at least one real image
-        return sums / sizes.to(sums).unsqueeze(1)
+        return sums / sizes.to(sums, non_blocking=True).unsqueeze(1)
 
 
 def mean_gap(real: Tensor, synthetic: Tensor) -> Tensor:
     """Squared distances between mean embeddings (K, D) and (K, D), summed over classes: the paper's formula."""
     return (real - synthetic).square().sum()
-
-
-def _bytes_per_image(network: models.Network, shape: tuple[int, int, int]) -> int:
-    """Feature maps of one image that a forward and backward pass keeps: about four of each convolution's size."""
-    return 4 * 4 * models.count_outputs(network, shape)

@@ -87,6 +87,5 @@ def trained(
 @torch.no_grad()
 def embed(network: models.Network, images: Tensor, form: str) -> Tensor:
     """Features (N, D) of images as they are, not augmented, by the network in eval mode, computed in `form`."""
-    features = compute.fast(network, "embed", form, "float32", images.device)
     with models.evaluating(network):
-        return compute.chunked(features, compute.evaluation_chunk(images.device))(images)
+        return compute.evaluation_form(network, "embed", form, images)(images)

@@ -168,9 +168,9 @@ class Matching:
         device: torch.device,
         weights: Callable[[str, Tensor], bool] = lambda name, weight: True,
     ) -> None:
-        self.network, self.distance, self.device = network, distance, device
+        self.network, self.distance, self.device, self.real_dtype = network, distance, device, real_dtype
         self.weights = {name: weight for name, weight in network.named_parameters() if weights(name, weight)}
-        self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_EVALUATION_CHUNK
+        self._chunk = compute.gradient_chunk(network) if device.type == "cpu" else compute.CUDA_GRADIENT_CHUNK
         self._logits = compute.fast(network, "forward", form, real_dtype, device)
         # Batched by vmap, a layer norm's second derivative is wrong: it leaves out that mean and variance depend on the
         # image (torch 2.15; pytorch/functorch issue 534).
@@ -183,8 +183,10 @@ class Matching:
             sums = [torch.zeros_like(weight) for weight in self.weights.values()]
             for some in images.split(self._chunk):
                 label = torch.full((len(some),), k, device=self.device)
-                loss = F.cross_entropy(self._logits(some), label, reduction="sum") / len(images)
-                for total, part in zip(sums, torch.autograd.grad(loss, list(self.weights.values())), strict=True):
+                with compute.precision(self.real_dtype, self.device):
+                    loss = F.cross_entropy(self._logits(some), label, reduction="sum") / len(images)
+                    parts = torch.autograd.grad(loss, list(self.weights.values()))
+                for total, part in zip(sums, parts, strict=True):
                     total += part
             gradients.append(sums)
         return dict(zip(self.weights, map(torch.stack, zip(*gradients, strict=True)), strict=True))
@@ -194,7 +196,7 @@ class Matching:
 
         Where a group of classes does not fit the device's memory, its halves are tried.
         """
-        classes = torch.arange(len(next(iter(real.values()))), device=self.device)
+        classes = torch.arange(len(next(iter(real.values()))))  # on the CPU: reading it waits for no device
         ipc = len(images) // len(classes)
         groups = list(classes.split(max(1, self._chunk // ipc)))
         total, gradient = torch.zeros((), device=self.device, dtype=images.dtype), torch.zeros_like(images)
@@ -215,7 +217,8 @@ class Matching:
         return total
 
     def _class_by_class(self, images: Tensor, classes: Tensor, real: Gradients) -> Tensor:
-        labels = classes.unsqueeze(1).expand(-1, len(images) // len(classes))
+        there = classes.to(self.device, non_blocking=True)
+        labels = there.unsqueeze(1).expand(-1, len(images) // len(classes))
         images = images.unflatten(0, labels.shape)
         if self._one_by_one:
             each = [grad(self._loss)(self._detached(), *of_class) for of_class in zip(images, labels, strict=True)]
@@ -326,7 +329,7 @@ def condense(
         rows = [draw(of_class, cfg.real_batch, rng) for of_class in synthetic.rows]
         parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
         real = real_batches(cfg.augment, images, rows, parameters)
-        seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.local.cpu()))
+        seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
         leaf = seen.detach().requires_grad_()
         with matching_statistics(network, real, cfg.batchnorm):
             targets = match.real_gradients(real)

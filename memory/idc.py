@@ -158,7 +158,9 @@ def build(
         chosen = [draw(own, cfg.synthetic_batch, rng) for own in torch.arange(len(synthetic.labels)).chunk(classes)]
         some = torch.cat(chosen)
         seen = augment.apply(
-            cfg.augment, synthetic.images[some.to(images.device)], parameters.of(synthetic.local.cpu()[some])
+            cfg.augment,
+            synthetic.images[some.to(images.device, non_blocking=True)],
+            parameters.of(synthetic.owner[some]),
         )
         leaf = seen.detach().requires_grad_()
         with matching_statistics(network, real, "reference"):
@@ -170,7 +172,7 @@ def build(
         if number % cfg.updates == cfg.updates - 1:
             synthetic.clamp(low, high)
         else:
-            trained = draw(everything, cfg.trained, rng).to(images.device)
+            trained = draw(everything, cfg.trained, rng).to(images.device, non_blocking=True)
             fit(network, images[trained], local[trained], cfg.train, rng)
 
     return learn(synthetic, draws, cfg.total, update, with_network(progress, network), "idc")

@@ -62,7 +62,8 @@ def build(
     draws = Draws.of(rng, images.device)
 
     def update(_: int) -> None:
-        means = [images[draw(rows, cfg.real_batch, rng).to(images.device)].mean(0) for rows in synthetic.rows]
+        drawn = [draw(rows, cfg.real_batch, rng).to(images.device, non_blocking=True) for rows in synthetic.rows]
+        means = [images[rows].mean(0) for rows in drawn]
         own = synthetic.images.unflatten(0, (synthetic.classes, synthetic.ipc)).mean(1)
         mean_gap(torch.stack(means), own).backward()
         synthetic.step()

@@ -43,7 +43,8 @@ class Term:
             real: per class, its real images; images: (K * n, C, H, W) synthetic ones, classes ascending.
         """
         some = [of_class[: self.real_batch] for of_class in real]
-        real_classes = torch.cat([torch.full((len(part),), k) for k, part in enumerate(some)]).to(images.device)
+        owners = torch.cat([torch.full((len(part),), k) for k, part in enumerate(some)])
+        real_classes = owners.to(images.device, non_blocking=True)
         classes = torch.arange(len(real), device=images.device).repeat_interleave(len(images) // len(real))
         with torch.no_grad():
             targets = [_pooled(maps) for maps in network.maps(torch.cat(some))]

@@ -107,7 +107,7 @@ class Networks:
             self.draws.restore(half)
         network = network.to(device, self.images.dtype)
         held, rest = order[: max(1, int(HELD_OUT * len(order)))], order[max(1, int(HELD_OUT * len(order))) :]
-        logits = compute.chunked(network, compute.evaluation_chunk(device))
+        logits = compute.evaluation_form(network, "forward", "eager", self.images)
         for rounds in range(done, MOST_ROUNDS):
             with models.evaluating(network):
                 right = correct_by_class(logits, self.images[held.to(device)], local[held.to(device)], classes)

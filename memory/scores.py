@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from harness.core import models
+from harness.core import compute, models
 from harness.core.checks import check_choice, check_counts
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
@@ -16,7 +16,6 @@ from memory.embedding import embed, trained
 from memory.sampling import check_enough, draw, renumbered, rows_by_class
 
 KEEP = ("easy", "hard")
-PART = 8000  # images scored at a time, whose features lie side by side: whole chunks of a CPU's and a GPU's
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # features (N, D), logits (N, K), labels 0 .. K - 1 (N,) -> (N,)
 
 
@@ -133,7 +132,7 @@ def mean_score(
 @torch.no_grad()
 def _scores(score: Score, network: models.Network, images: Tensor, local: Tensor, form: str) -> Tensor:
     parts = []
-    for some, theirs in zip(images.split(PART), local.split(PART), strict=True):
+    for some, theirs in zip(images.split(compute.EVALUATED), local.split(compute.EVALUATED), strict=True):
         features = embed(network, some, form)
         parts.append(score(features, network.classifier(features), theirs))
     return torch.cat(parts)

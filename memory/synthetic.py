@@ -22,7 +22,7 @@ class Synthetic:
 
     Attributes:
         images: (K * ipc, C, H, W), classes ascending, a leaf that collects gradients; `ipc` counts decoded images.
-        labels: (K * ipc,) int64, global ids; local: the same numbered 0 .. K - 1.
+        labels: (K * ipc,) int64, global ids; local: the same numbered 0 .. K - 1; owner: that on the CPU.
         rows: per class, its real images' rows, on the CPU.
     """
 
@@ -47,7 +47,8 @@ class Synthetic:
         self.rows = list(by_class.values())
         self.stored_labels = torch.tensor(list(by_class), device=labels.device).repeat_interleave(each)
         self.labels = self.stored_labels.repeat_interleave(form.views)
-        self.local = torch.arange(len(self.rows), device=labels.device).repeat_interleave(self.ipc)
+        self.owner = torch.arange(len(self.rows)).repeat_interleave(self.ipc)
+        self.local = self.owner.to(labels.device)
         real = images[torch.cat([_fill(of_class, self.ipc, rng) for of_class in self.rows]).to(images.device)]
         self.stored = {name: part.requires_grad_() for name, part in form.init(real, start, rng).items()}
         self.optimizer = torch.optim.SGD(self.stored.values(), lr=lr, momentum=momentum)
@@ -138,7 +139,9 @@ class Draws:
 def real_batches(strategy: str, images: Tensor, rows: list[Tensor], parameters: augment.Parameters) -> list[Tensor]:
     """Per class its real images `rows`, all augmented by the parameters of the class."""
     return [
-        augment.apply(strategy, images[some.to(images.device)], parameters.of(torch.full((len(some),), k)))
+        augment.apply(
+            strategy, images[some.to(images.device, non_blocking=True)], parameters.of(torch.full((len(some),), k))
+        )
         for k, some in enumerate(rows)
     ]
 

@@ -51,8 +51,7 @@ def score(
     device = images.device
     shape = (images.shape[1], images.shape[2], images.shape[3])
     network = in_layout(models.build(model, shape, num_classes, weights).to(device, images.dtype), cfg)
-    forward = compute.fast(network, "forward", cfg.compute, "float32", device)
-    logits = compute.chunked(forward, compute.evaluation_chunk(device))
+    logits = compute.evaluation_form(network, "forward", cfg.compute, images)
 
     def right(of: Labelled) -> int:
         network.eval()
@@ -68,7 +67,7 @@ def score(
     return Score(curve.points, right(test))
 
 
-def in_layout(network: nn.Module, cfg: TrainConfig) -> nn.Module:
+def in_layout(network: models.Network, cfg: TrainConfig) -> models.Network:
     """The network with its filters where a CPU's convolutions and poolings are fastest; the numbers are the same.
 
     Channels last against the usual way, eager, forward and backward (depth 2, width 32, one core): 1.2 to 2.1 times as

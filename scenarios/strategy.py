@@ -173,6 +173,11 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self.train_epochs = self.recipe.rounds - self._epoch
         self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the step before, and undo the redraw
 
+    def training_epoch(self, **kwargs: Any) -> None:
+        """Avalanche's own, both passes multiplied as the recipe says."""
+        with compute.precision(self.recipe.dtype, self.device):
+            super().training_epoch(**kwargs)
+
     def _before_training_epoch(self, **kwargs: Any) -> None:
         set_rate(self.optimizer, self.recipe, self._epoch)
         super()._before_training_epoch(**kwargs)
@@ -186,7 +191,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         )
 
     def forward(self) -> Tensor:
-        """Logits of the minibatch; compiled where the recipe says so, Avalanche's own call otherwise."""
+        """Logits of the minibatch; in the recipe's form where that has one, Avalanche's own call otherwise."""
         if self.recipe.compute == "eager" and self.recipe.dtype == "float32":
             logits: Tensor = super().forward()
             return logits

@@ -239,6 +239,36 @@ def test_a_worker_that_dies_is_replaced_and_its_unit_tried_once_more(tmp_path: P
     assert [event.label for event in events if event.kind == "failed"] == ["always"]
 
 
+@pytest.mark.parametrize(("fault", "processes"), [("raise", 1), ("raise on a GPU", 3)])
+def test_a_worker_that_failed_on_a_gpu_is_replaced(fault: str, processes: int, tmp_path: Path, store: Store) -> None:
+    units = [toy.walk_unit("first", tmp_path, cost=9)]
+    units += [toy.walk_unit(f"bad {n}", tmp_path, fault=fault, cost=n) for n in (8, 7)]
+    units += [toy.walk_unit("middle", tmp_path, cost=7.5), toy.walk_unit("last", tmp_path)]
+    outcome = run(units, store, toy.walk, jobs=1)
+    assert outcome.done == ("first", "middle", "last")
+    assert set(outcome.failed) == {"bad 8", "bad 7"}
+    assert (outcome.left, outcome.stopped) == ((), None)
+    assert len({line[2] for line in rounds(tmp_path)}) == processes
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_without_workers_a_lost_gpu_ends_the_run(
+    is_lost: bool, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def synchronize(device: str | None) -> None:
+        assert device == "cuda:1"
+        if is_lost:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    bad = toy.walk_unit("bad", tmp_path, fault="raise", device="cuda:1", cost=2)
+    units = [bad, toy.walk_unit("good", tmp_path)]
+    outcome = run(units, store, toy.walk, engine="serial")
+    left, stopped = (("good",), "the GPU is lost to this process") if is_lost else ((), None)
+    assert (set(outcome.failed), outcome.left, outcome.stopped) == ({"bad"}, left, stopped)
+
+
 def test_workers_that_cannot_start_end_the_run(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy.walk, "__module__", "nowhere_to_be_found")  # found here, not by those who unpickle it
     monkeypatch.setitem(sys.modules, "nowhere_to_be_found", toy)

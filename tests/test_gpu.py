@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import harness
-from harness.core import models
+from harness.core import compute, models
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, fit
 
@@ -23,9 +23,9 @@ def test_fit_gives_the_cpus_weights(form: str) -> None:
     labels = torch.arange(40) % 4
     recipe = TrainConfig(epochs=3, batch_size=16)
     trained = []
-    for device, compute in (("cpu", "eager"), ("cuda", form)):
+    for device, computed in (("cpu", "eager"), ("cuda", form)):
         network = models.build("convnet-d2-w8", (3, 8, 8), 4, generator("weights")).to(device, torch.float64)
-        fit(network, images.to(device), labels.to(device), replace(recipe, compute=compute), generator("batches"))
+        fit(network, images.to(device), labels.to(device), replace(recipe, compute=computed), generator("batches"))
         trained.append([weight.detach().cpu() for weight in network.parameters()])
     for ours, theirs in zip(*trained, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
@@ -36,6 +36,7 @@ BUILDERS = ["random", "herding", "dm", "dsa", "idc", "lo-dm", "mim-dm", "full"]
 
 @pytest.mark.parametrize("memory", BUILDERS)
 def test_a_run_on_the_device_leaves_its_name_and_memory_in_the_rows(memory: str, tmp_path: Path) -> None:
+    pytest.importorskip("avalanche")
     run = harness.CLRun.of("smoke", dataset="digits", memory=memory, steps=2)
     rows = harness.run(run, harness.Options(out=tmp_path, device="cuda", engine="serial"))
     trained = rows[rows["metric"] == "last_accuracy"]
@@ -64,3 +65,45 @@ def test_soft_labels_and_cutmix_train_on_the_device() -> None:
         trained.append([weight.detach().cpu() for weight in network.parameters()])
     for ours, theirs in zip(*trained, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
+
+
+def relative_error(got: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((got - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("form", ["eager", "compiled"])
+def test_float32_is_ieee(form: str) -> None:
+    device = torch.device("cuda")
+    network = models.build("convnet-d2-w32", (3, 32, 32), 10, generator("weights")).to(device)
+    images = torch.randn(16, 3, 32, 32, generator=generator("images")).to(device)
+    with torch.no_grad():
+        exact = network.double()(images.double())
+        got = compute.fast(network.float(), "forward", form, "float32", device)(images)
+    assert relative_error(got, exact) < 3e-5  # ten times better than the 11 bits of TF32 allow
+
+
+def test_tf32_is_what_it_says() -> None:
+    device = torch.device("cuda")
+    if torch.cuda.get_device_capability()[0] < 8:
+        pytest.skip("a GPU before Ampere")
+    first, second = torch.randn(2, 2048, 2048, generator=generator("matrices")).to(device)
+    errors = {}
+    for dtype in ("float32", "tf32", "bfloat16"):
+        with compute.precision(dtype, device):
+            errors[dtype] = relative_error(first @ second, first.double() @ second.double())
+    assert errors["tf32"] > 5e-5 > 3e-6 > errors["float32"] == errors["bfloat16"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_workers_share_the_device(device: str, tmp_path: Path) -> None:
+    run = harness.CondenseRun.of("smoke", dataset="digits", memory="dm", nets=3)
+    rows = harness.run(run, harness.Options(out=tmp_path, device=device, jobs=3))
+    assert set(rows["device"]) == {f"{torch.cuda.get_device_name()}, shared by 3 workers"}
+    assert len(rows[rows["metric"] == "test_accuracy"]) == 3
+
+
+def test_a_search_on_the_device(tmp_path: Path) -> None:
+    run = harness.NASRun.of("smoke", dataset="digits", memory="random")
+    rows = harness.run(run, harness.Options(out=tmp_path, device="cuda:0", jobs=1))
+    assert set(rows["device"]) == {torch.cuda.get_device_name()}
+    assert rows[rows["metric"] == "test_accuracy"]["value"].notna().all()

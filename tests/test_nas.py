@@ -100,18 +100,29 @@ def test_early_stopping_has_the_epochs_of_the_proxy_set(toy_set: DataSet) -> Non
     assert unit.spec["recipe"] == other.spec["recipe"]
 
 
-def test_the_schedule_decides_what_is_compiled(toy_set: DataSet) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
+def test_the_schedule_decides_what_is_compiled(device: str, toy_set: DataSet) -> None:
     run = replace(run_of(), compute="compiled", recipe_config=None, memory_config=None)
     run, _ = in_form(run, CPU)
-    epochs = -(-COMPILE_FROM // 20)  # of 20 images: so many that compiling pays
+    epochs = -(-COMPILE_FROM[torch.device(device).type] // 20)  # of 20 images: so many that compiling pays
     for count, form in ((epochs - 1, "eager"), (epochs, "compiled")):
         longer = changed(run, {"recipe_config.epochs": count})
-        units = candidates(plan(longer, hold_out(toy_set), Place()), "random")
+        units = candidates(plan(longer, hold_out(toy_set), Place(device)), "random")
         assert {unit.spec["recipe"]["compute"] for unit in units} == {form}
 
 
+def test_on_cuda_the_papers_proxies_are_eager_and_their_truth_is_compiled() -> None:
+    recipe = NASRun.of("paper").recipe_config
+    assert recipe is not None
+    recipe = replace(recipe, compute="compiled")
+    for ipc in (1, 10, 50):
+        assert in_its_form(recipe, "convnet-w32", 10 * ipc, "cuda").compute == "eager"
+    truth = replace(recipe, epochs=NASRun.of("paper").truth_epochs)
+    assert in_its_form(truth, "convnet-w32", 45_000, "cuda").compute == "compiled"
+
+
 def test_what_does_not_compile_well_stays_eager_on_a_cpu() -> None:
-    recipe = TrainConfig(epochs=COMPILE_FROM, compute="compiled", dtype="bfloat16")
+    recipe = TrainConfig(epochs=max(COMPILE_FROM.values()), compute="compiled", dtype="bfloat16")
     names = ("convnet-w32", "convnet-w32-max", "convnet-w32-gn-max", "convnet-w32-ln", "convnet-w32-bn-nopooling",
              "resnet18")  # fmt: skip
     form = {(name, device): in_its_form(recipe, name, 1, device) for name in names for device in ("cpu", "cuda:0")}

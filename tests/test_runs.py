@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 import harness
 import memory
-from harness import runs
+from harness import engines, runs, track
 from harness.cli import main
 from harness.config import CLRun, assemble, fitted, in_form
 from harness.core import data
@@ -218,7 +218,7 @@ def test_a_time_limit_stops_and_the_same_command_continues(
     assert capsys.readouterr().err.rstrip().endswith("units left (time limit); the same command continues")
     codes: list[int] = []
     while not codes or codes[-1] == 3:
-        codes.append(main(arguments(tmp_path / "cut", *longer, "1s")))
+        codes.append(main(arguments(tmp_path / "cut", *longer, "3s")))
     assert codes[-1] == 0
     assert main(arguments(tmp_path / "whole", *longer, "1h")) == 0
     (cut,), (whole,) = (list((tmp_path / name).glob("cl-*")) for name in ("cut", "whole"))
@@ -382,7 +382,53 @@ def test_each_worker_sees_one_of_the_gpus(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [place.get("CUDA_VISIBLE_DEVICES") for place in runs._gpus(device)] == names
+    assert [place.get("CUDA_VISIBLE_DEVICES") for place in runs.gpus(device)] == names
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "jobs", "workers", "at_full_rate"),
+    [
+        ("cpu", "local", None, 7, 7),  # a core each
+        ("cpu", "local", 3, 3, 3),
+        ("cpu", "serial", 3, 1, 1),
+        ("cuda", "local", None, 2 * runs.WORKERS_PER_GPU, 2),
+        ("cuda", "local", 1, 1, 1),
+        ("cuda", "local", 8, 8, 2),  # four share each of two GPUs
+        ("cuda:1", "local", None, runs.WORKERS_PER_GPU, 1),
+        ("cuda", "serial", None, 1, 1),
+    ],
+)
+def test_how_many_units_are_worked_on_at_a_time(
+    device: str, engine: str, jobs: int | None, workers: int, at_full_rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(engines, "usable_cpus", lambda: 7)
+    assert runs.workers(device, engine, jobs) == workers
+    assert runs.at_full_rate(device, workers) == at_full_rate
+
+
+def test_a_worker_knows_how_many_share_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert runs.places("cpu", 4) == [{}]
+    assert runs.places("cuda:1", 1) == [{track.SHARED_BY: "1"}]
+    assert runs.places("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, track.SHARED_BY: "2"} for gpu in "01"]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU")
+    names = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv(track.SHARED_BY, workers)
+        names.append(track.device_name(torch.device("cuda")))
+    assert names == ["GPU", "GPU, shared by 2 workers"]  # whose seconds are others
+
+
+@pytest.mark.parametrize("name", ["gpu", "cudas", "cuda:", "cuda:x", "cuda:2"])
+def test_a_device_that_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runs.pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match=r"^device: [^\n]*$"):
+        runs.pick_device(name)
 
 
 def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

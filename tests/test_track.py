@@ -399,6 +399,15 @@ def test_forms_of_computing_in_words(name: str, words: str) -> None:
     assert track.form_of(run_of(memory=name, real_dtype="bfloat16").memory_config) == words
 
 
+def test_rows_say_where_tf32_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    asked = {"memory": "dm", "compute": "eager", "recipe.dtype": "tf32", "memory.synthetic_dtype": "tf32"}
+    run, _ = in_form(assemble(CondenseRun, "smoke", asked), torch.device("cuda"))
+    assert track.form_of(run.memory_config) == "eager, tf32, real float32"
+    assert run.recipe_config is not None
+    assert track.form_of(run.recipe_config) == "eager, tf32"
+
+
 def test_what_all_rows_of_a_run_say(toy_set: DataSet) -> None:
     run = run_of(memory="lo-dm", seed=3)
     row = track.shared_row(run, "condense", toy_set, "x=1")

@@ -1,6 +1,7 @@
 """The options that several commands share, and how what they are given is read."""
 
 import re
+import time
 from collections.abc import Callable
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -38,11 +39,13 @@ Config = Annotated[Path | None, typer.Option(help="A TOML file of fields; --set 
 Out = Annotated[Path, typer.Option(help="Where runs and their units are kept.")]
 Name = Annotated[str | None, typer.Option(help="The run's directory under --out.")]
 Data = Annotated[Path | None, typer.Option(help="A directory that holds the data.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda (every GPU there is) or cuda:N.")]
 Engine = Annotated[str, typer.Option(help="local (worker processes) or serial.")]
-Jobs = Annotated[int | None, typer.Option(help="Worker processes; by default one per core or GPU.")]
+Jobs = Annotated[int | None, typer.Option(help="Worker processes in all; by default one per core or GPU.")]
 Shard = Annotated[str, typer.Option(help="i/n: do the i-th of n parts.")]
-TimeLimit = Annotated[str | None, typer.Option(help="Stop, ready to go on, after 90s, 9m or 2h.")]
+TimeLimit = Annotated[
+    str | None, typer.Option(help="Stop, ready to go on, 90s, 9m or 2h after the start of the command.")
+]
 AvalancheLogger = Annotated[str | None, typer.Option(help="text or tensorboard, passed to Avalanche.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object last on stdout.")]
 DryRun = Annotated[bool, typer.Option(help="Say what would be done, in which configuration, and stop.")]
@@ -120,3 +123,8 @@ def as_seconds(text: str | None) -> float | None:
     if match is None:
         raise ValueError(f"--time-limit: expected a time such as 90s, 9m or 2h, got {text!r}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def left_of(seconds: float | None, began: float) -> float | None:
+    """What is left of a time limit that runs since `began`, by `time.monotonic()`: loading and planning take some."""
+    return None if seconds is None else max(0.0, seconds - (time.monotonic() - began))

@@ -2,12 +2,14 @@
 
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import BELOW, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, takes
+from harness.cli.options import BELOW, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, left_of, takes
 from harness.cli.running import AN_HOUR
 from harness.cli.saying import complain, say
 
@@ -29,6 +31,7 @@ def reproduce(**given: Any) -> None:
     Exit code 0: every run asked for is complete and no cell is below; 2: bad input, or no row fits any cell; 3: work is
     left; 4: all is complete and a cell is below, our number short of the published one.
     """
+    began = time.monotonic()
     from harness import reproduce as reproductions
     from harness.runs import Options
 
@@ -45,6 +48,7 @@ def reproduce(**given: Any) -> None:
     if not given["dry_run"]:
         from harness.display import watching
 
+        options = replace(options, time_limit=left_of(options.time_limit, began))
         carried_out = reproductions.carry_out(
             plan, ready, options, lambda prepared: watching(prepared.planned.units, given["quiet"])
         )

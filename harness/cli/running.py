@@ -3,13 +3,26 @@
 import json
 import shlex
 import sys
+import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.cli.options import GIVEN, HOW, TRACKS, UNFINISHED, WHERE, AvalancheLogger, as_seconds, as_shard, takes
+from harness.cli.options import (
+    GIVEN,
+    HOW,
+    TRACKS,
+    UNFINISHED,
+    WHERE,
+    AvalancheLogger,
+    as_seconds,
+    as_shard,
+    left_of,
+    takes,
+)
 from harness.cli.saying import complain, say
 
 if TYPE_CHECKING:
@@ -67,6 +80,7 @@ def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
 
 
 def _run(track: str, given: dict[str, Any]) -> None:
+    began = time.monotonic()
     from harness import runs
 
     dry_run, quiet = given["dry_run"], given["quiet"]
@@ -79,7 +93,7 @@ def _run(track: str, given: dict[str, Any]) -> None:
     from harness.display import watching
 
     with watching(prepared.planned.units, quiet) as report:
-        finished = runs.carry_out(prepared, options, report)
+        finished = runs.carry_out(prepared, replace(options, time_limit=left_of(options.time_limit, began)), report)
     _conclude(finished, given["as_json"], quiet)
 
 
@@ -112,7 +126,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     """Say what a run will do, in which form, and how long that takes here."""
     if quiet:
         return
-    from harness import engines, estimates, track
+    from harness import estimates, runs, track
     from harness.config import dotted
     from harness.display import duration
     from results.notes import some
@@ -124,11 +138,10 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     say(prepared.track.title(run))
     say(f"form: {prepared.form}; device {prepared.place.device}")
     say(f"{some(len(prepared.planned.units), 'unit')}, {len(prepared.planned.units) - len(left)} of them done already")
-    workers = min(options.jobs or engines.usable_cpus(), max(len(left), 1)) if prepared.place.device == "cpu" else 1
-    if options.engine == "serial":
-        workers = 1
+    device = prepared.place.device
+    workers = min(runs.workers(device, options.engine, options.jobs), max(len(left), 1))
     costs = estimates.with_costs(left, run, track.load(run, prepared.place))
-    seconds = estimates.seconds_left(costs, workers)
+    seconds = estimates.seconds_left(costs, runs.at_full_rate(device, workers))
     if left:
         say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
     if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not track.is_file(run.memory):

@@ -1,26 +1,39 @@
-"""The form of computing: eager or compiled, float32 or bfloat16. Results depend on it, so it is decided once.
+"""The form of computing: eager or compiled, float32, tf32 or bfloat16. Results depend on it, so it is decided once.
 
 Two cores do real work when a network is compiled and fed chunks that fit the cache: 3 to 12 times the eager forward
 pass of a narrow ConvNet. `resolve` turns `auto` into a form and a reason once, where a run is assembled;
-`fast` then makes a function of a batch run in that form.
+`fast` then makes a function of a batch run in that form. What stays in float32 is IEEE float32 on every device:
+`precision` keeps cuDNN from its own default, TF32, wherever nobody asked for that.
+
+On CUDA the same draws do not give the same bits twice: some backward passes add in the order in which threads arrive.
 """
 
+import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from types import FunctionType
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from harness.core import models
 from harness.core.data import cache_dir
 
 FORMS = ("auto", "eager", "compiled")
-DTYPES = ("auto", "float32", "bfloat16")
+DTYPES = ("auto", "float32", "tf32", "bfloat16")
 CPU_CHUNK = 64  # images: with their first feature maps they fit a core's second-level cache
-CUDA_EVALUATION_CHUNK = 1000  # images
+CUDA_GRADIENT_CHUNK = 1000  # images; halved where they do not fit
+CUDA_SHARE = 8  # one in so many parts of a GPU's memory is for feature maps: a few workers fit beside each other
+EVALUATED = 8000  # images tested or embedded at a time, whose answers lie side by side: whole chunks of a CPU's
 Batch = Callable[[Tensor], Tensor]
 
 
@@ -28,30 +41,52 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
     """`compute` as "eager" or "compiled", and why.
 
     Raises:
-        ValueError: not one of FORMS, or compiled was asked for where nothing can compile.
+        ValueError: not one of FORMS, or compiled was asked for where that needs what is not there.
     """
     if compute not in FORMS:
         raise ValueError(f"compute: {compute!r} is unknown; choose from {', '.join(FORMS)}")
-    compiler = "CUDA" if device.type == "cuda" else next(filter(shutil.which, ("g++", "clang++", "c++")), None)
-    if compute == "compiled" and compiler is None:
-        raise ValueError("compute: 'compiled' needs a C++ compiler (g++) on the path; install one or use eager")
+    there, missing = _compiler(device)
+    if compute == "compiled" and missing:
+        raise ValueError(f"compute: 'compiled' needs {missing}; install it or use eager")
     if compute != "auto":
         return compute, "as asked"
     if smoke:
         return "eager", "preset smoke"
-    if compiler is None:
-        return "eager", "no C++ compiler (g++) found: several times slower than compiled"
-    return "compiled", f"{compiler} is there"
+    if missing:
+        slower = ": several times slower than compiled" if device.type == "cpu" else ""
+        return "eager", f"needs {missing} to compile, which is not there{slower}"
+    return "compiled", f"{there} is there"
+
+
+def _compiler(device: torch.device) -> tuple[str, str]:
+    """The compiler that torch.compile calls for `device`, and what it lacks; "" for what is not so.
+
+    For a CPU one of C++; on CUDA Triton's kernels are launched by C that includes Python's headers.
+    """
+    on_cuda = device.type == "cuda"
+    names = ("gcc", "clang") if on_cuda else ("clang++",) if sys.platform == "darwin" else ("g++",)
+    variable = "CC" if on_cuda else "CXX"
+    given = os.environ.get(variable, "").split()  # may come with arguments; it is called in the place of the usual ones
+    there = next(filter(shutil.which, given[:1] or names), "")
+    if not there:
+        return "", f"a C{'' if on_cuda else '++'} compiler ({given[0] if given else names[0]})"
+    if on_cuda and importlib.util.find_spec("triton") is None:
+        return there, "Triton (the package triton)"
+    if on_cuda and not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
+        return there, "Python's headers (python3-dev)"
+    return there, ""
 
 
 def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
     """`auto` as "bfloat16" where the form is compiled and the hardware multiplies it fast, else as "float32".
 
     Raises:
-        ValueError: not one of DTYPES.
+        ValueError: not one of DTYPES, or tf32 where the hardware has none: rows would name what was not done.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: {dtype!r} is unknown; choose from {', '.join(DTYPES)}")
+    if dtype == "tf32" and not (device.type == "cuda" and _is_ampere_or_later(device)):
+        raise ValueError(f"dtype: tf32 is of NVIDIA GPUs from Ampere on, and {device} is none; use float32")
     if dtype != "auto":
         return dtype
     return "bfloat16" if compute == "compiled" and _has_fast_bfloat16(device) else "float32"
@@ -59,8 +94,71 @@ def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
+        return _is_ampere_or_later(device)
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _is_ampere_or_later(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+@contextmanager
+def on(device: torch.device) -> Iterator[None]:
+    """Inside, `device` is CUDA's current device and ready for use: a process's first asks after it find it there."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.init()  # or its memory statistics cannot be reset
+    with torch.cuda.device(device):
+        yield
+
+
+@contextmanager
+def precision(dtype: str, device: torch.device) -> Iterator[None]:
+    """Inside, float32 is multiplied on CUDA as TF32 under "tf32", and as IEEE float32 under any other dtype.
+
+    For whole passes: a backward pass is multiplied as is asked where it runs. What was set before comes back; the
+    settings are the process's, for all its threads and devices. On a CPU nothing changes.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    _let_torch_deprecate()
+    before = _precisions()
+    wanted = ("high", "tf32") if dtype == "tf32" else ("highest", "ieee")
+    if before == wanted:
+        yield
+        return
+    _set_precisions(*wanted)
+    try:
+        yield
+    finally:
+        _set_precisions(*before)
+
+
+@cache
+def _let_torch_deprecate() -> None:
+    """Have torch 2.9 and 2.10 say, unheard, that a newer way is there; they say it once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.get_float32_matmul_precision()
+
+
+def _precisions() -> tuple[str, str]:
+    """How cuBLAS multiplies (highest, high or medium), and how cuDNN convolves (ieee or tf32)."""
+    if not hasattr(torch.backends.cudnn, "conv"):  # torch before 2.9
+        return torch.get_float32_matmul_precision(), "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.conv.fp32_precision
+
+
+def _set_precisions(products: str, convolutions: str) -> None:
+    # Products can be set in two ways, each of which makes reading by the other an error, but for this one: and some
+    # versions of torch.compile read by the one, others by the other.
+    torch.set_float32_matmul_precision(products)
+    if hasattr(torch.backends.cudnn, "conv"):
+        torch.backends.cudnn.conv.fp32_precision = convolutions
+    else:
+        torch.backends.cudnn.allow_tf32 = convolutions == "tf32"
 
 
 _Form = Callable[[nn.Module, Tensor], Tensor]
@@ -70,8 +168,9 @@ _COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[str, str, str, torch.Size], _
 def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torch.device) -> Batch:
     """`network.<method>` of a batch in the asked form: float32 in and out, multiplied in `dtype`.
 
-    The compiled form is compiled anew for each shape of batch: give it few (`chunked` makes them one). What is compiled
-    is kept with the network, as long as that lives; its weights may be redrawn in place at will.
+    That is the pass forward; `precision` is for whoever goes backward as well. The compiled form is compiled anew for
+    each shape of batch: give it few (`chunked` makes them one). What is compiled is kept with the network, as long as
+    that lives; its weights may be redrawn in place at will.
     """
 
     def in_float32(network: nn.Module, batch: Tensor) -> Tensor:
@@ -82,9 +181,14 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
         with torch.autocast(device.type, torch.bfloat16):
             return in_float32(network, batch).float()
 
-    form = in_float32 if dtype == "float32" else in_bfloat16
+    form = in_bfloat16 if dtype == "bfloat16" else in_float32
+
+    def eager(batch: Tensor) -> Tensor:
+        with precision(dtype, device):
+            return form(network, batch)
+
     if compute == "eager":
-        return lambda batch: form(network, batch)
+        return eager
     # What is compiled takes the network as an argument: were it enclosed, neither would ever be forgotten.
     known = _COMPILED.setdefault(network, {})
 
@@ -98,17 +202,25 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
             # code object for each.
             own = FunctionType(form.__code__.replace(), form.__globals__, closure=form.__closure__)
             known[key] = torch.compile(own, dynamic=False, fullgraph=True)
-        return known[key](network, batch)
+            with precision(dtype, device), warnings.catch_warnings():
+                # Torch 2.11 recommends TF32 where it compiles without: that is not for it to choose.
+                warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+                return known[key](network, batch)
+        with precision(dtype, device):
+            return known[key](network, batch)
 
     return compiled
 
 
 def chunk_size(device: torch.device, bytes_per_image: int) -> int:
-    """Images to push through a network at a time: what fits a CPU's cache, or half of a GPU's free memory."""
+    """Images to push through a network at a time: what fits a CPU's cache, or an eighth of a GPU's memory.
+
+    Of all its memory, not of what is free: the same GPU always computes in the same chunks.
+    """
     if device.type == "cpu":
         return CPU_CHUNK
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(CPU_CHUNK, min(65_536, free // 2 // bytes_per_image))
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return max(CPU_CHUNK, min(65_536, whole // CUDA_SHARE // bytes_per_image))
 
 
 def gradient_chunk(network: nn.Module) -> int:
@@ -122,9 +234,16 @@ def gradient_chunk(network: nn.Module) -> int:
     return max(8, min(CPU_CHUNK, 4096 // max(filters, default=1)))
 
 
-def evaluation_chunk(device: torch.device) -> int:
-    """Images to test, or to embed, at a time."""
-    return CPU_CHUNK if device.type == "cpu" else CUDA_EVALUATION_CHUNK
+def evaluation_chunk(device: torch.device, bytes_per_image: int = 1) -> int:
+    """Images to test, or to embed, at a time: of a `chunk_size`, `EVALUATED` at most."""
+    return min(EVALUATED, chunk_size(device, bytes_per_image))
+
+
+def evaluation_form(network: models.Network, method: str, compute: str, images: Tensor) -> Batch:
+    """`network.<method>` of any number of images like `images` (N, C, H, W), in float32, without gradient."""
+    device, shape = images.device, (images.shape[1], images.shape[2], images.shape[3])
+    chunk = CPU_CHUNK if device.type == "cpu" else evaluation_chunk(device, models.bytes_per_image(network, shape))
+    return chunked(fast(network, method, compute, "float32", device), chunk)
 
 
 def chunked(function: Batch, chunk: int) -> Batch:

@@ -54,7 +54,7 @@ class TrainConfig:
     cutmix: float = 0.0  # probability that a batch is mixed with itself (CutMix, arXiv:1905.04899)
     schedule: str = "dm"  # of the learning rate: one of SCHEDULES
     compute: str = "eager"  # eager or compiled
-    dtype: str = "float32"  # what is multiplied; bfloat16 keeps the weights in float32; auto decides by hardware
+    dtype: str = "float32"  # what is multiplied; bfloat16 and tf32 keep weights in float32; auto decides by hardware
 
     def __post_init__(self) -> None:
         try:
@@ -163,14 +163,15 @@ def fit(
     network.train()
     for epoch in range(first, cfg.rounds):
         set_rate(optimizer, cfg, epoch)
-        for some, theirs, rows in batches(images, labels, cfg, rng, epoch_rows and epoch_rows(epoch)):
-            answers = logits(some)
-            loss = F.cross_entropy(answers, theirs)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if observe is not None:
-                observe(rows, answers.detach())
+        with compute.precision(cfg.dtype, images.device):
+            for some, theirs, rows in batches(images, labels, cfg, rng, epoch_rows and epoch_rows(epoch)):
+                answers = logits(some)
+                loss = F.cross_entropy(answers, theirs)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if observe is not None:
+                    observe(rows, answers.detach())
         check_finite(loss, epoch, cfg)
         progress.tick(epoch + 1, cfg.rounds, lambda done=epoch + 1: keep(network, optimizer, rng, done))  # type: ignore[misc]
 
@@ -256,5 +257,5 @@ def restore(state: State, network: nn.Module, optimizer: Optimizer, rng: Generat
 @torch.no_grad()
 def correct_by_class(logits: compute.Batch, images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """How many images of each class are classified rightly, (K,) int64 on the CPU; argmax over all K outputs."""
-    right = torch.cat([logits(part).argmax(1) for part in images.split(1024)]) == labels
+    right = torch.cat([logits(part).argmax(1) for part in images.split(compute.EVALUATED)]) == labels
     return torch.bincount(labels[right], minlength=num_classes).cpu()

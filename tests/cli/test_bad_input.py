@@ -165,6 +165,12 @@ def test_cuda_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatc
     assert said == "device: cuda is asked for, but torch finds no CUDA device here; use --device cpu"
 
 
+@pytest.mark.parametrize("setting", ["recipe.dtype=tf32", "real_dtype=tf32", "memory.synthetic_dtype=tf32"])
+def test_tf32_where_there_is_none(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = complaint([*DIGITS, "--memory", "dm", "--device", "cpu", "--set", setting], capsys)
+    assert said == "dtype: tf32 is of NVIDIA GPUs from Ampere on, and cpu is none; use float32"
+
+
 def test_a_config_that_is_no_toml(capsys: pytest.CaptureFixture[str]) -> None:
     Path("run.toml").write_text("steps = = 2")
     assert complaint([*DIGITS, "--config", "run.toml"], capsys).startswith("--config: run.toml cannot be read (")

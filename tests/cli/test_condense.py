@@ -1,8 +1,10 @@
 """Track condense on the command line: what it says, the files it leaves, the one line that bad input gets."""
 
 import json
+import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from harness import runs
 from harness.cli import main
 from harness.core import data, files
 from harness.core import memory as memories
@@ -150,9 +153,24 @@ def test_a_time_limit_stops_and_the_same_command_continues(tmp_path: Path, said:
     codes = [main([*command, "0.01s"])]
     assert said.readouterr().err.rstrip().endswith("units left (time limit); the same command continues")
     while codes[-1] == 3:
-        codes.append(main([*command, "1s"]))
+        codes.append(main([*command, "3s"]))
     assert codes[0] == 3
     assert codes[-1] == 0
+
+
+def test_a_time_limit_counts_from_the_start_of_the_command(
+    tmp_path: Path, said: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slowly = runs.prepare
+
+    def prepare(run: Any, options: runs.Options) -> runs.Prepared:
+        time.sleep(0.5)
+        return slowly(run, options)
+
+    monkeypatch.setattr(runs, "prepare", prepare)
+    assert main([*RUN, "--out", str(tmp_path), "--quiet", "--time-limit", "0.5s"]) == 3
+    assert not list(tmp_path.rglob("*.safetensors"))  # there was no time to begin
+    assert said.readouterr().err.rstrip().endswith("units are left (time limit); the same command continues")
 
 
 # --- table, plot, export, show --------------------------------------------------------------------------------------

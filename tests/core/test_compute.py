@@ -1,6 +1,14 @@
+import importlib.util
 import shutil
-from collections.abc import Callable
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +16,20 @@ from torch import Generator, Tensor, nn
 from torch._dynamo.utils import counters
 
 from harness.core import compute, models
-from harness.core.compute import chunk_size, chunked, fast, resolve, resolve_dtype
-from harness.core.train import TrainConfig, training_form
+from harness.core.compute import (
+    chunk_size,
+    chunked,
+    evaluation_chunk,
+    evaluation_form,
+    fast,
+    precision,
+    resolve,
+    resolve_dtype,
+)
+from harness.core.train import TrainConfig, fit, training_form
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CUDNN: Any = torch.backends.cudnn
 SHAPE, CHUNK = (3, 8, 8), 8
 
 
@@ -25,26 +43,42 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def compilers(monkeypatch: pytest.MonkeyPatch, *there: str) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name in there else None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    for variable in ("CC", "CXX"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+
+
+def python_headers(monkeypatch: pytest.MonkeyPatch, folder: Path, *, there: bool) -> None:
+    if there:
+        (folder / "Python.h").touch()
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(folder))
 
 
 # --- auto ------------------------------------------------------------------------------------------------------------
+
+
+NONE = "needs a C++ compiler (g++) to compile, which is not there: several times slower than compiled"
 
 
 @pytest.mark.parametrize(
     ("asked", "device", "smoke", "there", "form", "reason"),
     [
         ("auto", CPU, False, ("g++",), "compiled", "g++ is there"),
-        ("auto", CPU, False, ("clang++",), "compiled", "clang++ is there"),
-        ("auto", CPU, False, ("c++", "clang++"), "compiled", "clang++ is there"),
-        ("auto", CPU, False, (), "eager", "no C++ compiler (g++) found: several times slower than compiled"),
-        ("auto", CUDA, False, (), "compiled", "CUDA is there"),
+        ("auto", CPU, False, ("c++", "g++"), "compiled", "g++ is there"),
+        ("auto", CPU, False, ("gcc", "clang++", "c++"), "eager", NONE),  # torch.compile looks for g++ alone
+        ("auto", CPU, False, (), "eager", NONE),
+        ("auto", CUDA, False, ("gcc",), "compiled", "gcc is there"),
+        ("auto", CUDA, False, ("clang", "gcc"), "compiled", "gcc is there"),
+        ("auto", CUDA, False, ("clang",), "compiled", "clang is there"),
+        ("auto", CUDA, False, ("cc", "g++"), "eager", "needs a C compiler (gcc) to compile, which is not there"),
         ("auto", CPU, True, ("g++",), "eager", "preset smoke"),
         ("auto", CUDA, True, (), "eager", "preset smoke"),
         ("eager", CPU, False, ("g++",), "eager", "as asked"),
         ("eager", CPU, False, (), "eager", "as asked"),
         ("compiled", CPU, False, ("g++",), "compiled", "as asked"),
         ("compiled", CPU, True, ("g++",), "compiled", "as asked"),
-        ("compiled", CUDA, False, (), "compiled", "as asked"),
+        ("compiled", CUDA, False, ("gcc",), "compiled", "as asked"),
     ],
 )
 def test_resolve(
@@ -55,18 +89,43 @@ def test_resolve(
     form: str,
     reason: str,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     compilers(monkeypatch, *there)
+    python_headers(monkeypatch, tmp_path, there=True)
     assert resolve(asked, device, smoke) == (form, reason)
+
+
+def test_a_compiler_that_the_environment_names_takes_the_place_of_the_usual_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compilers(monkeypatch, "g++", "gcc", "ccache")
+    python_headers(monkeypatch, tmp_path, there=True)
+    monkeypatch.setenv("CXX", "ccache g++")
+    monkeypatch.setenv("CC", "icx")
+    assert resolve("auto", CPU, False) == ("compiled", "ccache is there")
+    assert resolve("auto", CUDA, False) == ("eager", "needs a C compiler (icx) to compile, which is not there")
+
+
+def test_cuda_compiles_by_triton_and_pythons_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compilers(monkeypatch, "gcc")
+    python_headers(monkeypatch, tmp_path, there=False)
+    reason = "needs Python's headers (python3-dev) to compile, which is not there"
+    assert resolve("auto", CUDA, False) == ("eager", reason)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    reason = "needs Triton (the package triton) to compile, which is not there"
+    assert resolve("auto", CUDA, False) == ("eager", reason)
+    with pytest.raises(ValueError, match=r"^compute: 'compiled' needs Triton .*; install it or use eager$"):
+        resolve("compiled", CUDA, False)
 
 
 def test_what_cannot_be_resolved_gets_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     compilers(monkeypatch)
-    with pytest.raises(ValueError, match=r"^compute: 'compiled' needs a C\+\+ compiler \(g\+\+\) on the path; [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^compute: 'compiled' needs a C\+\+ compiler \(g\+\+\); [^\n]*$"):
         resolve("compiled", CPU, False)
     with pytest.raises(ValueError, match=r"^compute: 'fast' is unknown; choose from auto, eager, compiled$"):
         resolve("fast", CPU, False)
-    with pytest.raises(ValueError, match=r"^dtype: 'float16' is unknown; choose from auto, float32, bfloat16$"):
+    with pytest.raises(ValueError, match=r"^dtype: 'float16' is unknown; choose from auto, float32, tf32, bfloat16$"):
         resolve_dtype("float16", "eager", CPU)
 
 
@@ -93,12 +152,27 @@ def test_bfloat16_on_cuda_from_ampere_on(
     assert resolve_dtype("auto", "compiled", CUDA) == dtype
 
 
-def test_a_chunk_is_a_caches_on_a_cpu_and_half_of_the_free_memory_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_a_caches_on_a_cpu_and_an_eighth_of_the_memory_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chunk_size(CPU, 1_000_000) == 64
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2_000_000, 4_000_000))
-    assert chunk_size(CUDA, 1_000) == 1000  # 2e6 / 2 / 1e3
+    has = SimpleNamespace(total_memory=8_000_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: has)
+    assert chunk_size(CUDA, 1_000) == 1000  # 8e6 / 8 / 1e3
     assert chunk_size(CUDA, 1) == 65_536  # at most
     assert chunk_size(CUDA, 1_000_000) == 64  # at least
+    assert evaluation_chunk(CUDA, 1) == 8000  # at most, of images that are tested
+    network = models.build("convnet2-w8", SHAPE, 4, seeded(0))
+    assert models.bytes_per_image(network, SHAPE) == 4 * 4 * 8 * (64 + 16)  # filters x places, at 8 x 8 and 4 x 4
+    has.total_memory = 8 * 10_240 * 100
+    calls: list[int] = []
+
+    def counted(batch: Tensor) -> Tensor:
+        calls.append(len(batch))
+        return batch.flatten(1)
+
+    monkeypatch.setattr(compute, "fast", lambda *_: counted)
+    there: Any = SimpleNamespace(device=CUDA, shape=(1, *SHAPE))
+    evaluation_form(network, "forward", "eager", there)(normal(250, *SHAPE))
+    assert calls == [100, 100, 50]
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
@@ -251,3 +325,122 @@ def test_what_is_compiled_for_a_network_is_found_again() -> None:
         assert counters["stats"]["unique_graphs"] == graphs
         fast(line, "forward", "compiled", "float32", CPU)(torch.ones(2, 2))
     assert counters["stats"]["unique_graphs"] == graphs + 1
+
+
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+def precisions() -> tuple[str, str]:
+    return torch.get_float32_matmul_precision(), CUDNN.conv.fp32_precision
+
+
+@pytest.fixture
+def as_torch_has_it() -> Iterator[tuple[str, str]]:
+    """What torch starts with: products in float32, convolutions in TF32."""
+    before = precisions()
+    torch.set_float32_matmul_precision("highest")
+    CUDNN.conv.fp32_precision = "tf32"
+    yield precisions()
+    torch.set_float32_matmul_precision(before[0])
+    CUDNN.conv.fp32_precision = before[1]
+
+
+def test_cuda_is_started_before_it_is_asked_and_is_the_units_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        said.append(device)
+        yield
+        said.append("back")
+
+    monkeypatch.setattr(torch.cuda, "init", lambda: said.append("started"))
+    monkeypatch.setattr(torch.cuda, "device", current)
+    with compute.on(torch.device("cuda:1")):
+        said.append("work")
+    with compute.on(CPU):
+        pass
+    assert said == ["started", torch.device("cuda:1"), "work", "back"]
+
+
+FLOAT32, TF32 = ("highest", "ieee"), ("high", "tf32")
+
+
+@pytest.mark.parametrize(("dtype", "inside"), [("float32", FLOAT32), ("bfloat16", FLOAT32), ("tf32", TF32)])
+def test_float32_is_ieee_on_cuda_and_tf32_only_where_asked(
+    dtype: str, inside: tuple[str, str], as_torch_has_it: tuple[str, str]
+) -> None:
+    assert as_torch_has_it == ("highest", "tf32")  # which is neither
+    with precision(dtype, CUDA):
+        assert precisions() == inside
+        with precision("tf32", CUDA):
+            assert precisions() == TF32
+            with precision("float32", CUDA):
+                assert precisions() == FLOAT32
+            assert precisions() == TF32
+        assert precisions() == inside
+    assert precisions() == as_torch_has_it
+    with pytest.raises(ArithmeticError), precision(dtype, CUDA):
+        raise ArithmeticError
+    assert precisions() == as_torch_has_it
+    with precision(dtype, CPU):
+        assert precisions() == as_torch_has_it
+
+
+class Noting(nn.Module):
+    """Notes the precisions it is called under."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.forward_seen, self.backward_seen = nn.Parameter(torch.ones(4)), [precisions()], [precisions()]
+        self.forward_seen.clear()
+        self.backward_seen.clear()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        self.forward_seen.append(precisions())
+        logits = batch.mean((2, 3)).sum(1, keepdim=True) * self.weight
+        if logits.requires_grad:
+            logits.register_hook(lambda _: self.backward_seen.append(precisions()))
+        return logits
+
+
+@pytest.fixture
+def as_if_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Precisions are set as on CUDA, whatever the device."""
+    real = compute.precision
+    monkeypatch.setattr(compute, "precision", lambda dtype, _: real(dtype, CUDA))
+
+
+@pytest.mark.usefixtures("as_torch_has_it", "as_if_on_cuda")
+@pytest.mark.parametrize(("dtype", "inside"), [("float32", FLOAT32), ("tf32", TF32)])
+def test_both_passes_of_a_training_are_in_the_recipes_precision(dtype: str, inside: tuple[str, str]) -> None:
+    network = Noting()
+    recipe = TrainConfig(epochs=2, batch_size=4, augment="none", dtype=dtype)
+    fit(network, normal(8, *SHAPE), torch.arange(8) % 4, recipe, seeded(0))
+    assert set(network.forward_seen) == set(network.backward_seen) == {inside}
+    network.forward_seen.clear()
+    with torch.no_grad(), precision("tf32", CUDA):  # the curve of a training in TF32 is still measured in float32
+        fast(network, "forward", "eager", "float32", CPU)(normal(8, *SHAPE))
+    assert network.forward_seen == [FLOAT32]
+
+
+def test_tf32_is_refused_where_the_hardware_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    assert resolve_dtype("tf32", "eager", CUDA) == "tf32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    for device in (CPU, CUDA):
+        with pytest.raises(ValueError, match=rf"^dtype: tf32 is of NVIDIA GPUs from Ampere on, and {device} is none"):
+            resolve_dtype("tf32", "eager", device)
+
+
+def test_compiling_in_float32_is_not_answered_by_a_recommendation_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_as_torch_2_11_does(function: Callable[..., Tensor], **_: object) -> Callable[..., Tensor]:
+        def compiled(*arguments: object) -> Tensor:
+            warnings.warn("TensorFloat32 tensor cores for float32 matrix multiplication available", stacklevel=1)
+            return function(*arguments)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_as_torch_2_11_does)
+    with torch.no_grad():
+        assert fast(Line(2), "forward", "compiled", "float32", CPU)(torch.ones(1, 2)).shape == (1, 4)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from harness.core import augment, models, train
+from harness.core import augment, compute, models, train
 from harness.core.progress import Progress, State
 from harness.core.train import RECIPES, TrainConfig, batches, correct_by_class, fit, set_rate, training_form
 
@@ -333,8 +333,9 @@ def test_counts_by_class() -> None:
     assert right.dtype == torch.int64
 
 
-def test_counts_by_class_over_several_parts() -> None:
-    images = torch.arange(2500.0)  # parts of 1024
+def test_counts_by_class_over_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "EVALUATED", 1024)
+    images = torch.arange(2500.0)
     labels = torch.arange(2500) % 5
 
     def logits(part: Tensor) -> Tensor:

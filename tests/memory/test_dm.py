@@ -11,7 +11,7 @@ from memory import dm, random_real
 from memory.dm import DMConfig, Matching, mean_gap
 from memory.sampling import rows_by_class
 from tests.memory import plain_dm
-from tests.memory.toys import Killed, KilledError, not_finite
+from tests.memory.toys import Killed, KilledError, not_finite, noted_precisions
 
 SHAPE = (3, 8, 8)
 CFG = DMConfig(iterations=4, lr=0.5, real_batch=8, model="convnet2-w4")
@@ -210,6 +210,22 @@ def test_the_last_layers_gradient_is_the_mean_feature_under_uniform_predictions(
     feature = network.embed(images).mean(0).detach()
     for row in range(5):
         torch.testing.assert_close(gradient[row], (1 / 5 - (row == 3)) * feature)
+
+
+def test_each_side_is_multiplied_in_its_own_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, forward, backward = noted_precisions(monkeypatch), [], []
+    images, labels = a_set()
+    cfg = replace(CFG, real_dtype="bfloat16", synthetic_dtype="tf32")
+    match = Matching(images, 3, 2, cfg)
+    hook = match.network.features[0].register_forward_hook(
+        lambda *_: forward.append(stack[-1])
+    )  # the network is shared
+    pixels = torch.randn(6, *SHAPE, generator=seeded(1)).requires_grad_()
+    pixels.register_hook(lambda _: backward.append(stack[-1]))
+    match.backward(pixels, list(rows_by_class(labels).values()), augment.draw_shared(cfg.augment, 3, seeded(2)))
+    hook.remove()
+    assert set(forward) == {"bfloat16", "tf32"}
+    assert set(backward) == {"tf32"}
 
 
 # --- interrupted, not finite, configured -----------------------------------------------------------------------------

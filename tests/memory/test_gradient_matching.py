@@ -27,7 +27,7 @@ from memory.gradient_matching import (
 from memory.sampling import rows_by_class
 from memory.synthetic import Synthetic, real_batches
 from tests.memory import plain_matching
-from tests.memory.toys import FOUR, SHAPE, a_set, check_resumes, not_finite, seeded
+from tests.memory.toys import FOUR, SHAPE, a_set, check_resumes, not_finite, noted_precisions, seeded
 
 SMALL: dict[str, Any] = dict(
     iterations=2, updates=3, epochs=2, lr=0.5, real_batch=8, network_lr=0.1, network_batch=4, model="convnet2-w4"
@@ -306,6 +306,21 @@ def test_the_last_layers_gradients_are_mean_features_under_uniform_predictions(s
     ]
     distance = rows_distance({"classifier.weight": gradient}, {"classifier.weight": synthetic})
     torch.testing.assert_close(distance, 3 * (1 - torch.stack(cosines)).sum(), rtol=1e-3, atol=1e-5)
+
+
+def test_the_real_side_alone_is_multiplied_in_real_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, seen = noted_precisions(monkeypatch), []
+    images, labels = a_set()
+    network = models.build("convnet2-w4", SHAPE, 3, seeded(3))
+    network.register_forward_hook(lambda *_: seen.append(stack[-1]))
+    for weight in network.parameters():
+        weight.register_hook(lambda _: seen.append(stack[-1]))
+    match = Matching(network, DISTANCES["rows"], form="eager", real_dtype="tf32", device=images.device)
+    real = match.real_gradients(batches_of(images, labels))
+    assert set(seen) == {"tf32"}
+    seen.clear()
+    match.backward(images[:6].requires_grad_(), real)
+    assert set(seen) == {"float32"}
 
 
 # --- batch norm ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.func import functional_call, grad, vmap
 
-from harness.core import models
+from harness.core import compute, models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress
 from harness.core.train import TrainConfig, fit
@@ -159,7 +159,7 @@ def test_the_easiest_are_kept_or_the_hardest_where_asked_for(
 def test_the_mean_is_that_of_networks_trained_one_after_the_other(
     model: str, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scores, "PART", part)
+    monkeypatch.setattr(compute, "EVALUATED", part)
     images, labels = a_set()
     local, rng, expected = torch.tensor([2, 0, 1] * 12), seeded(1), []
     for _ in range(3):

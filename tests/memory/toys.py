@@ -1,13 +1,14 @@
 """What the tests of builders share: a small labelled set, seeds, and a kill with its aftermath."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from harness.core import models
+from harness.core import compute, models
 from harness.core.memory import Memory
 from harness.core.progress import Progress, State
 
@@ -55,6 +56,20 @@ class Killed(Progress):
         if done == self.rounds:
             self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
             raise KilledError
+
+
+def noted_precisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The dtypes that are asked for around what runs, the innermost last; float32 is around them all."""
+    stack = ["float32"]
+
+    @contextmanager
+    def noted(dtype: str, device: torch.device) -> Iterator[None]:
+        stack.append(dtype)
+        yield
+        stack.pop()
+
+    monkeypatch.setattr(compute, "precision", noted)
+    return stack
 
 
 def check_resumes(build: Resumable, rounds: int) -> None:

@@ -2,6 +2,8 @@ import io
 import math
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from avalanche.training.plugins import (
 from avalanche.training.supervised import Naive
 from torch import Generator, Tensor, nn
 
-from harness.core import augment, models
+from harness.core import augment, compute, models
 from harness.core.data import DataSet
 from harness.core.memory import Budget
 from harness.core.progress import Progress, State
@@ -485,6 +487,27 @@ def test_a_loss_that_is_not_finite_is_an_error(toy_set: DataSet, stream: Any) ->
 
 
 # --- what is counted ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "tf32"])
+def test_epochs_are_trained_in_the_recipes_precision_and_judged_in_float32(
+    dtype: str, toy_set: DataSet, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack, seen = ["float32"], []
+
+    @contextmanager
+    def noted(dtype: str, device: torch.device) -> Iterator[None]:
+        stack.append(dtype)
+        yield
+        stack.pop()
+
+    monkeypatch.setattr(compute, "precision", noted)
+    model = models.build(MODEL, toy_set.image_shape, 10, Generator().manual_seed(99))
+    model.features[0].register_forward_hook(lambda module, *_: seen.append((module.training, stack[-1])))
+    strategy = new_strategy(toy_set, model=model, recipe=replace(RECIPE, dtype=dtype))
+    strategy.train(stream.train_stream[0], eval_streams=[])
+    strategy.eval(stream.test_stream[:1])
+    assert set(seen) == {(True, dtype), (False, "float32")}
 
 
 def test_counts_agree_with_avalanches_accuracies_and_hold_seen_classes_only(toy_set: DataSet, stream: Any) -> None:

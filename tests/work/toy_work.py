@@ -59,9 +59,16 @@ def meet(unit: Unit, store: Store, progress: Progress) -> None:
 
 
 def commit_fault(fault: str | None, mark: Path) -> None:
-    """Go wrong as asked; "die once" leaves a mark the first time and does nothing the second."""
+    """Go wrong as asked.
+
+    "die once" leaves a mark the first time and does nothing the second; "raise on a GPU" leaves its process as one that
+    has used a GPU.
+    """
     if fault == "raise":
         raise ArithmeticError("two\nlines")
+    if fault == "raise on a GPU":
+        torch.cuda.is_initialized = lambda: True
+        raise ArithmeticError("on a GPU")
     if fault == "hang":
         mark.touch()
         time.sleep(60)

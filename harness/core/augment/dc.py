@@ -31,7 +31,7 @@ def scale(images: Tensor, u: Tensor, _: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     size = ((0.8 + 0.4 * u[:, :2]) * height).floor().long()  # (N, 2)
-    old = torch.tensor([height, width], device=images.device)
+    old = torch.tensor([height, width]).to(images.device, non_blocking=True)
     square = size.amax(1, keepdim=True).clamp(min=max(height, width))
     start = (square - old) // 2 - (square - size) // 2  # (N, 2): the resized pixel that the first one shows
     rows = (torch.arange(height, device=images.device) + start[:, 0:1]) * height // size[:, 0:1]
@@ -58,7 +58,8 @@ def rotate(images: Tensor, u: Tensor, mean: Tensor) -> Tensor:
     column, column_weight = _spline(columns, width)
     source = ((row * width).unsqueeze(-1) + column.unsqueeze(-2)).flatten(1)  # (N, H W 16)
     weight = (row_weight.to(images).unsqueeze(-1) * column_weight.to(images).unsqueeze(-2)).flatten(3)  # (N, H, W, 16)
-    coefficients = _prefilter(height).to(images) @ images @ _prefilter(width).to(images).mT
+    down_filter, right_filter = (_prefilter(size).to(images, non_blocking=True) for size in (height, width))
+    coefficients = down_filter @ images @ right_filter.mT
     taps = coefficients.flatten(2).gather(2, source.unsqueeze(1).expand(-1, images.shape[1], -1))
     turned = (taps.view(*images.shape, 16) * weight.unsqueeze(1)).sum(-1)
     return torch.where(inside.unsqueeze(1), turned, mean)

@@ -38,7 +38,7 @@ def cutout(images: Tensor, u: Tensor, _: bool) -> Tensor:
     """A square of half the height set to 0, its centre anywhere in the image."""
     height, width = images.shape[2:]
     side = int(height * 0.5 + 0.5)
-    places = torch.tensor([height, width, 1], device=images.device) + (1 - side % 2)
+    places = torch.tensor([height, width, 1]).to(images.device, non_blocking=True) + (1 - side % 2)
     start = (u * places).floor().long() - side // 2  # (N, 3): first row, first column; the third is not used
     rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     in_rows = (rows >= start[:, 0:1]) & (rows < start[:, 0:1] + side)

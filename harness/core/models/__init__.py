@@ -14,7 +14,7 @@ have batch norm instead (`alexnet-bn`). `resnet18-ap` halves its maps by average
 
 from harness.core.models.building import Spec, build, draw_weights, make, parse, scratch
 from harness.core.models.convnet import ConvNet, ConvNetSpec
-from harness.core.models.costs import count_outputs, forward_flop
+from harness.core.models.costs import bytes_per_image, count_outputs, forward_flop
 from harness.core.models.network import AveragePool, Network, evaluating, has_batch_statistics
 from harness.core.models.others import OtherSpec
 
@@ -26,6 +26,7 @@ __all__ = [
     "OtherSpec",
     "Spec",
     "build",
+    "bytes_per_image",
     "count_outputs",
     "draw_weights",
     "evaluating",

@@ -18,6 +18,11 @@ def count_outputs(network: Network, image_shape: tuple[int, int, int]) -> int:
     return sum(outputs for _, outputs in _layers(network, image_shape)[:-1])
 
 
+def bytes_per_image(network: Network, image_shape: tuple[int, int, int]) -> int:
+    """Feature maps of one image that a forward and backward pass keeps: about four of each convolution's size."""
+    return 4 * 4 * count_outputs(network, image_shape)
+
+
 def _layers(network: Network, image_shape: tuple[int, int, int]) -> list[tuple[nn.Conv2d | nn.Linear, int]]:
     """The convolutions and linear layers in the order they are used, and how many numbers each gives for one image."""
     found: list[tuple[nn.Conv2d | nn.Linear, int]] = []
