@@ -170,7 +170,7 @@ def test_a_time_limit_counts_from_the_start_of_the_command(
     monkeypatch.setattr(runs, "prepare", prepare)
     assert main([*RUN, "--out", str(tmp_path), "--quiet", "--time-limit", "0.5s"]) == 3
     assert not list(tmp_path.rglob("*.safetensors"))  # there was no time to begin
-    assert said.readouterr().err.rstrip().endswith("units are left (time limit); the same command continues")
+    assert said.readouterr().err.rstrip().endswith("units left (time limit); the same command continues")
 
 
 # --- table, plot, export, show --------------------------------------------------------------------------------------
