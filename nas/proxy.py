@@ -54,10 +54,8 @@ def score(
     logits = compute.evaluation_form(network, "forward", cfg.compute, images)
 
     def right(of: Labelled) -> int:
-        network.eval()
-        count = int(correct_by_class(logits, *of, num_classes).sum())
-        network.train()
-        return count
+        with models.evaluating(network):
+            return int(correct_by_class(logits, *of, num_classes).sum())
 
     curve = _Curve(progress, curve_every, lambda: right(validation))
     try:

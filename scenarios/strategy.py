@@ -151,8 +151,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self._epoch = 0  # of this experience; not Avalanche's clock, which does not know of an earlier start
         self._rng = generator(*seed)
         self._fast_training = training_form(model, recipe, self.device)
-        evaluation = compute.fast(model, "forward", recipe.compute, "float32", self.device)
-        self._fast_evaluation = compute.chunked(evaluation, compute.evaluation_chunk(self.device))
+        self._fast_evaluation: compute.Batch | None = None  # made when there are images to know the size of
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         self.memory.post_adapt(self, self.experience)
@@ -195,7 +194,12 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         if self.recipe.compute == "eager" and self.recipe.dtype == "float32":
             logits: Tensor = super().forward()
             return logits
-        return self._fast_training(self.mb_x) if self.is_training else self._fast_evaluation(self.mb_x)
+        if self.is_training:
+            return self._fast_training(self.mb_x)
+        if self._fast_evaluation is None:
+            form = compute.evaluation_form(self.model, "forward", self.recipe.compute, self.mb_x)
+            self._fast_evaluation = form
+        return self._fast_evaluation(self.mb_x)
 
     def _classes_seen(self) -> int:
         """How many classes the memory holds."""

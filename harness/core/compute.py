@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core import models
+from harness.core.checks import check_choice
 from harness.core.data import cache_dir
 
 FORMS = ("auto", "eager", "compiled")
@@ -43,8 +44,7 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
     Raises:
         ValueError: not one of FORMS, or compiled was asked for where that needs what is not there.
     """
-    if compute not in FORMS:
-        raise ValueError(f"compute: {compute!r} is unknown; choose from {', '.join(FORMS)}")
+    check_choice("compute", compute, FORMS)
     there, missing = _compiler(device)
     if compute == "compiled" and missing:
         raise ValueError(f"compute: 'compiled' needs {missing}; install it or use eager")
@@ -83,8 +83,7 @@ def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
     Raises:
         ValueError: not one of DTYPES, or tf32 where the hardware has none: rows would name what was not done.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype: {dtype!r} is unknown; choose from {', '.join(DTYPES)}")
+    check_choice("dtype", dtype, DTYPES)
     if dtype == "tf32" and not (device.type == "cuda" and _is_ampere_or_later(device)):
         raise ValueError(f"dtype: tf32 is of NVIDIA GPUs from Ampere on, and {device} is none; use float32")
     if dtype != "auto":
@@ -234,15 +233,13 @@ def gradient_chunk(network: nn.Module) -> int:
     return max(8, min(CPU_CHUNK, 4096 // max(filters, default=1)))
 
 
-def evaluation_chunk(device: torch.device, bytes_per_image: int = 1) -> int:
-    """Images to test, or to embed, at a time: of a `chunk_size`, `EVALUATED` at most."""
-    return min(EVALUATED, chunk_size(device, bytes_per_image))
-
-
 def evaluation_form(network: models.Network, method: str, compute: str, images: Tensor) -> Batch:
     """`network.<method>` of any number of images like `images` (N, C, H, W), in float32, without gradient."""
     device, shape = images.device, (images.shape[1], images.shape[2], images.shape[3])
-    chunk = CPU_CHUNK if device.type == "cpu" else evaluation_chunk(device, models.bytes_per_image(network, shape))
+    if device.type == "cpu":
+        chunk = CPU_CHUNK
+    else:
+        chunk = min(EVALUATED, chunk_size(device, models.bytes_per_image(network, shape)))
     return chunked(fast(network, method, compute, "float32", device), chunk)
 
 

@@ -19,7 +19,6 @@ from harness.core import compute, models
 from harness.core.compute import (
     chunk_size,
     chunked,
-    evaluation_chunk,
     evaluation_form,
     fast,
     precision,
@@ -159,7 +158,6 @@ def test_a_chunk_is_a_caches_on_a_cpu_and_an_eighth_of_the_memory_on_cuda(monkey
     assert chunk_size(CUDA, 1_000) == 1000  # 8e6 / 8 / 1e3
     assert chunk_size(CUDA, 1) == 65_536  # at most
     assert chunk_size(CUDA, 1_000_000) == 64  # at least
-    assert evaluation_chunk(CUDA, 1) == 8000  # at most, of images that are tested
     network = models.build("convnet2-w8", SHAPE, 4, seeded(0))
     assert models.bytes_per_image(network, SHAPE) == 4 * 4 * 8 * (64 + 16)  # filters x places, at 8 x 8 and 4 x 4
     has.total_memory = 8 * 10_240 * 100
@@ -173,6 +171,10 @@ def test_a_chunk_is_a_caches_on_a_cpu_and_an_eighth_of_the_memory_on_cuda(monkey
     there: Any = SimpleNamespace(device=CUDA, shape=(1, *SHAPE))
     evaluation_form(network, "forward", "eager", there)(normal(250, *SHAPE))
     assert calls == [100, 100, 50]
+    monkeypatch.setattr(compute, "EVALUATED", 80)  # at most, of images that are tested
+    calls.clear()
+    evaluation_form(network, "forward", "eager", there)(normal(100, *SHAPE))
+    assert calls == [80, 20]
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------

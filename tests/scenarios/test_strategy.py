@@ -2,8 +2,6 @@ import io
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +34,7 @@ from harness.core.train import TrainConfig, fit
 from memory import random_real
 from scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, condense_with
 from scenarios.stream import class_incremental, split
+from tests.memory.toys import noted_precisions
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
 STEPS, IPC = 5, 3
@@ -493,21 +492,31 @@ def test_a_loss_that_is_not_finite_is_an_error(toy_set: DataSet, stream: Any) ->
 def test_epochs_are_trained_in_the_recipes_precision_and_judged_in_float32(
     dtype: str, toy_set: DataSet, stream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack, seen = ["float32"], []
-
-    @contextmanager
-    def noted(dtype: str, device: torch.device) -> Iterator[None]:
-        stack.append(dtype)
-        yield
-        stack.pop()
-
-    monkeypatch.setattr(compute, "precision", noted)
+    stack, seen = noted_precisions(monkeypatch), []
     model = models.build(MODEL, toy_set.image_shape, 10, Generator().manual_seed(99))
     model.features[0].register_forward_hook(lambda module, *_: seen.append((module.training, stack[-1])))
     strategy = new_strategy(toy_set, model=model, recipe=replace(RECIPE, dtype=dtype))
     strategy.train(stream.train_stream[0], eval_streams=[])
     strategy.eval(stream.test_stream[:1])
     assert set(seen) == {(True, dtype), (False, "float32")}
+
+
+def test_what_is_not_avalanches_own_call_is_judged_in_the_form_of_all_evaluations(
+    toy_set: DataSet, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, torch.Size]] = []
+
+    def noted(network: nn.Module, method: str, form: str, images: Tensor) -> compute.Batch:
+        asked.append((method, form, images.shape[1:]))
+        assert not network.training
+        return network
+
+    monkeypatch.setattr(compute, "evaluation_form", noted)
+    strategy = new_strategy(toy_set, recipe=replace(RECIPE, dtype="bfloat16"))
+    strategy.train(stream.train_stream[0], eval_streams=[])
+    assert asked == []
+    strategy.eval(stream.test_stream[:2])
+    assert asked == [("forward", "eager", toy_set.image_shape)]
 
 
 def test_counts_agree_with_avalanches_accuracies_and_hold_seen_classes_only(toy_set: DataSet, stream: Any) -> None:
