@@ -12,6 +12,7 @@ import torch
 
 import memory
 from harness.core import augment, compute, imported, models
+from harness.core.checks import check_choice, check_counts
 from harness.core.models import ConvNetSpec
 from harness.core.registry import known, unknown
 from harness.core.train import TrainConfig, augmentation, dm_recipe, find_recipe
@@ -46,11 +47,8 @@ class Run:
     other_names: ClassVar[Mapping[str, str]] = {}  # of fields, as the track's users call them
 
     def __post_init__(self) -> None:
-        for name in ("ipc", "nets", "classes_per_unit"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
-        if self.split not in SPLITS:
-            raise ValueError(f"split: {self.split!r} is unknown; choose from {', '.join(SPLITS)}")
+        check_counts(self, "ipc", "nets", "classes_per_unit")
+        check_choice("split", self.split, SPLITS)
         find_recipe(self.recipe)
         known(self.preset, PRESETS, "preset")
         if not self.memory.startswith(imported.PREFIX) and self.memory not in self.without_builder:
@@ -81,8 +79,7 @@ class CLRun(Run):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"steps: at least 1 is needed, got {self.steps}")
+        check_counts(self, "steps")
         if not self.orders and not self.class_order:
             raise ValueError("orders: at least one class order is needed, such as 0 or 0-4")
         if min(self.orders, default=0) < 0:
@@ -103,8 +100,7 @@ class CondenseRun(Run):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sets < 1:
-            raise ValueError(f"sets: at least 1 is needed, got {self.sets}")
+        check_counts(self, "sets")
         if list(self.at) != sorted(set(self.at)) or min(self.at, default=1) < 1:
             raise ValueError(f"at: expected ascending numbers of iterations, got {', '.join(map(str, self.at))}")
         for name in self.eval_models:
@@ -149,10 +145,8 @@ class NASRun(Run):
         super().__post_init__()
         if self.split != "validation":
             raise ValueError("split: a search always selects on validation and is judged on test; leave it out")
-        if self.truth_epochs < 1 or self.curve_every < 0:
-            raise ValueError(
-                f"truth_epochs is at least 1 and curve_every 0, got {self.truth_epochs} and {self.curve_every}"
-            )
+        check_counts(self, "truth_epochs")
+        check_counts(self, "curve_every", least=0)
         if self.truth not in ("run", "none", "tabular") and not self.truth.startswith(TABULAR):
             raise ValueError(f"truth: {self.truth!r} is unknown; choose from run, none, tabular, {TABULAR}FILE")
         spaces.select(spaces.find(self.space), self.archs, self.subset)

@@ -36,7 +36,7 @@ class Options:
     out: Path = Path("runs")
     name: str | None = None  # of the run's directory; None: one made of the configuration
     data: Path | None = None
-    device: str = "auto"  # auto, cpu or cuda
+    device: str = "auto"  # auto, cpu, cuda (every GPU there is) or cuda:N
     engine: str = "local"
     jobs: int | None = None  # worker processes; None: one per core, or `WORKERS_PER_GPU` for each GPU
     shard: tuple[int, int] = (1, 1)  # (i, n): the i-th of n parts of the units, from 1

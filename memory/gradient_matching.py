@@ -27,7 +27,6 @@ from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of, wi
 Gradients = dict[str, Tensor]  # weight's name -> (K, *its shape): one gradient for each of K classes
 Distance = Callable[[Gradients, Gradients], Tensor]  # real, synthetic -> their distance, summed over classes
 Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per network, epochs of the network between them)
-
 Rates = Mapping[str, float]  # network's full name -> learning rate of the images
 
 
@@ -69,6 +68,10 @@ class GradientMatchingConfig:
         updates, epochs = loops[next((listed for listed in sorted(loops) if listed >= ipc), max(loops))]
         return replace(self, updates=self.updates or updates, epochs=self.epochs or epochs)
 
+    def with_rate(self, rates: Rates) -> Self:
+        """The configuration with its network's learning rate of a table, where that has it."""
+        return replace(self, lr=rates.get(str(models.parse(self.model)), self.lr))
+
     @property
     def unused(self) -> dict[str, str]:
         """What trains the network between updates, where there are none to train it between; BatchNorm without one."""
@@ -79,10 +82,6 @@ class GradientMatchingConfig:
             why = "the network is trained between updates, of which there is 1; it is for memory.updates above 1"
             found |= dict.fromkeys(("epochs", "network_lr", "network_batch"), why)
         return found
-
-    def with_rate(self, rates: Rates) -> Self:
-        """The configuration with its network's learning rate of a table, where that has it."""
-        return replace(self, lr=rates.get(str(models.parse(self.model)), self.lr))
 
     @property
     def total(self) -> int:

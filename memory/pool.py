@@ -106,7 +106,8 @@ class Networks:
             network.load_state_dict(_under(f"{HAND}network.", half))
             self.draws.restore(half)
         network = network.to(device, self.images.dtype)
-        held, rest = order[: max(1, int(HELD_OUT * len(order)))], order[max(1, int(HELD_OUT * len(order))) :]
+        count = max(1, int(HELD_OUT * len(order)))
+        held, rest = order[:count], order[count:]
         logits = compute.evaluation_form(network, "forward", "eager", self.images)
         for rounds in range(done, MOST_ROUNDS):
             with models.evaluating(network):

@@ -430,9 +430,9 @@ def paired(first: Drawn, second: Drawn) -> Difference:
     """What one proxy's number has over another's, both from `bootstrap` by generators of one seed.
 
     So each pair of draws is of the same architectures and, where networks are redrawn, the same of the truth; those of
-    the two proxies are each proxy's own, drawn apart. p is
-    two-sided: twice the share of draws on the rarer side of 0, draws at 0 on both sides, one draw added to each so
-    that it is never 0 but 2 / (draws + 1) at least. It is for one comparison, not corrected for several.
+    the two proxies are each proxy's own, drawn apart. p is two-sided: twice the share of draws on the rarer side of 0,
+    draws at 0 on both sides, one draw added to each so that it is never 0 but 2 / (draws + 1) at least. It is for one
+    comparison, not corrected for several.
     """
     with np.errstate(invalid="ignore"):  # inf less inf
         value, differences = float(first.value - second.value), first.draws - second.draws

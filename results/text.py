@@ -84,8 +84,7 @@ COUNTS = (
     "n_5_percent", "n_20_percent", "repeats", "true_repeats", "not_shared", "diverged", "true_diverged", "at_chance",
     "tied", "true_tied",
 )  # fmt: skip
-# Metrics of which the best is set in bold, by the sign that makes a higher value the better one.
-# Metrics of which more is better. Not forgetting: who learns least has least to forget.
+# Metrics of which the best is set in bold: more is better. Not forgetting: who learns least has least to forget.
 RANKED = ("last_accuracy", "average_incremental_accuracy", "test_accuracy", "test_accuracy_uint8")
 RIVALS = (*BLOCK, "steps", "ipc", "recipe", "model")  # lines that agree in these are ranked against each other
 BOLD = "bold: the best of its setting, its interval over sets or orders apart from those of all others"

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from harness.core import files
 from harness.core import memory as memories
+from harness.core.checks import check_choice
 from harness.core.data import DataSet
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
@@ -56,8 +57,7 @@ class FileConfig:
     per_class: ClassVar[bool] = False  # a file holds all classes
 
     def __post_init__(self) -> None:
-        if self.space not in SPACES:
-            raise ValueError(f"space: {self.space!r} is unknown; choose from {', '.join(SPACES)}")
+        check_choice("space", self.space, SPACES)
         MultiFormation(self.factor)
 
     def decoded(self, ipc: int, shape: Shape) -> int:

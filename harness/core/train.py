@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from harness.core import augment, compute, registry
-from harness.core.checks import check_counts, check_sgd
+from harness.core.checks import check_choice, check_counts, check_sgd
 from harness.core.models import has_batch_statistics
 from harness.core.progress import SILENT, Progress, State
 
@@ -60,14 +60,13 @@ class TrainConfig:
         try:
             check_counts(self, "epochs", "batch_size")
             check_sgd(self)
+            check_choice("schedule", self.schedule, SCHEDULES)
         except ValueError as error:
             raise ValueError(f"recipe: {error}") from error
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"recipe: weight_decay is 0 or more, got {self.weight_decay}")
         if not 0 <= self.cutmix <= 1:
             raise ValueError(f"recipe: cutmix is a probability, got {self.cutmix}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"recipe: schedule {self.schedule!r} is unknown; choose from {', '.join(SCHEDULES)}")
         augment.operations(self.augment)
 
     @property

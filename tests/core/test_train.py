@@ -154,7 +154,7 @@ def test_momentum_is_forgotten_where_the_schedule_says_so(schedule: str, expecte
         ({"weight_decay": -0.1}, r"^recipe: weight_decay is 0 or more, got -0.1$"),
         ({"weight_decay": float("nan")}, r"^recipe: weight_decay is 0 or more, got nan$"),
         ({"augment": "color_blur"}, r"^augment: 'blur' is unknown"),
-        ({"schedule": "cosine"}, r"^recipe: schedule 'cosine' is unknown; choose from dm, idc, nas, constant$"),
+        ({"schedule": "cosine"}, r"^recipe: schedule: 'cosine' is unknown; choose from dm, idc, nas, constant$"),
         ({"cutmix": 1.5}, r"^recipe: cutmix is a probability, got 1.5$"),
         ({"cutmix": float("nan")}, r"^recipe: cutmix is a probability, got nan$"),
     ],
