@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas import DataFrame
 
-from results.estimates import BLOCK, WHOLE, each_n_in_words, summary, within_std
+from results.estimates import BLOCK, each_n_in_words, summary, within_std, without_group
 from results.nas_tables import has_results, nas_pairs, nas_partial, nas_table, tell_axes
 from results.notes import note
 from results.published import accuracies_for, end_points_for, published_end_points
@@ -109,7 +109,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
     keys = list(CONDENSED)
     table = _means(track, "test_accuracy", CONDENSED, "set")
     table["std_between_sets"] = table["std"].where(table["varies"] == "sets")
-    in_sets = tested.assign(set=tested["set"].mask(tested["memory"] == WHOLE, 0))  # for all the data there are no sets
+    in_sets = tested.assign(set=tested["set"].mask(without_group(tested, "test_accuracy", "set"), 0))
     within = [(*setting, within_std(part, "set")) for setting, part in in_sets.groupby(keys, dropna=False)]
     within_of = DataFrame(within, columns=[*keys, "std_within_sets"]).astype(dict(tested[keys].dtypes))
     table = table.merge(within_of, on=keys, how="left")
