@@ -29,6 +29,9 @@ Distance = Callable[[Gradients, Gradients], Tensor]  # real, synthetic -> their 
 Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per network, epochs of the network between them)
 Rates = Mapping[str, float]  # network's full name -> learning rate of the images
 
+# Why what trains a network changes nothing.
+ONE_UPDATE = "a network is trained between two updates of the images, and updates is 1"
+
 
 @dataclass(frozen=True)
 class GradientMatchingConfig:
@@ -77,10 +80,9 @@ class GradientMatchingConfig:
         """What trains the network between updates, where there are none to train it between; BatchNorm without one."""
         found = {}
         if models.parse(self.model).norm != "batchnorm":
-            found["batchnorm"] = "it is for networks with batch norm, such as memory.model=convnet3-bn"
+            found["batchnorm"] = f"{self.model} has no batch norm, such as convnet3-bn has"
         if self.updates == 1:
-            why = "the network is trained between updates, of which there is 1; it is for memory.updates above 1"
-            found |= dict.fromkeys(("epochs", "network_lr", "network_batch"), why)
+            found |= dict.fromkeys(("epochs", "network_lr", "network_batch"), ONE_UPDATE)
         return found
 
     @property

@@ -16,7 +16,7 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import STARTS, MultiFormation, Pixels, Shape
 from harness.core.progress import SILENT, Progress
 from harness.core.train import TrainConfig, fit
-from memory.gradient_matching import DISTANCES, Matching, matching_statistics
+from memory.gradient_matching import DISTANCES, ONE_UPDATE, Matching, matching_statistics
 from memory.sampling import draw, renumbered
 from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
 
@@ -79,8 +79,7 @@ class IDCConfig:
     @property
     def unused(self) -> dict[str, str]:
         """What trains the network between updates, where there are none to train it between."""
-        why = "the network is trained between updates, of which there is 1; it is for memory.updates above 1"
-        return dict.fromkeys(("trained", "train."), why) if self.updates == 1 else {}
+        return dict.fromkeys(("trained", "train."), ONE_UPDATE) if self.updates == 1 else {}
 
     def decoded(self, ipc: int, shape: Shape) -> int:
         """Images of each class that networks are trained on."""

@@ -332,7 +332,15 @@ def test_a_number_of_epochs_set_for_the_full_data_is_the_recipes() -> None:
         ({"memory": "herding", "memory.augment": "none"}, "--set: 'memory.augment' is a setting of dc, dcc, dm, dsa, "),
         ({"memory": "el2n", "memory.train.schedule": "nas"}, "--set: memory.train.schedule changes nothing for el2n: "),
         ({"memory": "lo-dm", "memory.host.init": "noise"}, "--set: memory.host.init changes nothing for lo-dm: its im"),
-        ({"memory": "dsa", "ipc": 1, "memory.network_lr": "1"}, "--set: memory.network_lr changes nothing for dsa: th"),
+        (
+            {"memory": "dsa", "ipc": 1, "memory.network_lr": "1"},
+            "--set: memory.network_lr changes nothing for dsa: a ",
+        ),
+        (
+            {"memory": "lo-dsa", "ipc": 1, "memory.host.network_lr": "1"},
+            "--set: memory.host.network_lr changes nothing for lo-dsa: a network is trained between two updates of the "
+            "images, and updates is 1; leave it out",
+        ),
         ({"memory": "dsa", "memory.updates": 1, "memory.epochs": 3}, "--set: memory.epochs changes nothing for dsa: "),
         ({"memory": "mim-dsa", "memory.host.batchnorm": "exact"}, "--set: memory.host.batchnorm changes nothing f"),
         ({"memory": "idc", "memory.updates": 1, "memory.train.lr": 1.0}, "--set: memory.train.lr changes nothing for "),
