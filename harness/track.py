@@ -164,7 +164,7 @@ def memory_unit(
         "ipc": run.ipc,
         "seed": [run.seed, name],
     }
-    if beyond := getattr(getattr(cfg, "host", cfg), "beyond", {}):
+    if beyond := {**getattr(getattr(cfg, "host", None), "beyond", {}), **getattr(cfg, "beyond", {})}:
         spec |= {"beyond": beyond}
     if scores := getattr(cfg, "scores", ""):  # known by what it holds, not by where it lies
         path = Path(scores).resolve()

@@ -56,6 +56,27 @@ def test_a_label_says_of_what_the_memory_is(toy_set: DataSet) -> None:
     assert (of_set.spec["seed"], of_order.spec["seed"]) == ([0, "set 1"], [0, "1"])
 
 
+@dataclass(frozen=True)
+class AroundConfig:
+    """Of a builder around another, which reads constants of its own."""
+
+    host: Any
+
+    @property
+    def beyond(self) -> dict[str, Any]:
+        return {"constants": 3}
+
+
+def test_what_results_depend_on_besides_fields_is_in_the_key_of_host_and_plug_in_alike(toy_set: DataSet) -> None:
+    pooled = run_of(networks="trained:50-100").memory_config
+    alone, around = (
+        track.memory_unit(run_of(), toy_set, "set 0", [0, 1], {}, cfg).spec["beyond"]
+        for cfg in (pooled, AroundConfig(pooled))
+    )
+    assert set(alone) == {"pool"}
+    assert around == {**alone, "constants": 3}
+
+
 def test_a_file_of_scores_is_known_by_its_content(toy_set: DataSet, tmp_path: Path) -> None:
     units = []
     for place, last in (("here", 1.0), ("there", 1.0), ("other", 2.0)):
