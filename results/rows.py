@@ -109,7 +109,8 @@ def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
     """The rows found at `paths`, each measurement once.
 
     Args:
-        paths: row files, run directories holding a rows.csv, or directories to search for rows*.csv.
+        paths: row files, run directories holding a rows.csv, or directories to search for rows*.csv. What `runs/*`
+            names beside runs, the units and the verdicts of a reproduction, is passed over.
     Returns:
         One line per row, in the order of `paths`; `COLUMNS` as columns. Text is never missing but may be empty,
         integers are nullable Int64, `value` and `wall_seconds` float64.
@@ -117,8 +118,9 @@ def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
         FileNotFoundError: a path does not exist, or is a directory without row files.
         ValueError: no row is left; damaged files are skipped with a warning that names and counts them.
     """
-    paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = dict.fromkeys(file.resolve() for path in paths for file in _files(Path(path)))
+    named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    paths = [path for path in named if not _is_beside_runs(path)] or named
+    files = dict.fromkeys(file.resolve() for path in paths for file in _files(path))
     tables, damaged = [], []
     for file in files:
         try:
@@ -179,6 +181,12 @@ def _cell(column: str, value: Any) -> str:
 def _quoted(cell: str) -> str:
     # csv.writer leaves a lone carriage return unquoted, which csv.reader then refuses.
     return '"' + cell.replace('"', '""') + '"' if any(sign in cell for sign in ',"\r\n') else cell
+
+
+def _is_beside_runs(path: Path) -> bool:
+    """Whether a directory is one that `harness run` or `harness reproduce` makes for other things than rows."""
+    is_other = path.name == "units" or (path / "verdicts.csv").is_file()
+    return is_other and path.is_dir() and not any(path.rglob("rows*.csv"))
 
 
 def _files(path: Path) -> list[Path]:

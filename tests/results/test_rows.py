@@ -91,6 +91,19 @@ def test_a_path_may_be_a_file_a_run_or_a_folder_of_runs(tmp_path: Path) -> None:
     assert sorted(rows.read([tmp_path / "runs"])["key"]) == ["a", "b", "c"]
 
 
+def test_what_lies_beside_runs_is_passed_over(tmp_path: Path) -> None:
+    rows.write([row()], tmp_path / "run" / "rows.csv")
+    (tmp_path / "units" / "0a").mkdir(parents=True)
+    (tmp_path / "reproduce-table1-quick").mkdir()
+    (tmp_path / "reproduce-table1-quick" / "verdicts.csv").write_text("cell\n")
+    (tmp_path / "other").mkdir()
+    beside = [tmp_path / "units", tmp_path / "reproduce-table1-quick"]
+    assert len(rows.read([tmp_path / "run", *beside])) == 1  # runs/*
+    for paths in ([tmp_path / "run", tmp_path / "other"], beside):
+        with pytest.raises(FileNotFoundError, match=r"no rows\.csv here or below"):
+            rows.read(paths)
+
+
 def test_a_measurement_met_twice_counts_once(tmp_path: Path) -> None:
     first = [row(), row(experience=1), row(steps=5), row(order="1"), row(repeat=1), row(tested_experience=0),
              row(metric="forgetting"), row(split="test"), row(preset="quick"), row(set=1), row(iterations=100),
