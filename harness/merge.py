@@ -14,6 +14,7 @@ import torch
 from harness.core import files
 from harness.core.files import Card, write_bytes
 from harness.units import Store, Unit
+from results.report import read_json
 
 CHECKPOINT, RESULT = ".checkpoint.safetensors", ".safetensors"
 
@@ -24,7 +25,9 @@ class Merged:
 
     copied: int = 0  # results and checkpoints
     present: int = 0  # results that were there already, made here or elsewhere
-    damaged: list[str] = field(default_factory=list)  # skipped: they do not read back whole, or under another's name
+    damaged: list[str] = field(
+        default_factory=list
+    )  # skipped, runs as well: they do not read back whole, or under another's name
     differing: list[str] = field(default_factory=list)  # results with another content there; that one is kept
     runs: list[str] = field(default_factory=list)  # run directories brought along, or completed
     other_runs: list[str] = field(default_factory=list)  # left: another run's directory has that name there
@@ -115,6 +118,11 @@ def _is_same(one: tuple[dict[str, torch.Tensor], Card], other: tuple[dict[str, t
 def _bring_run(directory: Path, target: Path, merged: Merged) -> None:
     """Copy what a run directory has and the one there lacks; its configuration comes last, and makes it a run."""
     configuration = (directory / "config.json").read_bytes()
+    try:
+        read_json(directory / "config.json")
+    except ValueError as error:
+        merged.damaged.append(str(error))
+        return
     there = target / "config.json"
     if there.exists() and there.read_bytes() != configuration:
         merged.other_runs.append(str(directory))

@@ -148,6 +148,15 @@ def test_another_run_of_the_same_name_is_left(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "all" / "run" / "config.json").read_text()) == {"ipc": 1}
 
 
+def test_a_run_whose_configuration_is_damaged_is_named_and_left(tmp_path: Path) -> None:
+    path = run_directory(tmp_path / "here", steps=5) / "config.json"
+    path.write_bytes(path.read_bytes()[:-1])
+    merged = merge([tmp_path / "here"], tmp_path / "all")
+    assert [each.partition(":")[0] for each in merged.damaged] == [str(path)]
+    assert not merged.is_clean
+    assert not (tmp_path / "all" / "run").exists()  # where it would be in the way of a whole one
+
+
 def test_a_run_goes_on_from_what_two_shards_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["run", "cl", "--dataset", "digits", "--preset", "smoke", "--model", "convnet-d1-w8", "--steps", "2"]
     command += ["--memory", "random", "--engine", "serial", "--json"]
