@@ -269,7 +269,7 @@ def title(run: CLRun) -> str:
     """What a run does, in one line."""
     named = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
     orders = "the listed order" if run.class_order else named
-    memory = f"memory {track.name_of(run)} ({run.ipc} per class)"
+    memory = f"memory {track.budgeted(run)}"
     return f"{run.dataset}, {some(run.steps, 'step')}, {memory}, {orders}, {some(run.nets, 'network')}"
 
 

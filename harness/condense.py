@@ -256,7 +256,7 @@ def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> I
 def title(run: CondenseRun) -> str:
     """What a run does, in one line."""
     tested = ", ".join(run.eval_models or (run.model,))
-    sets = f"{some(run.sets, 'set')} by {track.name_of(run)} ({run.ipc} per class)"
+    sets = f"{some(run.sets, 'set')} by {track.budgeted(run)}"
     return f"{run.dataset}, {sets}, {some(run.nets, 'network')} each: {tested}"
 
 

@@ -366,7 +366,7 @@ def _candidate_rows(
 def title(run: NASRun) -> str:
     """What a run does, in one line."""
     ranked = f"{len(run.searched)} of {some(len(spaces.find(run.space)), 'architecture')} of {run.space}"
-    proxy = f"by {track.name_of(run)}" + (f" ({run.ipc} per class)" if track.is_stored(run) else "")
+    proxy = f"by {track.budgeted(run)}"
     trained = f", against {some(run.truth_epochs, 'epoch')} on all images"
     against = {"run": trained, "none": ""}.get(run.truth, f", {run.truth}")
     return f"{run.dataset}, {ranked} ranked {proxy}{against}, {some(run.nets, 'training')} each"

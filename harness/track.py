@@ -63,6 +63,11 @@ def is_stored(run: Run) -> bool:
     return getattr(run.memory_config, "stored", True)
 
 
+def budgeted(run: Run) -> str:
+    """The run's memory with its budget, for people; one that is the data set itself has none."""
+    return f"{name_of(run)} ({run.ipc} per class)" if is_stored(run) else name_of(run)
+
+
 def check(run: Run, dataset: DataSet, tested: Sequence[str]) -> None:
     """Raise ValueError where the networks do not fit the images, or the budget or the builder's files the data.
 

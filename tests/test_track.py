@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 import memory
-from harness import track
+from harness import cl, condense, track
 from harness.config import CLRun, CondenseRun, assemble, in_form
 from harness.core import data
 from harness.core import memory as memories
@@ -441,3 +441,12 @@ def test_what_all_rows_of_a_run_say(toy_set: DataSet) -> None:
     assert (spec["memory"]["rank"], spec["memory"]["host"]["iterations"], spec["recipe"]["epochs"]) == (2, 3, 3)
     assert track.shared_row(run_of(memory="random"), "cl", toy_set, "")["memory_model"] is None
     assert track.shared_row(run_of(memory="full"), "cl", toy_set, "")["ipc"] is None
+
+
+def test_a_title_gives_a_budget_to_what_has_one() -> None:
+    dm, full = (CLRun.of("smoke", dataset="digits", memory=name, steps=2) for name in ("dm", "full"))
+    assert cl.title(dm) == "digits, 2 steps, memory dm (2 per class), order 0, 1 network"
+    assert cl.title(full) == "digits, 2 steps, memory full, order 0, 1 network"
+    assert condense.title(CondenseRun.of("smoke", dataset="digits", memory="full")).startswith(
+        "digits, 1 set by full, "
+    )
