@@ -53,6 +53,8 @@ class Run:
         known(self.preset, PRESETS, "preset")
         if not self.memory.startswith(imported.PREFIX) and self.memory not in self.without_builder:
             memory.find(self.memory)
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed: a 64-bit number is needed, got {self.seed}")
         models.parse(self.model)
 
     @classmethod
@@ -475,8 +477,14 @@ def typed(value: Any, hint: Any, key: str) -> Any:
     try:
         return _typed(value, hint)
     except (ValueError, TypeError):
-        name = getattr(hint, "__name__", str(hint)) if not typing.get_origin(hint) else str(hint)
-        raise ValueError(f"{key}: expected {name}, got {value!r}") from None
+        raise ValueError(f"{key}: expected {_told(hint)}, got {value!r}") from None
+
+
+def _told(hint: Any) -> str:
+    """What fits a type, for people."""
+    if hint == tuple[int, ...]:
+        return "numbers such as 0 or 0,2 or 0-4"
+    return str(hint) if typing.get_origin(hint) else getattr(hint, "__name__", str(hint))
 
 
 def _typed(value: Any, hint: Any) -> Any:

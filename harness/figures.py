@@ -139,8 +139,10 @@ def memories_of(run: Path) -> list[Path]:
     """The files of a run's memories.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none, or no such directory.
     """
+    if not run.is_dir():
+        raise FileNotFoundError(f"{run}: no such directory; pass a run's, such as `harness ls runs` lists")
     paths = sorted((run / "memories").glob("*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"{run}: holds no memory yet")

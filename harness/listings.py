@@ -62,6 +62,8 @@ def show(name: str) -> str:
     try:
         return str(models.parse(name))
     except ValueError:
+        if path.is_dir():
+            raise ValueError(f"{name}: holds no config.json, so it is no run; name a directory inside --out") from None
         known(name, sorted({*(each for names, _ in _TOLD for each in names()), "convnet3"}), "show")
         raise
 
@@ -138,8 +140,9 @@ _TOLD: tuple[tuple[Callable[[], Any], Callable[[str], str]], ...] = (  # names o
 
 
 def _run(path: Path) -> str:
-    from results import rows, tables
+    from results import report, rows, tables
 
+    report.read_json(path / "config.json")  # refused where it is damaged
     parts = [
         (path / name).read_text().strip() for name in ("config.json", "environment.json") if (path / name).is_file()
     ]

@@ -43,6 +43,10 @@ class Options:
     time_limit: float | None = None  # seconds
     logger: str | None = None  # an Avalanche logger: text or tensorboard
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))  # who writes Python gives text as well
+        object.__setattr__(self, "data", None if self.data is None else Path(self.data))
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -84,6 +88,8 @@ def prepare(run: Run, options: Options) -> Prepared:
     known(options.engine, engines.ENGINES, "engine")
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"jobs: at least 1, got {options.jobs}")
+    if any(path.is_file() for path in (options.out, *options.out.parents)):
+        raise ValueError(f"{options.out}: cannot be used as a directory, for there is a file; use another --out")
     if options.logger is not None:
         known(options.logger, track.LOGGERS, "avalanche logger")
     run, form = config.in_form(run, device)

@@ -83,8 +83,8 @@ def test_text_becomes_a_value_of_the_fields_type(text: Any, hint: Any, value: An
         ("ten", float, "float"),
         (True, float, "float"),
         ("yes", bool, "bool"),
-        ("0-x", tuple[int, ...], r"tuple\[int, \.\.\.\]"),
-        ("a,b", tuple[int, ...], r"tuple\[int, \.\.\.\]"),
+        ("0-x", tuple[int, ...], "numbers such as 0 or 0,2 or 0-4"),
+        ("a,b", tuple[int, ...], "numbers such as 0 or 0,2 or 0-4"),
     ],
 )
 def test_a_value_of_another_type_is_refused(text: Any, hint: Any, name: str) -> None:

@@ -496,3 +496,7 @@ def test_different_runs_have_different_names() -> None:
     assert len(set(names)) == 4
     assert names[0].startswith("cl-digits-random-5steps-smoke-")
     assert "/" not in runs.default_name(replace(usual, dataset="folder:/a/b"))
+
+
+def test_places_may_be_given_as_text() -> None:
+    assert Options(out="there", data="here") == Options(out=Path("there"), data=Path("here"))  # type: ignore[arg-type]

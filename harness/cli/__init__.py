@@ -1,9 +1,11 @@
 """The `harness` command: argv to a configuration, a run, rows. Nothing heavy is imported until a command needs it."""
 
+import errno
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,9 @@ from harness.cli.saying import complain
 
 ABOUT = "Whether a small condensed memory can stand in for the full data: in class-incremental streams, in the papers' \
 tables, and in architecture search."
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NOT_TO_BE_WRITTEN = (errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=ABOUT)
 app.add_typer(run_app, name="run")
@@ -63,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted; the same command continues")
         return UNFINISHED
+    except OSError as error:
+        if (code := _disk_error(error)) is None:
+            raise
+        return code
     except Exception as error:
         if (code := _usage_error(error)) is None:
             raise
@@ -78,6 +87,19 @@ def _usage_error(error: Exception) -> int | None:
     if text := message().strip():  # none where no command was given: the help has been shown
         complain(text)
     return BAD_INPUT
+
+
+def _disk_error(error: OSError) -> int | None:
+    """Exit code of an error that the user's disk or directory is the cause of, which is said; None for any other."""
+    if error.errno in NO_ROOM:
+        complain(f"{error.strerror}; once there is room, the same command continues")
+        return UNFINISHED
+    if error.errno in NOT_TO_BE_WRITTEN:
+        there = Path(error.filename or ".")
+        named = there.parent if error.errno == errno.EROFS else there  # files are written under a name of the moment
+        complain(f"{named}: cannot be written ({error.strerror}); name another place")
+        return BAD_INPUT
+    return None
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -1,6 +1,7 @@
 """Bad input gets one clear line and exit code 2, and loses nothing."""
 
-import re
+import errno
+import os
 import warnings
 import zipfile
 from importlib.metadata import EntryPoint
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 
 from harness.cli import main
-from harness.core import registry
+from harness.core import files, registry
+from results import rows
 
 RUN = ["run", "cl"]
 DIGITS = [*RUN, "--dataset", "digits", "--preset", "smoke", "--steps", "2"]
@@ -56,6 +58,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ([*DIGITS, "--set", "memory.iteration=3"], "--set: 'memory.iteration' is unknown; did you mean 'memory.iterat"),
         ([*DIGITS, "--set", "recipe.epoch=3"], "--set: 'recipe.epoch' is unknown; did you mean 'recipe.epochs'? Known"),
         ([*DIGITS, "--set", "stepz=3"], "--set: 'stepz' is unknown; did you mean 'steps'? Known: class_order, "),
+        ([*DIGITS, "--seed", "9" * 20], f"seed: a 64-bit number is needed, got {'9' * 20}"),
         ([*DIGITS, "--engine", "sreial"], "engine: 'sreial' is unknown; did you mean 'serial'? Known: local, serial"),
         ([*DIGITS, "--avalanche-logger", "txt"], "avalanche logger: 'txt' is unknown; did you mean 'text'? Known: "),
         ([*DIGITS, "--device", "tpu"], "device: 'tpu' is unknown; choose from auto, cpu, cuda"),
@@ -70,7 +73,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         # types and ranges
         ([*DIGITS, "--set", "recipe.epochs=ten"], "recipe.epochs: expected int, got 'ten'"),
         ([*DIGITS, "--set", "memory.lr=fast"], "memory.lr: expected float, got 'fast'"),
-        ([*DIGITS, "--orders", "x"], "orders: expected tuple[int, ...], got 'x'"),
+        ([*DIGITS, "--orders", "x"], "orders: expected numbers such as 0 or 0,2 or 0-4, got 'x'"),
         ([*DIGITS, "--orders", "-1"], "orders: seeds are 0 or more, got -1"),
         ([*DIGITS, "--orders", "4-0"], "orders: at least one class order is needed, such as 0 or 0-4"),
         ([*DIGITS, "--set", "ipc"], "--set: expected KEY=VALUE, got 'ipc'"),
@@ -188,7 +191,9 @@ def test_a_config_with_an_unknown_field(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()  # also for root, to whom permissions mean nothing
     said = complaint([*DIGITS, "--out", "file/runs"], capsys)
-    assert re.match(r"file/runs/cl-digits-\S+: cannot be used as a run directory \(.*\); use another --out$", said)
+    assert said == "file/runs: cannot be used as a directory, for there is a file; use another --out"
+    said = complaint(["estimate", *DIGITS[1:], "--out", "file"], capsys)
+    assert said == "file: cannot be used as a directory, for there is a file; use another --out"
 
 
 def test_an_output_whose_units_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,5 +266,63 @@ def test_official_data_demanded_of_others(capsys: pytest.CaptureFixture[str], mo
 
 
 def test_memory_images_of_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a").mkdir()
     said = complaint(["plot", "a", "b", "--figure", "memory-images"], capsys)
     assert said == "a: holds no memory yet"
+
+
+@pytest.fixture
+def some_rows() -> str:
+    """A file of one row."""
+    rows.write([{"track": "nas", "metric": "parameters", "value": 1.0}], Path("rows.csv"))
+    return "rows.csv"
+
+
+def test_a_directory_in_the_place_of_a_report(some_rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("there").mkdir()
+    said = complaint(["report", some_rows, "-o", "there"], capsys)
+    assert said == "there: cannot be written (Is a directory); name another place"
+
+
+def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every file that is written fail as the system does."""
+
+    def fail(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(files, "write_bytes", fail)
+
+
+def test_a_disk_that_is_read_only(
+    some_rows: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(errno.EROFS, monkeypatch)
+    said = complaint(["report", some_rows, "-o", "there/report.html"], capsys)
+    assert said == "there: cannot be written (Read-only file system); name another place"
+
+
+def test_a_disk_that_is_full(
+    some_rows: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(errno.ENOSPC, monkeypatch)
+    assert main(["report", some_rows]) == 3
+    assert capsys.readouterr().err == (
+        "harness: No space left on device; once there is room, the same command continues\n"
+    )
+
+
+@pytest.mark.parametrize(("content", "why"), [("{", "Expecting"), ("[1]", "an object fits, got list")])
+def test_showing_a_run_whose_configuration_is_damaged(
+    content: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run").mkdir()
+    Path("run/config.json").write_text(content)
+    assert complaint(["show", "run"], capsys).startswith(f"run/config.json: damaged ({why}")
+
+
+def test_showing_or_exporting_what_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("there").mkdir()
+    said = complaint(["show", "there"], capsys)
+    assert said == "there: holds no config.json, so it is no run; name a directory inside --out"
+    said = complaint(["export", "nowhere"], capsys)
+    assert said == "nowhere: no such directory; pass a run's, such as `harness ls runs` lists"
