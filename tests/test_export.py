@@ -100,8 +100,8 @@ def test_what_is_there_is_not_overwritten(name: str, run: Path) -> None:
 
 
 def test_a_run_without_memories(tmp_path: Path) -> None:
-    for run in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match=r": holds no memory yet$") as caught:
+    for run, why in ((tmp_path, "holds no memory yet$"), (tmp_path / "nowhere", "no such directory; pass a run's, ")):
+        with pytest.raises(FileNotFoundError, match=f": {why}") as caught:
             export(run)
         assert str(caught.value).startswith(str(run))
     assert list(tmp_path.iterdir()) == []

@@ -404,7 +404,9 @@ def test_scores_and_sets_are_checked_for_a_stream_too(here: Path, said: pytest.C
 
 def test_export_of_what_holds_no_memory(here: Path, said: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "nowhere"]) == 2
-    assert said.readouterr().err == "harness: nowhere: holds no memory yet\n"
+    assert said.readouterr().err == (
+        "harness: nowhere: no such directory; pass a run's, such as `harness ls runs` lists\n"
+    )
 
 
 def test_a_figure_of_sets_needs_rows_of_sets(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
