@@ -25,9 +25,7 @@ class Merged:
 
     copied: int = 0  # results and checkpoints
     present: int = 0  # results that were there already, made here or elsewhere
-    damaged: list[str] = field(
-        default_factory=list
-    )  # skipped, runs as well: they do not read back whole, or under another's name
+    damaged: list[str] = field(default_factory=list)  # skipped, runs as well: not whole, or under another's name
     differing: list[str] = field(default_factory=list)  # results with another content there; that one is kept
     runs: list[str] = field(default_factory=list)  # run directories brought along, or completed
     other_runs: list[str] = field(default_factory=list)  # left: another run's directory has that name there

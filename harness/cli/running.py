@@ -94,7 +94,7 @@ def _run(track: str, given: dict[str, Any]) -> None:
 
     with watching(prepared.planned.units, quiet) as report:
         finished = runs.carry_out(prepared, replace(options, time_limit=left_of(options.time_limit, began)), report)
-    _conclude(finished, given["as_json"], quiet)
+    _conclude(finished, len(prepared.left), given["as_json"], quiet)
 
 
 def _configuration(track: str, file: Path | None, pairs: list[str] | None, given: dict[str, str | None]) -> "Run":
@@ -167,7 +167,7 @@ def _print_each(prepared: "Prepared") -> None:
         print(f"{duration(unit.cost):>9}  {unit.label}")
 
 
-def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
+def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> None:
     """Print the table and what is left; exit 3 where something is."""
     from results.notes import some
 
@@ -190,22 +190,25 @@ def _conclude(finished: "Finished", as_json: bool, quiet: bool) -> None:
         complain(f"{some(len(outcome.left), 'unit')} left{why}; the same command continues")
     elif not quiet:
         say(f"rows: {finished.directory / 'rows.csv'}")
+        if left:
+            say(f"this part is done; left to others: {some(left, 'unit')}")
     if as_json:
-        print(json.dumps(_as_json(finished, complete)))
+        print(json.dumps(_as_json(finished, left)))
     if not complete:
         raise typer.Exit(UNFINISHED)
 
 
-def _as_json(finished: "Finished", complete: bool) -> dict[str, Any]:
+def _as_json(finished: "Finished", left: int) -> dict[str, Any]:
+    """What a program is told: `left` units of the whole run have no result, those of other shards among them."""
     rows = finished.rows
     whole = rows[rows["metric"].isin((*HEADLINES, *BESIDE))]
     columns = ["metric", "unit", "value", "memory", "preset", "repeat"]
     columns += [name for name in ("steps", "order", "set", "model", "iterations", "arch") if (whole[name] != "").any()]
     return {
-        "complete": complete,
+        "complete": not left,
         "directory": str(finished.directory),
         "results": json.loads(whole[columns].to_json(orient="records")),  # pandas knows what is missing
         "failed": finished.outcome.failed,
-        "left": len(finished.outcome.left),
+        "left": left,
         "seconds": round(finished.seconds, 1),
     }

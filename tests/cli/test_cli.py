@@ -86,6 +86,18 @@ def test_the_last_line_of_json_is_one_object(out: Path, run: Path, said: pytest.
     assert [row["value"] for row in result["results"]] == pytest.approx(list(expected))
 
 
+def test_a_part_that_is_done_is_not_the_whole(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "cl", *SMOKE, "--steps", "2", "--memory", "random", "--engine", "serial", "--out", str(tmp_path)]
+    assert main([*command, "--json", "--shard", "1/2"]) == 0
+    printed, errors = said.readouterr()
+    part = json.loads(printed.splitlines()[-1])
+    assert (part["complete"], part["failed"], part["left"]) == (False, {}, 1)
+    assert errors.endswith("this part is done; left to others: 1 unit\n")
+    assert main([*command, "--json", "--shard", "2/2"]) == 0
+    whole = json.loads(said.readouterr().out.splitlines()[-1])
+    assert (whole["complete"], whole["left"]) == (True, 0)
+
+
 def test_a_run_says_what_it_does_and_what_came_of_it(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
     command = ["run", "cl", *SMOKE, "--steps", "2", "--memory", "random", "--engine", "serial", "--out", str(tmp_path)]
     assert main(command) == 0
