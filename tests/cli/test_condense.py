@@ -297,7 +297,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--at", "1,3", "--memory", "lo-dsa"], "at: 3 is beyond the 2 iterations of lo-dsa"),
         (["--at", "2,1"], "at: expected ascending numbers of iterations, got 2, 1"),
         (["--at", "0"], "at: expected ascending numbers of iterations, got 0"),
-        (["--at", "soon"], "at: expected tuple[int, ...], got 'soon'"),
+        (["--at", "soon"], "at: expected numbers such as 0 or 0,2 or 0-4, got 'soon'"),
         (["--at", "1", "--memory", "herding"], "at: herding has no iterations to be judged after; leave it out"),
         (["--at", "1", "--memory", "full"], "at: full has no iterations to be judged after; leave it out"),
         # builders around others
