@@ -25,7 +25,7 @@ from nas import proxy
 from nas import space as spaces
 from nas.proxy import Labelled
 from nas.space import Arch
-from results import nas_tables, tabular
+from results import searches, tabular
 from results.notes import some
 
 NAME = "nas"
@@ -185,8 +185,8 @@ def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list
     if other := set(truth["dataset_digest"]) - {dataset.digest}:
         raise ValueError(f"truth: {name} is of data {', '.join(sorted(other))[:12]}, not of this {dataset.name}")
     if run.memory not in ZERO_COST:
-        own = nas_tables.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(_recipe(run))}))
-        nas_tables.refuse_another_recipe(track.name_of(run), own, nas_tables.recipe_of_truth(truth))
+        own = searches.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(_recipe(run))}))
+        searches.refuse_another_recipe(track.name_of(run), own, searches.recipe_of_truth(truth))
     wanted = {str(arch.id) for arch in archs}
     if missing := sorted(wanted - set(truth["arch"]), key=int):
         first = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")

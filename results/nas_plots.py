@@ -19,8 +19,9 @@ from nas.ranking import Estimate, Statistic
 from results import drawing
 from results.drawing import Style
 from results.estimates import t_interval
-from results.nas_tables import AXES, DRAWS, STATISTICS, TOGETHER, Compared, axes_of, compared, labels
+from results.nas_tables import DRAWS, STATISTICS
 from results.notes import some
+from results.searches import AXES, TOGETHER, Compared, axes_of, compared, labels
 
 FEWEST = 10  # points of a scatter: where 5 % are fewer, all are shown
 ENDS = ("spearman_rho", "spearman_rho_low", "spearman_rho_high")

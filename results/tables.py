@@ -7,9 +7,10 @@ import pandas as pd
 from pandas import DataFrame
 
 from results.estimates import BLOCK, each_n_in_words, summary, within_std, without_group
-from results.nas_tables import has_results, nas_pairs, nas_partial, nas_table, tell_axes
+from results.nas_tables import nas_pairs, nas_partial, nas_table
 from results.notes import note
 from results.published import accuracies_for, end_points_for, published_end_points
+from results.searches import has_results, tell_axes
 from results.text import to_rich, to_text
 
 __all__ = ["cl_table", "condense_table", "last_of_each_run", "published_end_points", "tables_of", "to_rich", "to_text"]

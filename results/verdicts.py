@@ -11,7 +11,7 @@ from typing import Any
 from pandas import DataFrame, Series
 from scipy import special
 
-from results import nas_tables
+from results import nas_tables, searches
 from results.estimates import WHOLE
 from results.notes import some
 from results.published import SHORT
@@ -218,5 +218,5 @@ def _searches(rows: DataFrame) -> DataFrame:
 TABLES: Mapping[str, tuple[Callable[[DataFrame], bool], Callable[[DataFrame], DataFrame]]] = {
     "cl": (_has_streams, cl_table),
     "condense": (_has_sets, _condensed),
-    "nas": (nas_tables.has_results, _searches),
+    "nas": (searches.has_results, _searches),
 }

@@ -1,14 +1,13 @@
-import json
 import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from pandas import DataFrame
 
 from results import nas_tables, rows, tables
 from results.nas_tables import nas_pairs, nas_partial, nas_table
 from results.published import searches_for
+from results.searches import AXES, tell_axes
 from tests.results.searched import MODELS, Row, alike, condensed, frame, trained, zero_cost
 
 NAN = math.nan
@@ -195,61 +194,6 @@ def test_networks_of_the_truth_count_once_whatever_else_their_runs_changed() -> 
     assert (line["true_repeats"], line["architectures"]) == (1, 5)
 
 
-def test_two_values_of_one_network_are_refused() -> None:
-    other = trained("full", TRUE, changes="epochs=50")  # another key
-    message = r"the truth: arch 0, repeat 0 has several values, of changes '' and 'epochs=50'; select one"
-    with pytest.raises(ValueError, match=message):
-        nas_table(frame(trained("full", TRUE), other, trained("dm", NEAR)))
-
-
-def recipe_of(**fields: object) -> str:
-    return json.dumps({"recipe": {"lr": 0.01, "epochs": 100, "dtype": "float32", "compute": "eager"} | fields})
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"spec": recipe_of(epochs=50)}, "the truth was trained in several ways: epochs 100 and 50; select"),
-        ({"spec": recipe_of(dtype="bfloat16")}, 'dtype "bfloat16" and "float32"'),
-        ({"recipe": "nas"}, "recipe dm and nas"),
-    ],
-)
-def test_a_truth_of_several_trainings_is_refused(more: dict[str, str], message: str) -> None:
-    first, second = alike((50, 60, 70), of=(0, 1, 2)), alike((80, 90), of=(3, 4))  # no network twice
-    usual = trained("full", first, spec=recipe_of())
-    other = trained("full", second, **{"spec": recipe_of(), **more})  # type: ignore[arg-type]
-    for rest in (trained("dm", NEAR), []):
-        with pytest.raises(ValueError, match=message):
-            nas_table(frame(usual, other, rest))
-
-
-def test_an_architecture_in_two_precisions_is_refused() -> None:
-    rows = [
-        row | {"compute": f"eager, {'bfloat16' if row['repeat'] else 'float32'}"}
-        for row in trained("full", {arch: [(value, value)] * 2 for arch, value in enumerate((50.0, 60.0, 70.0))})
-    ]
-    with pytest.raises(ValueError, match="dtype of an architecture bfloat16 and float32"):
-        nas_table(frame(rows, trained("dm", NEAR)))
-    # Architectures may differ: a run chooses what is faster for each.
-    truth = trained("full", TRUE)
-    rows = [row | {"compute": f"eager, {'bfloat16' if row['arch'] == '1' else 'float32'}"} for row in truth]
-    assert len(nas_table(frame(rows, trained("dm", NEAR)), draws=20)) == 2
-
-
-@pytest.mark.parametrize(("more", "differs"), [({"recipe": "nas"}, "recipe nas and dm"),
-                                               ({"spec": recipe_of(lr=0.1)}, "lr 0.1 and 0.01")])  # fmt: skip
-def test_a_proxy_of_another_recipe_than_the_truth_is_refused(more: dict[str, str], differs: str) -> None:
-    proxy = trained("dm", NEAR, **{"spec": recipe_of(), **more})  # type: ignore[arg-type]
-    message = f"dm and the truth were trained by different recipes: {differs}; compare networks of one recipe"
-    with pytest.raises(ValueError, match=message):
-        nas_table(frame(trained("full", TRUE, spec=recipe_of()), proxy))
-
-
-def test_a_proxy_may_have_its_own_epochs_and_precision() -> None:
-    proxy = trained("dm", NEAR, spec=recipe_of(epochs=200, dtype="bfloat16", compute="compiled"))
-    assert len(nas_table(frame(trained("full", TRUE, spec=recipe_of()), proxy), draws=20)) == 2
-
-
 def test_minutes_of_two_devices_are_not_summed() -> None:
     proxy = [row | {"device": "B" if row["arch"] == "0" else "A"} for row in trained("dm", NEAR)]
     parts = condensed("dm", 250, 60, "a", device="A"), condensed("dm", 250, 60, "b", device="B")
@@ -311,7 +255,7 @@ def test_partial_correlations_by_hand() -> None:
     # Ids 0 1 are sigmoid, 3 4 relu, otherwise alike but for the pooling: relu is better, and the proxy knows that only.
     truth, proxy = alike((1.0, 2.0, 3.0, 4.0), of=(0, 1, 3, 4)), alike((2.0, 1.0, 4.0, 3.0), of=(0, 1, 3, 4))
     table = nas_partial(frame(trained("full", truth), trained("dm", proxy)), draws=20).set_index("given")
-    assert list(table.index) == ["nothing", *nas_tables.AXES, "all axes"]
+    assert list(table.index) == ["nothing", *AXES, "all axes"]
     assert table["partial_rho"]["nothing"] == pytest.approx(0.6)
     assert table["partial_rho"]["width"] == pytest.approx(0.6)  # all are alike in it
     assert table["partial_rho"]["activation"] == pytest.approx(-1)
@@ -321,27 +265,12 @@ def test_partial_correlations_by_hand() -> None:
     assert set(table["architectures"]) == {4}
 
 
-def test_axes_of_names() -> None:
-    axes = nas_tables.axes_of([MODELS[0], MODELS[719]])
-    assert axes.to_numpy().tolist() == [[32, 1, "nonorm", "sigmoid", "nopooling"],
-                                        [256, 4, "groupnorm", "leakyrelu", "avgpooling"]]  # fmt: skip
-    with pytest.raises(ValueError, match="resnet18: axes are told by names such as convnet-d3-w32"):
-        nas_tables.axes_of(["resnet18"])
-
-
-def test_the_space_of_these_tests_is_the_published_one(published: Path) -> None:
-    space = pd.read_csv(published / "nas_space_720.csv", keep_default_na=False)
-    norms, poolings = space["norm"].replace("none", "nonorm"), space["pooling"].replace("none", "nopooling")
-    parts = zip(space["depth"], space["width"], norms, space["act"], poolings, strict=True)
-    assert ["convnet-d{}-w{}-{}-{}-{}".format(*of_one) for of_one in parts] == MODELS
-
-
 def test_harness_table_prints_all_three() -> None:
     proxies = trained("dm", NEAR), trained("random", OFF)
     table, pairs, partial = tables.tables_of(frame(trained("full", TRUE), *proxies))
     assert {"spearman_rho", "advantage", "partial_rho"} <= {*table, *pairs, *partial}
     others = [row | {"model": "mine"} for row in trained("full", TRUE)]
-    assert not nas_tables.tell_axes(frame(others))
+    assert not tell_axes(frame(others))
     assert len(tables.tables_of(frame(others))) == 1  # axes cannot be told, nothing to pair
     assert len(tables.tables_of(frame(trained("full", TRUE)))) == 1  # of the truth alone
 
