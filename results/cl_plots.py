@@ -17,8 +17,8 @@ def cl_accuracy_data(rows: DataFrame) -> DataFrame:
     Raises:
         ValueError: no row of track cl is a seen_accuracy, or they mix what one figure may not.
     """
-    chosen = drawing.of_one_setting(drawing.chosen_rows(rows, "cl", "seen_accuracy"))
-    return summary(chosen, "seen_accuracy", by=["memory", "steps", "classes_seen"])
+    chosen = drawing.chosen_rows(rows, "cl", "seen_accuracy", needs=("steps", "classes_seen"))
+    return summary(drawing.of_one_setting(chosen), "seen_accuracy", by=["memory", "steps", "classes_seen"])
 
 
 def cl_accuracy(rows: DataFrame) -> Figure:

@@ -49,11 +49,14 @@ _SPARE_MARKERS = ("X", "<", ">", "p", "h", "d", "8")
 _SPARE_DASHES = ((0, (7, 2)), (0, (1, 2)), (0, (4, 1, 1, 1)), (0, (2, 2)), (0, (8, 1, 2, 1, 2, 1)))
 
 
-def chosen_rows(rows: DataFrame, track: str, metric: str) -> DataFrame:
-    """The rows of one metric of a track; a ValueError if there is none."""
+def chosen_rows(rows: DataFrame, track: str, metric: str, needs: Collection[str] = ()) -> DataFrame:
+    """The rows of one metric of a track; a ValueError if there is none, or one lacks a column that it needs."""
     chosen = rows[(rows["track"] == track) & (rows["metric"] == metric)]
     if chosen.empty:
         raise ValueError(f"none of the {len(rows)} rows is a {metric} of track {track}")
+    for column in needs:
+        if lacking := int(chosen[column].isna().sum()):
+            raise ValueError(f"{lacking} of {some(len(chosen), 'row')} of {metric}, track {track}, have no {column}")
     return chosen
 
 

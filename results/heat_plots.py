@@ -39,7 +39,8 @@ def cl_matrix_data(rows: DataFrame) -> DataFrame:
     Raises:
         ValueError: no row of track cl is an experience_accuracy, or they mix what one figure may not.
     """
-    chosen = drawing.chosen_rows(rows, "cl", "experience_accuracy")
+    needs = ("steps", "experience", "tested_experience")
+    chosen = drawing.chosen_rows(rows, "cl", "experience_accuracy", needs)
     drawing.of_one_setting(chosen, but=("league", "steps"))
     return summary(chosen, "experience_accuracy", by=["league", "memory", "steps", "experience", "tested_experience"])
 

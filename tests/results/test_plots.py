@@ -121,6 +121,13 @@ def test_rows_of_another_kind_are_refused() -> None:
         plots.cl_accuracy(frame(stream(track="nas")))
 
 
+def test_rows_that_lack_what_a_figure_needs_are_refused() -> None:
+    rows = frame(stream("dm"), stream("random"))
+    rows.loc[rows["memory"] == "dm", "steps"] = None
+    with pytest.raises(ValueError, match=r"^20 of 40 rows of seen_accuracy, track cl, have no steps$"):
+        plots.cl_accuracy(rows)
+
+
 def test_published_end_points_are_hollow_marks_at_the_last_class_count() -> None:
     figure = plots.cl_accuracy(frame(stream("dm"), stream("random", steps=10), stream("dc")))
     assert hollow(figure.axes[0]) == [(100, 34.4)]  # DM paper, section 3.5; dc is not in it
