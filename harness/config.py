@@ -12,7 +12,7 @@ import torch
 
 import memory
 from harness.core import augment, compute, imported, models
-from harness.core.checks import check_choice, check_counts
+from harness.core.checks import check_counts
 from harness.core.models import ConvNetSpec
 from harness.core.registry import known, unknown
 from harness.core.train import TrainConfig, augmentation, dm_recipe, find_recipe
@@ -48,7 +48,7 @@ class Run:
 
     def __post_init__(self) -> None:
         check_counts(self, "ipc", "nets", "classes_per_unit")
-        check_choice("split", self.split, SPLITS)
+        known(self.split, SPLITS, "split")
         find_recipe(self.recipe)
         known(self.preset, PRESETS, "preset")
         if not self.memory.startswith(imported.PREFIX) and self.memory not in self.without_builder:
@@ -452,7 +452,7 @@ def _unknown(key: str, config: Any, depth: int) -> ValueError:
     choices = sorted(f"{prefix}.{name}" if prefix else name for name in dotted(config))
     if having := _having(key):
         others = f"a setting of {', '.join(having)}, not of this memory"
-        return ValueError(f"--set: {key!r} is {others}; leave it out. Known: {', '.join(choices)}")
+        return ValueError(f"--set: {key!r} is {others}; leave it out, or choose from {', '.join(choices)}")
     return unknown(key, choices, "--set", 0.5)
 
 

@@ -6,7 +6,6 @@ A worker claims a unit itself, so that a claim names the process that works; it 
 that fails on a GPU is replaced: the error of a kernel comes back from every later call of its process.
 """
 
-import difflib
 import graphlib
 import math
 import multiprocessing
@@ -27,6 +26,7 @@ from typing import Any, Literal
 
 from harness.core import files
 from harness.core.progress import Progress
+from harness.core.registry import known
 from harness.units import Stopped, Store, Unit, UnitProgress
 
 POLL_SECONDS = 1.0  # between looks at a unit that someone else has in hand
@@ -99,11 +99,7 @@ def run(
         ValueError: unknown engine, jobs below 1, or units that need each other.
         RuntimeError: worker processes do not start.
     """
-    if engine not in ENGINES:
-        nearest = difflib.get_close_matches(engine, ENGINES, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"engine: {engine!r} is unknown; the nearest is {nearest!r}, all are {', '.join(sorted(ENGINES))}"
-        )
+    known(engine, ENGINES, "engine")
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs: at least 1, got {jobs}")
     plan = _Plan(units, store, report)

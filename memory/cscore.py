@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from harness.core.checks import check_choice
 from harness.core.memory import Budget, Memory
+from harness.core.registry import known
 from memory.sampling import check_enough, rows_by_class
 from memory.scores import KEEP, select
 
@@ -33,7 +33,7 @@ class CScoreConfig:
     per_class: ClassVar[bool] = True  # each class depends on its own images alone
 
     def __post_init__(self) -> None:
-        check_choice("keep", self.keep, KEEP)
+        known(self.keep, KEEP, "keep")
 
     def check_data(self, labels: Tensor, rows: Tensor, of: int) -> None:
         """Raise ValueError or FileNotFoundError unless there are scores for these images; see `scores_of`."""

@@ -8,10 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
-from harness.core.checks import check_choice, check_counts, check_sgd
+from harness.core.checks import check_counts, check_sgd
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import STARTS, Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
+from harness.core.registry import known
 from memory import pool
 from memory.mutual_information import Term
 from memory.sampling import draw
@@ -43,7 +44,7 @@ class DMConfig:
     def __post_init__(self) -> None:
         check_counts(self, "iterations", "real_batch")
         check_sgd(self)
-        check_choice("init", self.init, STARTS)
+        known(self.init, STARTS, "init")
         augment.operations(self.augment)
         pool.band(self.networks)
 

@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from harness.core.checks import check_choice
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Along, Progress, State
+from harness.core.registry import known
 from harness.core.train import TrainConfig
 from memory.embedding import trained
 from memory.sampling import check_enough, renumbered, rows_by_class
@@ -32,7 +32,7 @@ class ForgettingConfig:
     per_class: ClassVar[bool] = False  # the network depends on which classes come together
 
     def __post_init__(self) -> None:
-        check_choice("keep", self.keep, KEEP)
+        known(self.keep, KEEP, "keep")
 
     def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
         """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""

@@ -15,10 +15,11 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from harness.core import augment, compute, models
-from harness.core.checks import check_choice, check_counts, check_sgd
+from harness.core.checks import check_counts, check_sgd
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import STARTS, Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
+from harness.core.registry import known
 from harness.core.train import TrainConfig, fit
 from memory.mutual_information import Term
 from memory.sampling import draw
@@ -56,9 +57,9 @@ class GradientMatchingConfig:
     def __post_init__(self) -> None:
         check_counts(self, "iterations", "updates", "epochs", "real_batch", "network_batch")
         check_sgd(self, "network_lr")
-        check_choice("init", self.init, STARTS)
-        check_choice("distance", self.distance, DISTANCES)
-        check_choice("batchnorm", self.batchnorm, ("reference", "exact"))
+        known(self.init, STARTS, "init")
+        known(self.distance, DISTANCES, "distance")
+        known(self.batchnorm, ("reference", "exact"), "batchnorm")
         augment.operations(self.augment)
 
     per_class: ClassVar[bool] = False  # one network sees all classes

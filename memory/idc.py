@@ -11,10 +11,11 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, models
-from harness.core.checks import check_choice, check_counts, check_sgd
+from harness.core.checks import check_counts, check_sgd
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import STARTS, MultiFormation, Pixels, Shape
 from harness.core.progress import SILENT, Progress
+from harness.core.registry import known
 from harness.core.train import TrainConfig, fit
 from memory.gradient_matching import DISTANCES, ONE_UPDATE, Matching, matching_statistics
 from memory.sampling import draw, renumbered
@@ -59,8 +60,8 @@ class IDCConfig:
     def __post_init__(self) -> None:
         check_counts(self, "iterations", "updates", "real_batch", "synthetic_batch", "trained")
         check_sgd(self)
-        check_choice("init", self.init, STARTS)
-        check_choice("distance", self.distance, DISTANCES)
+        known(self.init, STARTS, "init")
+        known(self.distance, DISTANCES, "distance")
         MultiFormation(self.factor)
         augment.operations(self.augment)
 

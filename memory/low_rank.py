@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 
 from torch import Generator, Tensor
 
-from harness.core.checks import check_choice
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.parametrisation import LowRank, Shape
 from harness.core.progress import SILENT, Progress
+from harness.core.registry import known
 from memory.plugging import config_of_host, of_host
 
 STARTS = {"noise": "noise", "svd": "real"}  # what the parametrisation calls them
@@ -43,7 +43,7 @@ class LowRankConfig:
     stores_pixels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_choice("init", self.init, STARTS)
+        known(self.init, STARTS, "init")
         LowRank(self.rank)
 
     @property

@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from harness.core.checks import check_choice, check_counts, check_sgd
+from harness.core.checks import check_counts, check_sgd
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import STARTS, Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
+from harness.core.registry import known
 from memory.dm import mean_gap
 from memory.sampling import draw
 from memory.synthetic import Draws, Synthetic, learn
@@ -33,7 +34,7 @@ class MMDPixelConfig:
     def __post_init__(self) -> None:
         check_counts(self, "iterations", "real_batch")
         check_sgd(self)
-        check_choice("init", self.init, STARTS)
+        known(self.init, STARTS, "init")
 
     @property
     def total(self) -> int:

@@ -8,9 +8,10 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import compute, models
-from harness.core.checks import check_choice, check_counts
+from harness.core.checks import check_counts
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
+from harness.core.registry import known
 from harness.core.train import TrainConfig
 from memory.embedding import embed, trained
 from memory.sampling import check_enough, draw, renumbered, rows_by_class
@@ -61,7 +62,7 @@ class EarlyConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "runs")
-        check_choice("keep", self.keep, KEEP)
+        known(self.keep, KEEP, "keep")
 
     @property
     def unused(self) -> dict[str, str]:

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from harness.core import augment
-from harness.core.checks import check_choice
 from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import STARTS, Parametrisation, Shape
 from harness.core.progress import Along, Progress, State
+from harness.core.registry import known
 from harness.core.rng import spawn
 from memory.sampling import check_enough, draw, rows_by_class
 
@@ -40,7 +40,7 @@ class Synthetic:
     ) -> None:
         by_class = rows_by_class(labels)
         check_enough(by_class, budget)
-        check_choice("init", start, STARTS)
+        known(start, STARTS, "init")
         self.form, self.shape = form, shape_of(images)
         each = form.stored_in(budget.ipc, self.shape)
         self.ipc = each * form.views

@@ -24,9 +24,3 @@ def check_sgd(config: Any, *rates: str) -> None:
     check_above(config, "lr", *rates)
     if not 0 <= config.momentum < 1:
         raise ValueError(f"momentum: 0 or more and below 1 is needed, got {config.momentum}")
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name}: {value!r} is unknown; choose from {', '.join(choices)}")

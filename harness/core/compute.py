@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.core import models
-from harness.core.checks import check_choice
 from harness.core.data import cache_dir
+from harness.core.registry import known
 
 FORMS = ("auto", "eager", "compiled")
 DTYPES = ("auto", "float32", "tf32", "bfloat16")
@@ -44,7 +44,7 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
     Raises:
         ValueError: not one of FORMS, or compiled was asked for where that needs what is not there.
     """
-    check_choice("compute", compute, FORMS)
+    known(compute, FORMS, "compute")
     there, missing = _compiler(device)
     if compute == "compiled" and missing:
         raise ValueError(f"compute: 'compiled' needs {missing}; install it or use eager")
@@ -83,7 +83,7 @@ def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
     Raises:
         ValueError: not one of DTYPES, or tf32 where the hardware has none: rows would name what was not done.
     """
-    check_choice("dtype", dtype, DTYPES)
+    known(dtype, DTYPES, "dtype")
     if dtype == "tf32" and not (device.type == "cuda" and _is_ampere_or_later(device)):
         raise ValueError(f"dtype: tf32 is of NVIDIA GPUs from Ampere on, and {device} is none; use float32")
     if dtype != "auto":

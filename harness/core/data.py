@@ -4,7 +4,6 @@ A data set is decoded once, into `.npy` arrays under `cache_dir()`, and mapped f
 come from and how they are read is `sources.py`.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from harness.core import sources
 from harness.core.files import write_bytes
+from harness.core.registry import unknown
 from harness.core.sources import Progress, Sizes, Source
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -343,10 +343,7 @@ _Place = Source | _Imported | _BuiltIn
 
 def _known(name: str) -> Known:
     if name not in KNOWN:
-        nearest = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"data set {name!r} is not known; did you mean {nearest}? There are {', '.join(KNOWN)} and folder:PATH"
-        )
+        raise unknown(name, [*KNOWN, "folder:PATH"], "data set")
     return KNOWN[name]
 
 

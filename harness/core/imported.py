@@ -23,10 +23,10 @@ from torch import Tensor
 
 from harness.core import files
 from harness.core import memory as memories
-from harness.core.checks import check_choice
 from harness.core.data import DataSet
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
+from harness.core.registry import known
 
 PREFIX = "file:"  # of a memory's name: file:PATH
 SPACES = ("declared", "normalised", "unit")
@@ -57,7 +57,7 @@ class FileConfig:
     per_class: ClassVar[bool] = False  # a file holds all classes
 
     def __post_init__(self) -> None:
-        check_choice("space", self.space, SPACES)
+        known(self.space, SPACES, "space")
         MultiFormation(self.factor)
 
     def decoded(self, ipc: int, shape: Shape) -> int:

@@ -40,6 +40,6 @@ def known(name: str, choices: Collection[str], what: str) -> str:
 
 def unknown(name: str, choices: Collection[str], what: str, hint_cutoff: float = 0.6) -> ValueError:
     """The error that says a name is unknown, names the nearest, and all there are."""
-    near = get_close_matches(name, list(choices), 1, hint_cutoff)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return ValueError(f"{what}: {name!r} is unknown; {hint}Known: {', '.join(sorted(choices))}")
+    near = get_close_matches(name.lower(), list(choices), 1, hint_cutoff)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ValueError(f"{what}: {name!r} is unknown{hint}; choose from {', '.join(choices)}")

@@ -14,9 +14,10 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from harness.core import augment, compute, registry
-from harness.core.checks import check_choice, check_counts, check_sgd
+from harness.core.checks import check_counts, check_sgd
 from harness.core.models import has_batch_statistics
 from harness.core.progress import SILENT, Progress, State
+from harness.core.registry import known
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class TrainConfig:
         try:
             check_counts(self, "epochs", "batch_size")
             check_sgd(self)
-            check_choice("schedule", self.schedule, SCHEDULES)
+            known(self.schedule, SCHEDULES, "schedule")
         except ValueError as error:
             raise ValueError(f"recipe: {error}") from error
         if not 0 <= self.weight_decay < math.inf:

@@ -290,7 +290,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         (["--sets", "0"], "sets: at least 1 is needed, got 0"),
         (["--set", "uint8=maybe"], "uint8: expected bool, got 'maybe'"),
-        (["--memory", "dmm"], "memory: 'dmm' is unknown; did you mean 'dm'? Known: cscore, dc, "),
+        (["--memory", "dmm"], "memory: 'dmm' is unknown (did you mean 'dm'?); choose from cscore, dc, "),
         (["--steps", "2"], "No such option: --steps"),
         # where to stop on the way
         (["--at", "4"], "at: 4 is beyond the 3 iterations of dm"),

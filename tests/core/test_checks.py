@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.core.checks import check_above, check_choice, check_counts, check_sgd
+from harness.core.checks import check_above, check_counts, check_sgd
 
 
 @dataclass
@@ -42,9 +42,3 @@ def test_counts_are_whole_numbers_or_left_open(wrong: int) -> None:
     check_counts(Config(count=0), "count", least=0)
     with pytest.raises(ValueError, match=rf"^count: at least 1 is needed, got {wrong}$"):
         check_counts(Config(count=wrong), "count")
-
-
-def test_a_choice_that_is_none_names_those_there_are() -> None:
-    check_choice("init", "real", ("real", "noise"))
-    with pytest.raises(ValueError, match=r"^init: 'ones' is unknown; choose from real, noise$"):
-        check_choice("init", "ones", ("real", "noise"))

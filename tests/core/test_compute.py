@@ -124,7 +124,9 @@ def test_what_cannot_be_resolved_gets_one_clear_line(monkeypatch: pytest.MonkeyP
         resolve("compiled", CPU, False)
     with pytest.raises(ValueError, match=r"^compute: 'fast' is unknown; choose from auto, eager, compiled$"):
         resolve("fast", CPU, False)
-    with pytest.raises(ValueError, match=r"^dtype: 'float16' is unknown; choose from auto, float32, tf32, bfloat16$"):
+    with pytest.raises(
+        ValueError, match=r"^dtype: 'float16' is unknown \(did you mean 'bfloat16'\?\); choose from auto, float32, "
+    ):
         resolve_dtype("float16", "eager", CPU)
 
 

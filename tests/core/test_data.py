@@ -82,9 +82,12 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize("call", [data.load, data.check, data.fetch, lambda name: data.import_data(Path(), name)])
-@pytest.mark.parametrize(("wrong", "meant"), [("CIFAR-100", "cifar100"), ("minst", "mnist"), ("?", "")])
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("CIFAR-100", r" \(did you mean 'cifar100'\?\)"), ("minst", r" \(did you mean 'mnist'\?\)"), ("?", "")],
+)
 def test_an_unknown_name_suggests_the_nearest(call: Callable[[str], object], wrong: str, meant: str) -> None:
-    with pytest.raises(ValueError, match=f"is not known; did you mean {meant}.*svhn, tinyimagenet.*folder:PATH"):
+    with pytest.raises(ValueError, match=rf"is unknown{meant}; choose from .*svhn, tinyimagenet.*folder:PATH"):
         call(wrong)
 
 
