@@ -442,8 +442,8 @@ def test_plain_and_dotted_name_the_same_values() -> None:
         ({"orders": (0, -2)}, "orders: seeds are 0 or more, got -2"),
         ({"split": "train"}, "split: 'train' is unknown; choose from test, validation"),
         ({"recipe": "dn"}, "recipe: 'dn' is unknown"),
-        ({"preset": "quik"}, "preset: 'quik' is unknown .did you mean 'quick'"),
-        ({"memory": "dmm"}, "memory: 'dmm' is unknown .did you mean 'dm'"),
+        ({"preset": "quik"}, r"preset: 'quik' is unknown \(did you mean 'quick'"),
+        ({"memory": "dmm"}, r"memory: 'dmm' is unknown \(did you mean 'dm'"),
         ({"model": "resnet"}, "model: 'resnet' is unknown"),
     ],
 )

@@ -5,9 +5,7 @@ import pandas as pd
 import pytest
 
 from results.searches import axes_of, compared
-from tests.results.searched import MODELS, alike, frame, trained
-
-TRUE, NEAR = alike((50, 60, 70, 80, 90)), alike((20, 30, 25, 40, 45))
+from tests.results.searched import MODELS, NEAR, TRUE, alike, frame, trained
 
 
 def test_two_values_of_one_network_are_refused() -> None:
