@@ -222,17 +222,25 @@ class UnitProgress(Progress):
         report: Callable[[str, int, int], None] = lambda label, done, total: None,
     ) -> None:
         self._unit, self._path = unit, store.path(unit.key, ".checkpoint.safetensors")
+        self._device_type = str(unit.context.get("device", "cpu")).partition(":")[0]
         self._deadline, self._stop, self._report = deadline, stop, report
         self._kept, self._reported = time.monotonic(), -math.inf
 
     def resume(self) -> State | None:
-        """The state last kept, or None to start afresh; a damaged checkpoint is ignored with a warning."""
+        """The state last kept, or None to start afresh.
+
+        A damaged checkpoint is ignored with a warning, and so is one of another kind of device, whose generators and
+        rounding are others.
+        """
         try:
-            state, _ = files.load(self._path)
+            state, card = files.load(self._path)
         except FileNotFoundError:
             return None
         except files.DamagedFileError as error:
             warnings.warn(f"{error}; {self._unit.label} starts afresh", stacklevel=2)
+            return None
+        if (kept_on := card.get("device_type", self._device_type)) != self._device_type:
+            warnings.warn(f"{self._unit.label}: begun on {kept_on}, starts afresh on {self._device_type}", stacklevel=2)
             return None
         return state
 
@@ -246,7 +254,8 @@ class UnitProgress(Progress):
         late = now >= self._deadline
         stop = done < total and (late or self._stop())
         if stop or now - self._kept >= CHECKPOINT_SECONDS:
-            files.save(self._path, state(), {"unit": self._unit.label, "done": done, "total": total})
+            card = {"unit": self._unit.label, "done": done, "total": total, "device_type": self._device_type}
+            files.save(self._path, state(), card)
             self._kept = now
         if stop:
             raise Stopped("time limit" if late else "interrupted")

@@ -306,6 +306,21 @@ def test_a_stop_whose_file_is_gone_is_made_up_for(digits: DataSet, tmp_path: Pat
         assert torch.equal(tensors_of(unit, store)["images"], tensors_of(unit, other)["images"])
 
 
+def test_a_stop_of_another_kind_of_device_is_not_gone_on_from(digits: DataSet, tmp_path: Path) -> None:
+    of, store, other = planned(digits, at="2"), Store(tmp_path / "a"), Store(tmp_path / "b")
+    done(memory_units(of), other)
+    for unit in of.sets[0].units:
+        found = other.load(unit.key)
+        assert found is not None
+        tensors, card = found
+        spoilt = {name: part * 0 if name.startswith("end.stored") else part for name, part in tensors.items()}
+        store.save(unit.key, spoilt, card | {"cost": card["cost"] | {"device_type": "cuda", "wall_seconds": 1000.0}})
+    done(of.sets[1].units, store)
+    for unit in of.sets[1].units:
+        assert torch.equal(tensors_of(unit, store)["images"], tensors_of(unit, other)["images"])
+        assert cost_of(unit, store)["wall_seconds"] < 1000
+
+
 class KilledError(Exception):
     pass
 

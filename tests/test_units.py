@@ -284,6 +284,16 @@ def test_a_damaged_checkpoint_is_ignored_with_a_warning(store: Store, clock: Clo
         assert UnitProgress(UNIT, store).resume() is None
 
 
+def test_a_checkpoint_of_another_kind_of_device_is_ignored_with_a_warning(store: Store, clock: Clock) -> None:
+    on_cuda = UnitProgress(replace(UNIT, context={"device": "cuda:1"}), store)
+    clock.now += 30
+    on_cuda.tick(1, 9, state(1.0))
+    with pytest.warns(UserWarning, match=r"^dm memory, classes 0-1: begun on cuda, starts afresh on cpu$"):
+        assert UnitProgress(replace(UNIT, context={"device": "cpu"}), store).resume() is None
+    other_gpu = UnitProgress(replace(UNIT, context={"device": "cuda:0"}), store)
+    assert other_gpu.resume() == {"value": torch.tensor(1.0)}
+
+
 def test_reports_come_at_most_twice_a_second(store: Store, clock: Clock) -> None:
     reports: list[tuple[str, int, int]] = []
     progress = UnitProgress(UNIT, store, report=lambda *report: reports.append(report))
