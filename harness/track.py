@@ -214,16 +214,30 @@ def work_on(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
         with compute.on(device), compute.precision("float32", device), peak_memory(device) as peak:
             tensors, card = do(unit, store, dataset, device, clock.along(progress))
     except torch.OutOfMemoryError as error:
-        smaller = "memory.real_batch" if unit.kind == "memory" else "recipe.batch_size"
-        raise RuntimeError(f"out of memory on {device}; --set {smaller} to less, or use a narrower model") from error
+        smaller = f"--set {setting} to less, or " if (setting := batch_setting(unit)) else ""
+        raise RuntimeError(f"out of memory on {device}; {smaller}use a narrower model") from error
     cost = {
         **card.pop("cost", {}),
         "wall_seconds": clock.seconds + card.pop("earlier_seconds", 0.0),
         "device": device_name(device),
+        "device_type": device.type,
         "torch": torch.__version__,
         **peak,
     }
     store.save(unit.key, tensors, {**card, "kind": unit.kind, "spec": dict(unit.spec), "cost": cost})
+
+
+def batch_setting(unit: Unit) -> str | None:
+    """The setting of how many images a unit's network sees at a time; None where the unit has none."""
+    if unit.kind != "memory":
+        return "recipe.batch_size"
+    for setting in ("real_batch", "host.real_batch", "train.batch_size", "host.train.batch_size"):
+        part: Any = unit.spec["config"]
+        for name in setting.split("."):
+            part = part.get(name) if isinstance(part, Mapping) else None
+        if part is not None:
+            return f"memory.{setting}"
+    return None
 
 
 def whole_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -307,7 +321,7 @@ def condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, p
         cfg = replace(cfg, scores=unit.context["scores"])
     images, labels, rows = real_images(dataset, spec["classes"], device)
     budget, rng = Budget(spec["ipc"]), generator("memory", *spec["seed"], *spec["classes"])
-    continuing = Continuing(progress, store, unit.context.get("earlier"))
+    continuing = Continuing(progress, store, unit.context.get("earlier"), device)
     offered = {"progress": continuing, "rows": rows, "of": dataset.whole or len(dataset.train_labels)}
     taken = inspect.signature(build).parameters
     built = build(images, labels, budget, rng, cfg, **{k: v for k, v in offered.items() if k in taken})
@@ -321,16 +335,20 @@ def condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, p
 
 
 class Continuing(Progress):
-    """Takes up a method where an earlier unit of fewer updates ended, and keeps where it ends itself."""
+    """Takes up a method where an earlier unit of fewer updates ended, and keeps where it ends itself.
 
-    def __init__(self, progress: Progress, store: Store, earlier: str | None) -> None:
-        self._progress, self._store, self._earlier = progress, store, earlier
+    An earlier unit of another kind of device, whose generators and rounding are others, does not count.
+    """
+
+    def __init__(self, progress: Progress, store: Store, earlier: str | None, device: torch.device) -> None:
+        self._progress, self._store, self._earlier, self._device = progress, store, earlier, device
         self.last: State = {}
         self.seconds = 0.0  # of the earlier units
 
     def resume(self) -> State | None:
         kept = self._progress.resume()
-        if self._earlier and (found := self._store.load(self._earlier)) is not None:
+        found = self._store.load(self._earlier) if self._earlier else None
+        if found is not None and found[1]["cost"].get("device_type", self._device.type) == self._device.type:
             tensors, card = found
             self.seconds = card["cost"]["wall_seconds"]
             ended = {name.removeprefix("end."): part for name, part in tensors.items() if name.startswith("end.")}

@@ -24,7 +24,7 @@ from harness.core.parametrisation import LowRank, MultiFormation
 from harness.core.progress import SILENT, Progress, State
 from harness.track import Clock, Place
 from harness.units import Store, Unit
-from memory import random_real
+from memory import BUILDERS, random_real
 
 CPU = torch.device("cpu")
 
@@ -385,21 +385,28 @@ def test_work_leaves_its_cost_beside_its_result(digits: DataSet, tmp_path: Path)
     assert found is not None
     tensors, card = found
     assert (card["kind"], card["spec"]) == ("memory", unit.spec)
-    assert set(card["cost"]) == {"flop", "wall_seconds", "device", "torch", "peak_bytes"}
+    assert set(card["cost"]) == {"flop", "wall_seconds", "device", "device_type", "torch", "peak_bytes"}
     assert card["cost"]["wall_seconds"] > 0
     assert "earlier_seconds" not in card
     assert (card["builder"], card["seed"], card["augment"]) == ("dm", [0, "set 0"], "color_crop_cutout_scale_rotate")
     assert memories.decode(tensors, card, digits).labels.tolist() == [3]
 
 
-def test_a_device_that_is_too_small_names_the_setting(digits: DataSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted({*BUILDERS} - {"cscore"}))
+def test_a_device_that_is_too_small_names_a_setting_that_the_memory_has(
+    name: str, digits: DataSet, tmp_path: Path
+) -> None:
     def do(*_: object) -> track.Result:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    memory_unit = unit_of(run_of(), digits)
-    for unit, setting in ((memory_unit, "memory.real_batch"), (replace(memory_unit, kind="network"), "recipe.batch")):
-        with pytest.raises(RuntimeError, match=rf"^out of memory on cpu; --set {setting}"):
-            track.work_on(unit, Store(tmp_path), SILENT, do)
+    unit = unit_of(run_of(memory=name), digits)
+    with pytest.raises(RuntimeError, match=r"^out of memory on cpu; .*use a narrower model$") as caught:
+        track.work_on(unit, Store(tmp_path), SILENT, do)
+    named = str(caught.value).partition("--set ")[2].partition(" ")[0]
+    assert bool(named) == (name not in ("full", "random"))  # which put nothing through a device
+    run_of(memory=name, **({named: 3} if named else {}))  # which refuses a setting that is not the memory's
+    with pytest.raises(RuntimeError, match=r"^out of memory on cpu; --set recipe\.batch_size to less"):
+        track.work_on(replace(unit, kind="network"), Store(tmp_path), SILENT, do)
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
