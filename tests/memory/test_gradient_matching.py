@@ -1,5 +1,6 @@
 """Gradient matching, and DC and DSA, which are little more."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -255,30 +256,59 @@ def test_a_memory_of_all_images_is_matched(name: str) -> None:
     assert other.item() > 20 * same.item()
 
 
-def test_where_the_memory_does_not_do_a_group_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("distance", sorted(DISTANCES))
+@pytest.mark.parametrize("together", [False, True])
+def test_where_the_memory_does_not_do_fewer_synthetic_images_are_in_a_graph(
+    together: bool, distance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve of three classes on devices that hold 12, 6, 3 (not a class), 2 and 1: halved once, and for good."""
     images, labels = a_set(dtype=torch.float64)
-    match, losses, gradients = matching(images, 3), [], []
+    match, found = matching(images, 3, distance=distance), []
     real = match.real_gradients(batches_of(images, labels))
-    tried: list[list[int]] = []
-    whole, fits = Matching._class_by_class, [3]
+    whole, tried, gone = torch.autograd.grad, list[int](), list[weakref.ref[Tensor]]()
+    fits = [12]
 
-    def class_by_class(self: Matching, some: Tensor, classes: Tensor, targets: Gradients) -> Tensor:
-        tried.append(classes.tolist())
-        if len(classes) > fits[0]:
-            raise torch.OutOfMemoryError
-        return whole(self, some, classes, targets)
+    def grad(outputs: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(inputs, Tensor):  # the second derivative
+            assert all(loss() is None for loss in gone)  # nothing is left of what did not fit
+            tried.append(len(inputs))
+            if len(inputs) > fits[0]:
+                gone.append(weakref.ref(outputs))
+                raise torch.OutOfMemoryError
+        return whole(outputs, inputs, *args, **options)
 
-    monkeypatch.setattr(Matching, "_class_by_class", class_by_class)
-    for fits[0] in (3, 1):
-        pixels = images[:6].clone().requires_grad_()
-        losses.append(match.backward(pixels, real))
-        gradients.append(pixels.grad)
-    assert tried == [[0, 1, 2], [0, 1, 2], [0, 1], [0], [1], [2]]
-    torch.testing.assert_close(losses[1], losses[0])
-    torch.testing.assert_close(gradients[1], gradients[0])
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    for fits[0] in (12, 6, 3, 2, 1):
+        pixels = images[:12].clone().requires_grad_()
+        loss = (match.backward_together if together else match.backward)(pixels, real)
+        found.append((loss, pixels.grad))
+    six, three = ([6] * 2, [3] * 4) if together else ([4] * 3, [3, 1] * 3)  # of all classes together, or of each
+    assert tried == [12, 12, *six, six[0], *three, 3, *[2] * 6, 2, *[1] * 12]
+    for loss, gradient in found[1:]:
+        torch.testing.assert_close(loss, found[0][0])
+        torch.testing.assert_close(gradient, found[0][1])
     fits[0] = 0
     with pytest.raises(torch.OutOfMemoryError):
         match.backward(images[:6].clone().requires_grad_(), real)
+
+
+def test_where_the_memory_does_not_do_fewer_real_images_are_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = a_set({0: 6, 1: 5}, torch.float64)
+    match = matching(images, 2)
+    whole, plain = match.real_gradients(batches_of(images, labels)), match._logits
+    sizes: list[int] = []
+
+    def logits(some: Tensor) -> Tensor:
+        sizes.append(len(some))
+        if len(some) > 3:
+            raise torch.OutOfMemoryError
+        return plain(some)
+
+    monkeypatch.setattr(match, "_logits", logits)
+    for _ in range(2):
+        for name, part in match.real_gradients(batches_of(images, labels)).items():
+            torch.testing.assert_close(part, whole[name])
+    assert sizes == [6, *[3, 3, 3, 2] * 2]
 
 
 @pytest.mark.parametrize("seed", range(3))
