@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
 from harness.core import augment
 from harness.core.memory import Budget, Memory, from_stored
@@ -12,6 +13,7 @@ from harness.core.parametrisation import STARTS, Parametrisation, Shape
 from harness.core.progress import Along, Progress, State
 from harness.core.registry import known
 from harness.core.rng import spawn
+from harness.core.train import keep_network, restore_network
 from memory.sampling import check_enough, draw, rows_by_class
 
 
@@ -146,16 +148,17 @@ def real_batches(strategy: str, images: Tensor, rows: list[Tensor], parameters: 
     ]
 
 
-def with_network(progress: Progress, network: nn.Module) -> Progress:
-    """`progress` with a network's weights beside the state, for one that lives through several updates."""
+def with_network(progress: Progress, network: nn.Module, optimizer: Optimizer | None = None) -> Progress:
+    """`progress` with a network's weights beside the state, for one that lives through several updates.
 
-    def weights() -> State:
-        return {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-
-    def restore(kept: State) -> None:
-        network.load_state_dict({k.removeprefix("network."): v for k, v in kept.items() if k.startswith("network.")})
-
-    return Along(progress, weights, restore)
+    Args:
+        optimizer: one that lives as long, whose momentum is kept too.
+    """
+    return Along(
+        progress,
+        lambda: keep_network(network, optimizer),
+        lambda kept: restore_network(kept, network, optimizer),
+    )
 
 
 def learn(

@@ -96,7 +96,11 @@ def dc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
 
 
 def idc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
-    """The evaluation of IDC: 1000 epochs in batches of 64 under all colours, flips and a CutMix every other batch."""
+    """The evaluation of IDC: 1000 epochs in batches of 64 under all colours, flips and a CutMix every other batch.
+
+    The authors' script leaves CutMix out for MNIST under `idc` and for SVHN under `idc-i` with one image per class,
+    which a recipe cannot tell: there it is `cutmix=0`.
+    """
     flips = augmentation(dataset) == augment.DSA
     strategy = augment.IDC_EVALUATION if flips else augment.IDC_EVALUATION_WITHOUT_FLIP
     return TrainConfig(batch_size=64, augment=strategy, cutmix=0.5, schedule="idc")
@@ -144,6 +148,7 @@ def fit(
     progress: Progress = SILENT,
     observe: Callable[[Tensor, Tensor], None] | None = None,
     epoch_rows: Callable[[int], Tensor] | None = None,
+    optimizer: Optimizer | None = None,
 ) -> None:
     """Train `network` in place on images (N, C, H, W), normalised, with labels (N,) int64.
 
@@ -152,11 +157,12 @@ def fit(
         rng: order of the images and their augmentation; advanced by the call.
         epoch_rows: the rows of an epoch in their order, on the CPU; by default all of them, shuffled.
         observe: told after each batch the rows (B,) it held, on the CPU, and its logits (B, K) before the update.
+        optimizer: `optimizer_for` the network, whose momentum goes on from an earlier call; by default a new one.
     Raises:
         FloatingPointError: the loss is not finite.
     """
     logits = training_form(network, cfg, images.device)
-    optimizer = optimizer_for(network, cfg)
+    optimizer = optimizer or optimizer_for(network, cfg)
     labels = targets(labels, network, cfg)
     kept = progress.resume()
     first = 0 if kept is None else restore(kept, network, optimizer, rng)
@@ -236,22 +242,33 @@ def check_finite(loss: Tensor, epoch: int, cfg: TrainConfig) -> None:
 
 def keep(network: nn.Module, optimizer: Optimizer, rng: Generator, done: int) -> State:
     """All that the epochs after the first `done` depend on."""
+    return keep_network(network, optimizer) | {"rng": rng.get_state(), "done": torch.tensor(done)}
+
+
+def keep_network(network: nn.Module, optimizer: Optimizer | None = None) -> State:
+    """A network's weights, and the momentum that an optimiser has of them."""
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, weight in enumerate(network.parameters()):
-        momentum = optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
+        momentum = optimizer.state[weight].get("momentum_buffer") if optimizer and weight in optimizer.state else None
         if momentum is not None:
             state[f"momentum.{index}"] = momentum
-    return state | {"rng": rng.get_state(), "done": torch.tensor(done)}
+    return state
 
 
 def restore(state: State, network: nn.Module, optimizer: Optimizer, rng: Generator) -> int:
     """Put back what `keep` kept; the next epoch."""
-    network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
-    for index, weight in enumerate(network.parameters()):
-        if f"momentum.{index}" in state:
-            optimizer.state[weight]["momentum_buffer"] = state[f"momentum.{index}"].to(weight, copy=True)
+    restore_network(state, network, optimizer)
     rng.set_state(state["rng"])
     return int(state["done"])
+
+
+def restore_network(state: State, network: nn.Module, optimizer: Optimizer | None = None) -> None:
+    """Put back what `keep_network` kept."""
+    network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+    if optimizer is not None:
+        for index, weight in enumerate(network.parameters()):
+            if f"momentum.{index}" in state:
+                optimizer.state[weight]["momentum_buffer"] = state[f"momentum.{index}"].to(weight, copy=True)
 
 
 @torch.no_grad()

@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.optim import Optimizer
 
 from harness.core import augment, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation
 from harness.core.progress import Progress
-from harness.core.train import TrainConfig
+from harness.core.train import TrainConfig, fit
 from memory import idc, random_real
 from memory.gradient_matching import Matching, squared_distance
 from memory.idc import IDCConfig, IDCIConfig
@@ -73,7 +74,7 @@ def test_one_step_in_a_round_goes_as_far_as_the_scripts_step_after_every_class(
     rounds, lr = 6, 0.2
     monkeypatch.setattr(Quadratic, "seen", [], raising=False)
     monkeypatch.setattr(idc, "Matching", Quadratic)
-    monkeypatch.setattr(idc, "fit", lambda *_: None)
+    monkeypatch.setattr(idc, "fit", lambda *_, optimizer: None)
     monkeypatch.setattr(idc, "draw", lambda rows, most, rng: rows[:most])  # in order, to tell images apart
     # a round more than is looked at: the last one clamps
     cfg = replace(IDCI, iterations=1, updates=rounds + 1, lr=lr, momentum=momentum, augment="none")
@@ -212,7 +213,9 @@ def test_networks_are_trained_on_real_images_but_for_the_last_time(monkeypatch: 
     images, labels = a_set()
     seen: list[tuple[int, bool, TrainConfig]] = []
 
-    def fit(network: models.Network, some: Tensor, theirs: Tensor, cfg: TrainConfig, rng: Generator) -> None:
+    def fit(
+        network: models.Network, some: Tensor, theirs: Tensor, cfg: TrainConfig, rng: Generator, optimizer: Optimizer
+    ) -> None:
         found = [int((images == image).flatten(1).all(1).nonzero()) for image in some]
         assert len(set(found)) == len(some)
         own = torch.tensor([2, 5, 7])[theirs]  # numbered 0 .. 2
@@ -224,6 +227,27 @@ def test_networks_are_trained_on_real_images_but_for_the_last_time(monkeypatch: 
     seen.clear()
     idc.build(images, labels, Budget(1), seeded(1), replace(IDC, trained=100))
     assert seen == [(34, True, IDC.train)] * 4  # all there are
+
+
+def test_a_networks_optimiser_lives_as_long_as_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its velocity goes on from one training to the next, where a new optimiser would start from rest each time."""
+    before: list[list[Tensor]] = []
+
+    def trained(
+        network: models.Network, some: Tensor, theirs: Tensor, cfg: TrainConfig, rng: Generator, optimizer: Optimizer
+    ) -> None:
+        velocities = [optimizer.state[weight].get("momentum_buffer") for weight in network.parameters()]
+        before.append([velocity.clone() for velocity in velocities if velocity is not None])
+        start = [weight.detach().clone() for weight in network.parameters()]
+        fit(network, some, theirs, cfg, rng, optimizer=optimizer)
+        assert all(not torch.equal(*pair) for pair in zip(start, network.parameters(), strict=True))
+
+    monkeypatch.setattr(idc, "fit", trained)
+    cfg = replace(IDC, iterations=2, updates=4)
+    idc.build(*a_set(), Budget(1), seeded(1), cfg)
+    weights = len([*models.scratch(cfg.model, SHAPE, 3, torch.device("cpu")).parameters()])
+    assert [len(velocities) for velocities in before] == [0, weights, weights] * 2
+    assert not torch.equal(before[1][0], before[2][0])
 
 
 def test_at_most_so_many_decoded_images_are_matched(monkeypatch: pytest.MonkeyPatch) -> None:
