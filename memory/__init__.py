@@ -19,6 +19,11 @@ What its configuration may have, each optional but `per_class`:
     beyond          what its results depend on that is no field of it, JSON-able: part of their keys
     unused          its fields that change nothing as the others stand -> why, and who uses them; they are refused
     decoded         (ipc, shape) -> images of each class that networks are trained on, where more than ipc
+    stored          False: what is trained on is no memory, as of all the data; True where it is left out
+    stores_pixels   False: an 8-bit twin would say nothing; True where it is left out
+    check_data      (labels, rows, of) -> None, or ValueError where it does not fit the train images
+    scores          a file it reads, which keys know by what it holds
+    host            the configuration of the builder it is around
 """
 
 import inspect

@@ -115,7 +115,8 @@ def build(
         if term is not None:
             seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
             leaf = seen.detach().requires_grad_()
-            term.backward(match.network, real_batches(cfg.augment, images, batch, parameters), leaf)
+            some = [rows[: term.real_batch] for rows in batch]
+            term.backward(match.network, real_batches(cfg.augment, images, some, parameters), leaf)
             seen.backward(leaf.grad)
         synthetic.step()
 

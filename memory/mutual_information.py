@@ -3,7 +3,9 @@
 The abstract says: a lower bound of the mutual information between real and synthetic sets, by a noise-contrastive loss
 on feature maps; pairs of one label are positive, of two negative; every layer counts. No code was found. Everything
 else here is our choice: maps averaged over places and normalised, no trained projector (there is nothing to train it
-against when networks are drawn anew), the critic of contrastive distillation, and the defaults.
+against when networks are drawn anew), the critic of contrastive distillation, and the defaults. Where instance norm
+fixes every channel's mean and variance, as in the papers' ConvNet, what is left of an average over places hardly
+depends on the image: the term then has little to say.
 """
 
 import math
@@ -63,9 +65,10 @@ class Term:
 def contrast(real: Tensor, real_classes: Tensor, synthetic: Tensor, classes: Tensor, temperature: float) -> Tensor:
     """The noise-contrastive loss of unit vectors, real (M, D) and synthetic (N, D), with their classes.
 
-    The critic of a pair is h = e / (e + c) with e = exp(<a, b> / temperature) and c = negatives per synthetic image
-    over M. The loss is - mean over positive pairs of log h - negatives * mean over negative pairs of log(1 - h). With a
-    single class there are no negatives, and the second part is 0.
+    The critic of a pair is h = e / (e + c) with e = exp(<a, b> / temperature) and c = negatives / M, the negatives
+    counted per synthetic image, which all its positives share. The loss is - mean over positive pairs of log h -
+    negatives * mean over negative pairs of log(1 - h). With a single class there are no negatives: the second part is
+    0, and c is 1.
     """
     same = classes.unsqueeze(1) == real_classes.unsqueeze(0)  # (N, M)
     scores = synthetic @ real.T / temperature

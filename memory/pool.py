@@ -90,7 +90,7 @@ class Networks:
         tick: Callable[[State], None] = lambda hand: None,
         half: State | None = None,
     ) -> State:
-        """The features' weights of a network at the first accuracy inside the band.
+        """The features' weights of a network at the first accuracy inside the band, an untrained one's included.
 
         Args:
             tick: told after each round all that the next ones depend on; half: what it was told last.

@@ -48,7 +48,7 @@ def test_contrast_of_uneven_numbers_by_hand() -> None:
 
 
 def test_contrast_is_the_formula_for_any_pairs() -> None:
-    # methods.md 4.6, pair by pair.
+    # methods.md 4.6, pair by pair; its negatives of a positive pair are those of the pair's synthetic image.
     real = F.normalize(torch.randn(7, 5, generator=seeded(0)).double(), dim=1)
     synthetic = F.normalize(torch.randn(4, 5, generator=seeded(1)).double(), dim=1)
     real_classes, classes, t = torch.tensor([0, 0, 1, 1, 1, 2, 2]), torch.tensor([0, 0, 1, 1]), 0.3
@@ -65,7 +65,7 @@ def test_contrast_is_the_formula_for_any_pairs() -> None:
 def test_a_single_class_has_no_negatives() -> None:
     ends, one = torch.eye(2, dtype=torch.float64), torch.tensor([0, 0])
     loss = contrast(ends[:1], one[:1], ends[:1], one[:1], 1 / math.log(3))
-    assert loss.isfinite()
+    assert loss.item() == pytest.approx(-math.log(3 / 4), abs=1e-12)
     worse = contrast(ends[:1], one[:1], ends[1:], one[:1], 1 / math.log(3))
     assert worse > loss  # less alike
 
