@@ -234,15 +234,18 @@ def _attempt(
                 return Event("found", unit.key, unit.label)
             tell(Event("started", unit.key, unit.label))
             began = time.monotonic()
-            work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
-            if not store.has(unit.key):
-                raise RuntimeError("the work ended without saving a result")
+            try:
+                work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
+                if not store.has(unit.key):
+                    raise RuntimeError("the work ended without saving a result")
+            except Exception:
+                with suppress(OSError):  # a full disk may be the very reason
+                    files.write_bytes(store.path(unit.key, ".error.txt"), traceback.format_exc().encode())
+                raise
             return Event("done", unit.key, unit.label, seconds=time.monotonic() - began)
     except Stopped as stopped:
         return Event("stopped", unit.key, unit.label, reason=str(stopped))
     except Exception as error:
-        with suppress(OSError):  # a full disk may be the very reason
-            files.write_bytes(store.path(unit.key, ".error.txt"), traceback.format_exc().encode())
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return Event("failed", unit.key, unit.label, reason=reason, is_spoilt=_holds_a_gpu())
 

@@ -82,6 +82,9 @@ def _bring_unit(path: Path, store: Store, merged: Merged) -> None:
         return
     try:
         content = files.load(path)
+        data = path.read_bytes()
+    except FileNotFoundError:  # of a unit that somebody has finished in the meantime
+        return
     except files.DamagedFileError as error:
         merged.damaged.append(str(error))
         return
@@ -90,7 +93,9 @@ def _bring_unit(path: Path, store: Store, merged: Merged) -> None:
         return
     there = None if is_checkpoint else store.load(key)  # one that is damaged there is set aside
     if there is None:
-        write_bytes(target, path.read_bytes())
+        write_bytes(target, data)
+        if not is_checkpoint:
+            store.forget_attempts(key)
         merged.copied += 1
     elif _is_same(content, there):
         merged.present += 1

@@ -318,6 +318,8 @@ def condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, p
     build = memory.find(spec["builder"])
     cfg = _config(memory.default_config(build), spec)
     if "scores" in unit.context:
+        if imported.digest(Path(unit.context["scores"])) != spec["scores_digest"]:
+            raise ValueError(f"{unit.context['scores']}: the file has changed since the run was planned")
         cfg = replace(cfg, scores=unit.context["scores"])
     images, labels, rows = real_images(dataset, spec["classes"], device)
     budget, rng = Budget(spec["ipc"]), generator("memory", *spec["seed"], *spec["classes"])
@@ -348,7 +350,7 @@ class Continuing(Progress):
     def resume(self) -> State | None:
         kept = self._progress.resume()
         found = self._store.load(self._earlier) if self._earlier else None
-        if found is not None and found[1]["cost"].get("device_type", self._device.type) == self._device.type:
+        if found is not None and found[1]["cost"].get("device_type", "cpu") == self._device.type:
             tensors, card = found
             self.seconds = card["cost"]["wall_seconds"]
             ended = {name.removeprefix("end."): part for name, part in tensors.items() if name.startswith("end.")}

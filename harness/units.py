@@ -109,6 +109,10 @@ class Store:
     def save(self, key: str, tensors: dict[str, Tensor], card: Card) -> None:
         """Keep the result of `key` in one step; its checkpoint and the trace of an earlier failure go."""
         files.save(self.path(key), tensors, card)
+        self.forget_attempts(key)
+
+    def forget_attempts(self, key: str) -> None:
+        """Remove the checkpoint and the trace of a failure that lie beside a result."""
         for suffix in (".checkpoint.safetensors", ".error.txt"):
             self.path(key, suffix).unlink(missing_ok=True)
 
@@ -239,7 +243,7 @@ class UnitProgress(Progress):
         except files.DamagedFileError as error:
             warnings.warn(f"{error}; {self._unit.label} starts afresh", stacklevel=2)
             return None
-        if (kept_on := card.get("device_type", self._device_type)) != self._device_type:
+        if (kept_on := card.get("device_type", "cpu")) != self._device_type:  # which older versions leave out
             warnings.warn(f"{self._unit.label}: begun on {kept_on}, starts afresh on {self._device_type}", stacklevel=2)
             return None
         return state

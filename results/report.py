@@ -193,6 +193,8 @@ def missing(configuration: Mapping[str, Any], rows: DataFrame, searched: Sequenc
         return [f"order {order}, network {net}" for order in orders for net in nets if (order, net) not in there]
     if "sets" in configuration:
         done = rows[rows["metric"] == "test_accuracy"]
+        if configuration.get("at"):  # the end alone: what is judged on the way comes before it
+            done = done[done["iterations"] == tables.updates_in_all(configuration["memory_config"])]
         counts = done.groupby(["set", "repeat"])["model"].nunique()
         asked = max(1, len(configuration["eval_models"]))
         found = []
@@ -218,6 +220,8 @@ def store_of(roots: Sequence[Path]) -> Store:
     failed, checkpoints = [], 0
     for root in dict.fromkeys(roots):
         for path in sorted(root.glob("??/*.error.txt")):
+            if path.with_name(path.name.replace(".error.txt", ".safetensors")).exists():
+                continue  # another process did it after all
             lines = path.read_text(errors="replace").strip().splitlines() or [""]
             failed.append((str(path.relative_to(root.parent)), lines[-1]))
         checkpoints += len(list(root.glob("??/*.checkpoint.safetensors")))

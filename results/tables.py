@@ -1,7 +1,9 @@
 """Rows to the tables of each track: means with their intervals, n, costs, and the published values beside them."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
@@ -98,7 +100,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
         stored_kib_per_class; condensing_seconds, missing where they passed on several devices, and condensing_device;
         condensing_flop and peak_mib, the most any set took; published, published_std and difference (ours minus
         theirs); note. The published value holds for the line's data set, split, preset, memory, ipc, recipe and
-        networks, and stands beside the most iterations of a run only. It is also given where `changes` is not empty,
+        networks, and stands beside the end of a run only. It is also given where `changes` is not empty,
         as a reader's reference: what was set otherwise than they had it stands in the note.
     Raises:
         ValueError: no row is a test_accuracy of track condense, or they mix what must not be.
@@ -129,7 +131,9 @@ def condense_table(rows: DataFrame) -> DataFrame:
     table["peak_mib"] = _of_memory(table, track, "memory_images", "peak_bytes", "max") / 2**20
     for cost in ("condensing_seconds", "peak_mib"):
         table[cost] = table[cost].mask(others)
-    published = accuracies_for(table).where(last_of_each_run(table))
+    table = table.merge(_asked_for(tested, keys), on=keys, how="left")
+    is_end = last_of_each_run(table) & ~(table["iterations"] < table["asked"]).fillna(False).astype(bool)
+    published = accuracies_for(table).where(is_end)
     table["published"], table["published_std"] = published["value"], published["std"]
     table["difference"] = table["test_accuracy"] - table["published"]
     table["note"] = _notes(table)
@@ -142,6 +146,18 @@ def condense_table(rows: DataFrame) -> DataFrame:
          "stored_kib_per_class", "condensing_seconds", "condensing_device", "condensing_flop", "peak_mib", "published",
          "published_std", "difference", "note"]
     ]  # fmt: skip
+
+
+def _asked_for(tested: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """How many updates a setting's configuration asks for in all, in `asked`; missing where rows tell none."""
+    asked = {spec: updates_in_all(json.loads(spec).get("memory", {}) if spec else {}) for spec in set(tested["spec"])}
+    return tested.assign(asked=tested["spec"].map(asked)).groupby(list(keys), dropna=False)["asked"].max().reset_index()
+
+
+def updates_in_all(memory: Mapping[str, Any]) -> float:
+    """The updates of its images that a memory's configuration, as rows and runs tell it, asks for; nan for none."""
+    own = memory.get("host", memory)
+    return float(own.get("iterations", math.nan) * (own.get("updates") or 1))
 
 
 def last_of_each_run(table: DataFrame) -> "pd.Series[bool]":

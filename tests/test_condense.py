@@ -652,6 +652,16 @@ def test_the_best_scores_are_kept(kind: type[Run], split: str, scores: Path, dig
         torch.testing.assert_close(kept.images[kept.labels == c], images, rtol=0, atol=1e-6)
 
 
+def test_scores_that_change_under_a_run_are_refused(scores: Path, digits: DataSet, tmp_path: Path) -> None:
+    path = tmp_path / "scores.npz"
+    path.write_bytes(scores.read_bytes())
+    (unit, *_) = memory_units(planned(digits, memory="cscore", **{"memory.scores": str(path)}))
+    np.savez(path, scores=np.zeros(len(digits.train_labels)), labels=digits.train_labels.numpy())
+    with pytest.raises(ValueError, match=r"scores\.npz: the file has changed since the run was planned"):
+        condense.work(unit, Store(tmp_path), SILENT)
+    assert not Store(tmp_path).has(unit.key)
+
+
 def test_scores_elsewhere_with_the_same_content_are_the_same_units(
     scores: Path, digits: DataSet, tmp_path: Path
 ) -> None:

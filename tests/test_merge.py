@@ -116,6 +116,32 @@ def test_the_state_of_an_unfinished_unit_comes_along(here: Path, tmp_path: Path)
     assert not target.path(UNITS["b"].key, ".checkpoint.safetensors").exists()
 
 
+def test_what_failed_or_was_begun_there_is_forgotten_where_the_result_comes(here: Path, there: Path) -> None:
+    target, key = Store(there / "units"), UNITS["a"].key
+    for suffix in (".error.txt", ".checkpoint.safetensors"):
+        target.path(key, suffix).parent.mkdir(parents=True, exist_ok=True)
+        target.path(key, suffix).write_text("out of memory")
+    merge([here], there)
+    assert [path.name for path in target.path(key).parent.iterdir()] == [f"{key}.safetensors"]
+
+
+def test_a_checkpoint_that_goes_while_merging_is_passed_over(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Store(here / "units").path(UNITS["c"].key, ".checkpoint.safetensors")
+    files.save(checkpoint, {"done": torch.tensor(5)}, {"done": 5})
+    whole = files.load
+
+    def load(path: Path) -> tuple[dict[str, torch.Tensor], files.Card]:
+        if path == checkpoint:
+            path.unlink()  # its owner has finished
+        return whole(path)
+
+    monkeypatch.setattr(files, "load", load)
+    merged = merge([here], tmp_path / "all")
+    assert (merged.copied, merged.is_clean) == (2, True)
+
+
 def run_directory(out: Path, name: str = "run", rows: str = "r", **configuration: int) -> Path:
     directory = out / name
     (directory / "memories").mkdir(parents=True)

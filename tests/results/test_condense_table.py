@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import math
 from pathlib import Path
 
@@ -153,6 +154,15 @@ def test_a_published_value_stands_beside_the_most_iterations_only() -> None:
     assert table["published"].tolist() == pytest.approx([math.nan, math.nan, 48.9], nan_ok=True)
     random = line_of(networks(memory="random", memory_model="", iterations=None, recipe="dc"))
     assert random["published"] == 26.0
+
+
+def test_no_published_value_stands_beside_a_run_that_has_not_ended() -> None:
+    for memory in ({"iterations": 20000}, {"host": {"iterations": 2000, "updates": 10}}):
+        spec = json.dumps({"memory": memory})
+        assert is_missing(line_of(networks(iterations=1000, spec=spec))["published"])
+        assert line_of(networks(spec=spec))["published"] == 48.9
+    spec, changes = json.dumps({"memory": {"iterations": 1000}}), "memory.iterations=1000"
+    assert line_of(networks(iterations=1000, spec=spec, changes=changes))["published"] == 48.9  # as the note says
 
 
 def test_blocks_stand_apart_and_lines_go_by_ipc_model_iterations_accuracy() -> None:

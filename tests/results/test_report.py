@@ -227,6 +227,10 @@ def test_networks_of_sets_without_a_result() -> None:
     rows = frame(networks({(0, 0): 46.0, (1, 1): 51.0}))
     assert missing(SETS, rows) == ["set 0, network 1", "set 1, network 0"]
     assert missing(SETS, frame(networks())) == []
+    on_the_way = frame(networks(iterations=1000), networks({(0, 0): 46.0}, iterations=20000))
+    lacking = ["set 0, network 1", "set 1, network 0", "set 1, network 1"]
+    for config in ({"iterations": 20000}, {"host": {"iterations": 2000, "updates": 10}}):
+        assert missing(SETS | {"at": [1000], "memory_config": config}, on_the_way) == lacking
     two = SETS | {"sets": 1, "nets": 1, "eval_models": [CONVNET3, "mlp"]}
     assert missing(two, frame(networks({(0, 0): 46.0}))) == ["set 0, network 0 of 1 of 2 architectures"]
 
@@ -261,6 +265,8 @@ def test_failures_are_those_of_the_store_beside(tmp_path: Path) -> None:
     (units / "ab" / "abcd.error.txt").write_text("Traceback\n  file\nRuntimeError: out of memory\n")
     (units / "ab" / "abce.error.txt").write_text("")
     (units / "ab" / "abcf.checkpoint.safetensors").touch()
+    for suffix in (".error.txt", ".safetensors"):  # failed here, done elsewhere
+        (units / "ab" / f"abcg{suffix}").touch()
     failed = [("units/ab/abcd.error.txt", "RuntimeError: out of memory"), ("units/ab/abce.error.txt", "")]
     assert report.store_of([units, units]) == Store(failed, 1)
     assert "RuntimeError: out of memory" in Read(page(frame(networks()), store=Store(failed))).text
