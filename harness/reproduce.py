@@ -70,7 +70,7 @@ class Ready:
 @dataclass(frozen=True)
 class Reproduced:
     table: DataFrame  # `verdicts.judge` of the cells asked for
-    failed: dict[str, str]  # label of a unit -> reason
+    failed: dict[str, str]  # a run's directory and a unit's label -> reason
     left: int  # units, and cells whose data are not here
     files: list[Path]
     stopped: str | None = None
@@ -197,23 +197,24 @@ def carry_out(plan: Plan, ready: Ready, options: Options, watch: Watch) -> Repro
     """
     began = time.monotonic()
     failed: dict[str, str] = {}
-    left, stopped = 0, None
-    not_begun: set[str] = set()  # units, by key: runs may share them
+    failed_keys: set[str] = set()
+    stopped = None
     for prepared, _ in ready.prepared:
         rest = None if options.time_limit is None else options.time_limit - (time.monotonic() - began)
         if stopped not in (None, "time limit") or (rest is not None and rest <= 0):
             stopped = stopped or "time limit"
-            not_begun |= {unit.key for unit in prepared.left}
             continue
         with watch(prepared) as report:
             outcome = runs.carry_out(prepared, replace(options, time_limit=rest), report).outcome
-        failed |= outcome.failed
-        left += len(outcome.left)
+        failed |= {f"{prepared.directory.name}: {label}": reason for label, reason in outcome.failed.items()}
+        failed_keys |= {unit.key for unit in prepared.planned.units if unit.label in outcome.failed}
         stopped = outcome.stopped or stopped
+    # By key: runs may share units. With `shard`, those of others are left as well.
+    left = {unit.key for prepared, _ in ready.prepared for unit in prepared.left} - failed_keys
     table = judge(plan, _own_rows(plan, options.out), ready.unavailable)
     files = write(plan, table, options.out / f"reproduce-{plan.name}-{plan.preset}")
     asked = table[table["cell"].isin(list(plan.chosen))].reset_index(drop=True)
-    return Reproduced(asked, failed, left + len(not_begun) + len(ready.unavailable), files, stopped)
+    return Reproduced(asked, failed, len(left) + len(ready.unavailable), files, stopped)
 
 
 def from_rows(plan: Plan, paths: Sequence[Path], out: Path) -> Reproduced:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -74,8 +74,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, reproduce.Repr
         return out, carried_out(out)
 
 
-def carried_out(out: Path, only: str | None = None, time_limit: float | None = None) -> reproduce.Reproduced:
-    options = runs.Options(out, device="cpu", engine="serial", time_limit=time_limit)
+def carried_out(out: Path, only: str | None = None, **more: Any) -> reproduce.Reproduced:
+    options = runs.Options(out, device="cpu", engine="serial", **more)
     planned = reproduce.plan_of("toy", TOY, "smoke", "cpu", only)
     with warnings.catch_warnings():
         ready = reproduce.prepare(planned, options)
@@ -260,7 +260,19 @@ def test_a_unit_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(runs.TRACKS["condense"], "work", fail)
     reproduced = carried_out(tmp_path, only="digits/random")
     assert list(reproduced.failed.values()) == ["RuntimeError: no luck"]
+    (named,) = reproduced.failed
+    assert named.startswith("condense-digits-random-")
+    assert named.endswith(": random memory, set 0, classes 0 .. 9")
+    assert reproduced.left == 1  # the network, which needs what failed
     assert reproduced.table["verdict"].tolist() == ["not run"]
+
+
+def test_what_is_left_to_other_shards_is_left(tmp_path: Path) -> None:
+    one = carried_out(tmp_path, shard=(1, 2))
+    assert one.failed == {}
+    assert one.left > 1  # a cell has no data here
+    carried_out(tmp_path, shard=(2, 2))
+    assert carried_out(tmp_path, shard=(1, 2)).left == 1  # does what waited for units of the other
 
 
 def test_the_cheapest_run_comes_first_and_what_is_shared_counts_once(
