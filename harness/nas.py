@@ -114,7 +114,7 @@ def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[U
 def _unit(
     run: NASRun, dataset: DataSet, kind: str, arch: Arch, repeat: int, memory: list[Unit], context: Mapping[str, Any]
 ) -> Unit:
-    recipe = config.recipe_for(run, arch.model)
+    recipe = _recipe(run)  # one for all, whatever the recipe says of other networks
     keys = [unit.key for unit in memory]
     images = dataset.num_classes * track.images_per_class(run, dataset)
     if kind == FULL:
@@ -174,7 +174,7 @@ def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list
     """The truth's rows of the table a run names.
 
     Raises:
-        ValueError: the table is of other data or another recipe, or lacks some of the architectures.
+        ValueError: the table is of other data, another preset or recipe, or lacks some of the architectures.
     """
     if not run.truth.startswith("tabular"):
         return []
@@ -184,6 +184,8 @@ def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list
     truth = table[(table["memory"] == FULL) & (table["space"] == run.space)]
     if other := set(truth["dataset_digest"]) - {dataset.digest}:
         raise ValueError(f"truth: {name} is of data {', '.join(sorted(other))[:12]}, not of this {dataset.name}")
+    if other := set(truth["preset"]) - {run.preset}:
+        raise ValueError(f"truth: {name} is of preset {', '.join(sorted(other))}, and the run of {run.preset}")
     if run.memory not in ZERO_COST:
         own = searches.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(_recipe(run))}))
         searches.refuse_another_recipe(track.name_of(run), own, searches.recipe_of_truth(truth))

@@ -11,7 +11,7 @@ import torch
 
 from harness import condense, nas, runs, track
 from harness.config import CondenseRun, NASRun, assemble, changed, in_form
-from harness.core import data
+from harness.core import data, models
 from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.holdout import hold_out
@@ -71,6 +71,16 @@ def test_a_plan_trains_every_architecture_on_the_proxy_and_on_all_images(toy_set
         assert unit.needs == ()
         assert unit.context["images"] == 10 * 11  # nine tenths of twelve images, rounded up
         assert unit.spec["recipe"]["epochs"] == 1
+
+
+def test_all_architectures_are_trained_alike(toy_set: DataSet) -> None:
+    """Also by a recipe that treats BatchNorm apart: by the one that the run, and so its rows, tell."""
+    run = run_of(recipe="dc", archs="width=32,depth=1", subset=20)
+    of = plan(run, hold_out(toy_set), Place())
+    assert {models.parse(unit.spec["model"]).norm for unit in candidates(of, "random")} > {"batchnorm", "instancenorm"}
+    assert run.recipe_config is not None
+    for unit in of.units[len(of.memory) :]:
+        assert unit.spec["recipe"]["augment"] == run.recipe_config.augment
 
 
 def test_a_subset_and_more_repeats_reuse_what_was_trained(toy_set: DataSet) -> None:

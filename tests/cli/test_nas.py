@@ -102,6 +102,17 @@ def test_a_table_of_another_recipe_is_refused_before_anything_is_trained(
     assert not (tmp_path / "units").exists()
 
 
+def test_a_table_of_another_preset_is_refused_before_anything_is_trained(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "truth.parquet"
+    tabular.write(rowfiles.read([out]).assign(preset="quick"), path)
+    command = ["run", "nas", "--proxy", "random", *SMOKE, *FEW, "--out", str(tmp_path), "--truth", f"tabular:{path}"]
+    assert main(command) == 2
+    assert "is of preset quick, and the run of smoke" in capsys.readouterr().err
+    assert not (tmp_path / "units").exists()
+
+
 def test_a_truth_of_two_trainings_makes_no_table(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = rowfiles.read([out]).to_dict("records")
     spec = json.dumps({"recipe": {"lr": 0.5}})
