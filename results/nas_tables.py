@@ -106,9 +106,9 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
 
     Returns:
         What both share; statistic; first and second, the better proxy first; advantage, how much higher its rho or
-        lower its regret is, with the ends of its 95 % interval in _low and _high, and p (`ranking.paired`: two-sided,
-        for this one comparison); architectures, of those that both and the truth have the number in the statistic. No
-        line where no two proxies share any.
+        lower its regret is, with the ends of its 95 % interval in _low and _high, p (`ranking.paired`: two-sided, for
+        this one comparison) and p_holm, of this one among all that the statistic compares; architectures, of those
+        that both and the truth have the number in the statistic. No line where no two proxies share any.
     Raises:
         ValueError: as `compared`.
     """
@@ -134,8 +134,16 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
                 | {"advantage": found.value, "advantage_low": found.low, "advantage_high": found.high, "p": found.p}
                 | {"architectures": found.n}
             )
-    columns = [*TOGETHER, "statistic", "first", "second", "advantage", "advantage_low", "advantage_high", "p"]
-    return DataFrame(lines, columns=[*columns, "architectures"])
+    columns = [*TOGETHER, "statistic", "first", "second", "advantage", "advantage_low", "advantage_high", "p", "p_holm"]
+    table = DataFrame(lines, columns=[*columns, "architectures"])
+    table["p_holm"] = table.groupby([*TOGETHER, "statistic"], dropna=False)["p"].transform(holm)
+    return table
+
+
+def holm(p: "pd.Series[float]") -> "pd.Series[float]":
+    """Several comparisons' p, each made to hold among all of them (Holm 1979): the error of any one stays below it."""
+    ascending = p.dropna().sort_values(kind="stable")
+    return (ascending * np.arange(len(ascending), 0, -1)).cummax().clip(upper=1.0).reindex(p.index)
 
 
 def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:

@@ -299,4 +299,7 @@ def _matrices(trained: _Trained, archs: list[str]) -> Networks:
 
 
 def _kept(networks: Networks, places: list[int]) -> Networks:
-    return Networks(networks.validation[places], networks.test[places])
+    """Those of some architectures, without the repeats that none of these has: each value draws once more."""
+    validation, test = networks.validation[places], networks.test[places]
+    there = ~np.isnan(validation).all(0)
+    return Networks(validation[:, there], test[:, there])

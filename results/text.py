@@ -264,7 +264,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
         "{:.2f}".format,
     ),
     "advantage": "{:+.2f}".format,
-    "p": "{:.3f}".format,
+    **dict.fromkeys(("p", "p_holm"), "{:.3f}".format),
     **dict.fromkeys(("minutes", "condensing_minutes", "images", "best_rank_at_5_percent", *COUNTS), _rounded),
     **dict.fromkeys(("images_per_class", "scalars_per_class", "condensing_seconds", "peak_mib"), _rounded),
 }

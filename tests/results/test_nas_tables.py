@@ -1,11 +1,12 @@
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pandas import DataFrame
 
 from results import nas_tables, rows, tables
-from results.nas_tables import nas_pairs, nas_partial, nas_table
+from results.nas_tables import holm, nas_pairs, nas_partial, nas_table
 from results.published import searches_for
 from results.searches import AXES, tell_axes
 from tests.results.searched import MODELS, NEAR, TRUE, Row, alike, condensed, frame, trained, zero_cost
@@ -238,6 +239,18 @@ def test_pairs_by_hand() -> None:
     same = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", NEAR))
     line = nas_pairs(same, draws=20).iloc[0]
     assert (line["advantage"], line["advantage_low"], line["advantage_high"], line["p"]) == (0, 0, 0, 1)
+
+
+def test_the_p_of_several_comparisons_by_hand() -> None:
+    # Ascending: 0.01 x 3, 0.02 x 2, 0.5 x 1; then 0.02 x 3, 0.025 x 2 (less than the one before it), 0.9 x 1.
+    for p, adjusted in (((0.5, 0.01, 0.02), (0.5, 0.03, 0.04)), ((0.02, 0.025, 0.9), (0.06, 0.06, 0.9))):
+        assert holm(pd.Series(p)).tolist() == pytest.approx(adjusted)
+    assert holm(pd.Series([0.6, math.nan, 0.4])).tolist() == pytest.approx([0.8, math.nan, 0.8], nan_ok=True)
+    assert holm(pd.Series([0.6, 0.7], index=[4, 2])).to_dict() == {4: 1.0, 2: 1.0}
+    everything = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", OFF), trained("random", TRUE))
+    pairs = nas_pairs(everything, draws=20)
+    for _, part in pairs.groupby("statistic"):
+        assert part["p_holm"].tolist() == pytest.approx(holm(part["p"]).tolist(), nan_ok=True)
 
 
 def test_pairs_are_on_what_both_have() -> None:

@@ -63,6 +63,17 @@ def test_a_proxy_may_have_its_own_epochs_and_precision() -> None:
     assert len(compared(frame(trained("full", TRUE, spec=recipe_of()), proxy))) == 2
 
 
+def test_repeats_that_none_of_some_architectures_has_are_left_out() -> None:
+    """A column of them alone would draw once more, and two proxies no longer the same truth."""
+    more = {**TRUE, 4: [(90.0, 90.0), (91.0, 91.0)]}
+    rows = frame(trained("full", more), trained("dm", NEAR))
+    (proxy,) = (each for each in compared(rows) if not each.is_truth)
+    assert proxy.truth.test.shape == (5, 2)
+    some = proxy.of(["0", "1"])
+    assert (some.truth.validation.tolist(), some.truth.test.tolist()) == ([[50], [60]], [[50], [60]])
+    assert proxy.of(["0", "4"]).truth.test.shape == (2, 2)
+
+
 def test_axes_of_names() -> None:
     axes = axes_of([MODELS[0], MODELS[719]])
     assert axes.to_numpy().tolist() == [[32, 1, "nonorm", "sigmoid", "nopooling"],
