@@ -56,6 +56,13 @@ def make(build: Builder, cfg: Any, ipc: int = 2, seed: int = 7, **more: Any) -> 
     return build(*toy(), Budget(ipc), Generator().manual_seed(seed), cfg, **more)
 
 
+def is_same(one: Memory, other: Memory) -> bool:
+    """Whether two memories hold the same, bit for bit."""
+    held = [{"images": made.images, "labels": made.labels, "soft": made.soft, **made.stored} for made in (one, other)]
+    first, second = ({name: part for name, part in parts.items() if part is not None} for parts in held)
+    return first.keys() == second.keys() and all(torch.equal(part, second[name]) for name, part in first.items())
+
+
 def is_budgeted(cfg: Any) -> bool:
     """Whether the budget binds: not where the data set itself is the memory."""
     return bool(getattr(cfg, "stored", True))
@@ -113,7 +120,8 @@ def check_types(build: Builder, cfg: Any) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels = (part.to(device) for part in toy())
     made = build(images, labels, Budget(2), Generator().manual_seed(7), cfg)
-    for name, ours, theirs in (("images", made.images, images), ("labels", made.labels, labels)):
+    told = [("images", made.images, images), ("labels", made.labels, labels)]
+    for name, ours, theirs in told + ([] if made.soft is None else [("soft", made.soft, images)]):
         assert ours.dtype == theirs.dtype, f"{name} of {theirs.dtype} became {ours.dtype}"
         assert ours.device == theirs.device, f"{name} on {theirs.device} came back on {ours.device}"
         assert not ours.requires_grad, f"{name} still require gradients; detach them"
@@ -153,8 +161,7 @@ def check_seed(build: Builder, cfg: Any) -> None:
         second = make(build, cfg)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
-    same = torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
-    assert same, "two calls with rng at the same seed differ; draw everything from rng"
+    assert is_same(first, second), "two calls with rng at the same seed differ; draw everything from rng"
 
 
 def check_global_generators(build: Builder, cfg: Any) -> None:
@@ -186,9 +193,13 @@ def check_independence(build: Builder, cfg: Any) -> None:
     images, labels = toy()
     others = torch.where((labels == CLASSES[-1]).view(-1, 1, 1, 1), images.flip(3) + 1, images)
     one, other = (build(some, labels, Budget(2), Generator().manual_seed(7), cfg) for some in (images, others))
-    first, second = (made.images[made.labels != CLASSES[-1]] for made in (one, other))
-    same = first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=1e-5)
-    assert same, "per_class is True, but a class's memory depends on the images of another"
+    for part in ("images", "soft"):
+        first, second = (getattr(made, part) for made in (one, other))
+        if first is None and second is None:
+            continue
+        first, second = first[one.labels != CLASSES[-1]], second[other.labels != CLASSES[-1]]
+        same = first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=1e-5)
+        assert same, "per_class is True, but a class's memory depends on the images of another"
 
 
 # --- what it survives -----------------------------------------------------------------------------------------------
@@ -229,7 +240,7 @@ def check_kill(build: Builder, cfg: Any) -> None:
             with pytest.raises(KilledError):
                 make(build, cfg, progress=rounds)
             made = make(build, cfg, progress=rounds)
-            assert torch.equal(made.images, undisturbed.images), (
+            assert is_same(made, undisturbed), (
                 f"killed after round {kill_at} of {whole.count} and resumed, it gives another memory; keep in the "
                 "state all that later rounds depend on, rng.get_state() too"
             )
@@ -246,7 +257,7 @@ def check_iterations(build: Builder, cfg: Any) -> None:
         make(build, replace(cfg, iterations=cfg.iterations // 2), progress=Rounds(path))
         assert path.exists(), "with fewer iterations it never ticks its last round, done == total"
         made = make(build, cfg, progress=Rounds(path))
-        assert torch.equal(made.images, make(build, cfg).images), (
+        assert is_same(made, make(build, cfg)), (
             f"{cfg.iterations // 2} iterations, gone on with up to {cfg.iterations}, give another memory than "
             f"{cfg.iterations} at once; if a round depends on how many there will be, do not call them iterations"
         )

@@ -109,6 +109,11 @@ def changed(change: Callable[[Memory], Memory]) -> Any:
     return build
 
 
+def soft(labels: Callable[[], Tensor]) -> Callable[[Memory], Memory]:
+    """The memory with soft labels."""
+    return lambda made: Memory(made.images, made.labels, league="soft", soft=labels())
+
+
 def unseeded(draw: Callable[[], float]) -> Any:
     return changed(lambda made: Memory(made.images + draw(), made.labels))
 
@@ -240,11 +245,14 @@ GENERATOR = np.random.default_rng(0)
         ("types", changed(lambda m: Memory(m.images, m.labels.int())), "labels of torch.int64 became torch.int32"),
         ("types", changed(lambda m: Memory(m.images.requires_grad_(), m.labels)), "images still require gradients"),
         ("types", changed(lambda m: Memory(m.images / 0, m.labels)), "an image is not finite"),
+        ("types", changed(soft(lambda: torch.ones(6, 3).double())), "soft of torch.float32 became torch.float64"),
+        ("types", changed(soft(lambda: torch.ones(6, 3, requires_grad=True))), "soft still require gradients"),
         ("real", changed(lambda m: replace(m, images=m.images + 1)), "holds an image that is none of class 2's real"),
         ("inputs", writes, "the images given to it have changed"),
         ("inputs", a_view, "the memory is a view of the data; index or clone them"),
         ("seed", unseeded(lambda: float(torch.rand(()))), "two calls with rng at the same seed differ"),
         ("seed", unseeded(np.random.default_rng(0).random), "two calls with rng at the same seed differ"),
+        ("seed", changed(soft(lambda: torch.rand(6, 3))), "two calls with rng at the same seed differ"),
         ("global generators", unseeded(lambda: float(torch.rand(()))), "the global generator of torch has moved"),
         ("global generators", unseeded(np.random.rand), "the global generator of NumPy has moved"),
         ("global generators", unseeded(random.random), "the global generator of Python has moved"),
