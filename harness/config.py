@@ -105,8 +105,9 @@ class CondenseRun(Run):
         check_counts(self, "sets")
         if list(self.at) != sorted(set(self.at)) or min(self.at, default=1) < 1:
             raise ValueError(f"at: expected ascending numbers of iterations, got {', '.join(map(str, self.at))}")
-        for name in self.eval_models:
-            models.parse(name)
+        for i, name in enumerate(self.eval_models):
+            if same := [other for other in self.eval_models[:i] if models.parse(other) == models.parse(name)]:
+                raise ValueError(f"eval_models: {same[0]} and {name} are one network; name it once")
 
 
 FULL, EARLY_STOPPING = "full", "early-stopping"  # all images: trained on to the end, or as shortly as on a proxy set

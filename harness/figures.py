@@ -191,6 +191,8 @@ def _memory_of(run: Path) -> Path:
 
 def _read(path: Path, data_dir: Path | None) -> Held:
     tensors, card = files.load(path)
+    if "dataset_digest" not in card:
+        raise ValueError(f"{path}: holds no memory; give a memory's file or a run that has some")
     dataset = data.load(card["dataset"], data_dir)
     if card["dataset_digest"] != dataset.digest:
         dataset = hold_out(dataset)  # what a run that is judged on the validation split has made it from

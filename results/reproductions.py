@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
-from results.published import CONDENSED_WITH, CONVNET3, CONVNET4, DATASETS, METHODS, STREAM_NAMES, TESTED
+from results.published import (
+    CONDENSED_WITH,
+    CONVNET3,
+    CONVNET4,
+    DATASETS,
+    METHODS,
+    SEARCH_NAMES,
+    STREAM_NAMES,
+    TESTED,
+)
 
 PICKED = "spearman_rho_picked_5_percent"  # as `nas_tables` calls it
 Line = Mapping[str, str]  # of a published file, by column
@@ -23,7 +32,6 @@ OTHERS = {
     "MMD-pixel-linear": ("mmd-pixel", "dm"), "LoDM": ("lo-dm", "dm"), "LoDSA": ("lo-dsa", "dm"),
     "LoDC": ("lo-dc", "dc"), "LoMTT": ("lo-mtt", "dm"),
 }  # fmt: skip
-PROXIES = {"Random": "random", "DSA": "dsa", "DM": "dm", "EarlyStopping": "early-stopping", "Whole": "full"}
 NETWORKS = {"random": "random", ">=70": "trained:70-100"}  # Table 4's bands; the others are LO-HI
 SMALL = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")  # images of at most 32 x 32, for a ConvNet of depth 3
 
@@ -115,7 +123,7 @@ def _ranking(line: Line) -> Iterator[Cell]:
 
     The truth's rho with itself is 1 by definition: no cell.
     """
-    proxy = PROXIES[line["method"]]
+    proxy = SEARCH_NAMES[line["method"]]
     settings = {"dataset": DATASETS[line["dataset"]], "memory": proxy}
     yield Cell(f"{proxy}/accuracy", "nas", settings, "performance", printed=_printed(line, "best_selected_test_acc"))
     if proxy != "full":

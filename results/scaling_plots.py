@@ -32,8 +32,7 @@ def cost_data(rows: DataFrame) -> DataFrame:
             not: seconds of several devices among it.
     """
     chosen = _chosen(rows)
-    built = rows[(rows["track"] == "condense") & (rows["metric"] == "memory_images")]
-    drawing.refuse_several(built[built["memory"].isin(chosen["memory"])], "device", " of condensing seconds")
+    drawing.refuse_several(_built(rows, chosen["memory"]), "device", " of condensing seconds")
     table = condense_table(rows)[[*DRAWN, "condensing_seconds"]]
     if table["condensing_seconds"].isna().all():
         raise ValueError(f"none of the {len(rows)} rows tells the seconds a memory of these took: memory_images")
@@ -80,7 +79,7 @@ def cost(rows: DataFrame) -> Figure:
         axes.xaxis.set_major_formatter("{x:g}")
     drawing.label_outside(figure, "seconds to condense a set", _accuracy_of(data))
     untimed = sorted(set(others["memory"]) - set(timed["memory"]))
-    devices = rows.loc[rows["metric"] == "memory_images", "device"]
+    devices = _built(rows, timed["memory"])["device"]
     said = [f"seconds on {', '.join(sorted(set(devices) - {''})) or 'a device not told'}"]
     said += [f"no seconds are told of {', '.join(map(marked, untimed))}"] if untimed else []
     _caption(figure, data, said)
@@ -250,6 +249,12 @@ def _ends(rows: DataFrame, more: list[str]) -> DataFrame:
     table = condense_table(rows)
     table = table.loc[last_of_each_run(table), [*DRAWN, *more]]
     return table.sort_values(["league", "memory", "ipc"], ignore_index=True)
+
+
+def _built(rows: DataFrame, memories: Iterable[str]) -> DataFrame:
+    """The rows that tell what condensing some memories took."""
+    built = rows[(rows["track"] == "condense") & (rows["metric"] == "memory_images")]
+    return built[built["memory"].isin(set(memories))]
 
 
 def _grid(panels: Iterable[tuple[int, str]]) -> tuple[Figure, dict[tuple[int, str], Axes]]:

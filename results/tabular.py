@@ -33,7 +33,6 @@ NAMED = resources.files("results") / "reference" / "tabular"  # the files that c
 ONE_OF = ("space", "dataset", "dataset_digest", "preset")
 # A measurement stands in a file once: that of a network, of a number that needs none, of a proxy set's part.
 MEASUREMENT = ["memory", "ipc", "arch", "repeat", "metric", "epoch", "key"]
-ACCURACIES = ("validation_accuracy", "test_accuracy")
 
 
 @dataclass(frozen=True)

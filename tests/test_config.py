@@ -458,6 +458,7 @@ def test_a_run_checks_itself(values: dict[str, Any], message: str) -> None:
         ({"sets": 0}, "sets: at least 1 is needed, got 0"),
         ({"nets": 0}, "nets: at least 1 is needed, got 0"),
         ({"eval_models": ("convnet3", "resnt18")}, "model: 'resnt18' is unknown"),
+        ({"eval_models": ("convnet3", "mlp", "convnet-d3")}, "eval_models: convnet3 and convnet-d3 are one network"),
         ({"at": (4, 2)}, "at: expected ascending numbers of iterations, got 4, 2$"),
         ({"at": (2, 2)}, "at: expected ascending numbers of iterations, got 2, 2$"),
         ({"at": (0, 2)}, "at: expected ascending numbers of iterations, got 0, 2$"),

@@ -9,7 +9,7 @@ import torch
 from torch import Generator
 
 from harness import figures
-from harness.core import data
+from harness.core import data, files
 from harness.core.data import DataSet
 from harness.core.holdout import hold_out
 from harness.core.memory import from_stored, save
@@ -104,6 +104,13 @@ def test_memories_of_several_runs_stand_side_by_side(tmp_path: Path, digits: Dat
     assert [axes.get_title() for axes in figure.axes] == ["dm", "mim-dm\n(reconstruction)"]
     assert [text.get_text() for text in figure.texts] == ["digits, 2 images per class"]
     assert figures.draw("memory-images", runs, tmp_path / "grid.svg") == [tmp_path / "grid.svg"]
+
+
+def test_what_is_no_memory_cannot_be_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    files.save(path, {"right": torch.zeros(10)}, {"kind": "network"})
+    with pytest.raises(ValueError, match=r"network\.safetensors: holds no memory"):
+        figures.memory_images([path])
 
 
 def test_memories_of_one_name_are_told_apart(tmp_path: Path, digits: DataSet) -> None:

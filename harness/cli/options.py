@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-COMPLETE, FAULT, BAD_INPUT, UNFINISHED, BELOW = 0, 1, 2, 3, 4  # exit codes; below what was published
+COMPLETE, BAD_INPUT, UNFINISHED, BELOW = 0, 2, 3, 4  # exit codes; below what was published; 1 is Python's, our fault
 
 Dataset = Annotated[str | None, typer.Option(help="A name of `harness data list`, or folder:PATH.")]
 Memory = Annotated[str | None, typer.Option(help="A builder of `harness ls memories`.")]

@@ -112,6 +112,13 @@ def test_seconds_of_two_devices_are_not_compared() -> None:
         cost.draw(frame(judged(), judged("dsa", device="a GPU")))
 
 
+def test_devices_are_named_of_what_is_drawn_only() -> None:
+    other = [row | {"track": "cl"} for row in memories({0: 1.0}, memory="dsa", device="another CPU")]
+    text = " ".join(part.get_text() for part in cost.draw(frame(judged(), other)).texts)
+    assert "seconds on a CPU" in text
+    assert "another CPU" not in text
+
+
 # --- budget ---------------------------------------------------------------------------------------------------------
 
 
