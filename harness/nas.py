@@ -121,6 +121,8 @@ def _unit(
         recipe, images = replace(recipe, epochs=run.truth_epochs), len(dataset.train_labels)
     elif kind == EARLY_STOPPING:
         images = dataset.num_classes * run.ipc
+    # The seed says nothing of what is trained on: the r-th trainings on the proxy and on all images start from the same
+    # weights, which may bring the two closer than two trainings on all images are.
     spec = {
         "memory": kind if kind in (FULL, EARLY_STOPPING) else keys,
         "dataset": run.dataset,
