@@ -25,11 +25,16 @@ def duration(seconds: float) -> str:
 
 
 class Watch:
-    """Follows the events of a run; knows how much of the work is done, weighed by each unit's cost."""
+    """Follows the events of a run; knows how much of the work is done, weighed by each unit's cost.
+
+    A unit that goes on from a checkpoint, or from the end of another, has only what is left of it to do.
+    """
 
     def __init__(self, units: list[Unit]) -> None:
         self.weights = {unit.key: max(unit.cost, 0.1) for unit in units}
-        self.shares: dict[str, float] = {}  # unit -> part of it that is done
+        self.parts = {unit.key: unit.context.get("share", 1.0) for unit in units}  # of its rounds that the cost is of
+        self.first: dict[str, float] = {}  # unit -> part of it that was done when this run took it up
+        self.shares: dict[str, float] = {}  # unit -> part of what was left of it then that is done
         self.found: set[str] = set()
         self.began: float | None = None  # of the first work, not of what was found
 
@@ -37,7 +42,11 @@ class Watch:
         if event.kind == "found":
             self.found.add(event.key)
         elif event.kind == "progress":
-            self.shares[event.key] = event.done / event.total
+            if event.key not in self.first:  # told of its first round here
+                self.first[event.key] = first = (event.done - 1) / event.total
+                self.weights[event.key] *= min((1 - first) / self.parts[event.key], 1.0)
+            first = self.first[event.key]
+            self.shares[event.key] = (event.done / event.total - first) / (1 - first)
         elif event.kind in ("done", "failed"):
             self.shares[event.key] = 1.0
         if event.kind == "started" and self.began is None:
