@@ -121,10 +121,11 @@ def _reproduction(name: str) -> str:
     """Its cells, with what was published and where."""
     cells = REPRODUCTIONS[name].cells()
     wide = max(len(cell.name) for cell in cells)
-    lines = [
-        f"{cell.name:{wide}}  {cell.printed.value:>6g}  {cell.printed.source}{f'; {cell.missing}' * bool(cell.missing)}"
-        for cell in cells
-    ]
+    lines = []
+    for cell in cells:
+        doubt = f"unverified: {cell.printed.doubt}" if cell.printed.doubt else ""
+        told = "; ".join(filter(None, (cell.printed.source, cell.missing, doubt)))
+        lines.append(f"{cell.name:{wide}}  {cell.printed.value:>6g}  {told}")
     return "\n".join([REPRODUCTIONS[name].note, "", *lines, "", f"harness reproduce {name} --only CELL"])
 
 

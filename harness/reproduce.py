@@ -262,8 +262,11 @@ def judge(plan: Plan, rows: DataFrame, unavailable: Mapping[str, str] = {}) -> D
         for cell in plan.cells
     ]
     table = verdicts.judge(wanted, rows)
-    is_open = (table["verdict"] == verdicts.NOT_RUN) & (table["note"] == "")
-    table.loc[is_open, "note"] = [unavailable.get(name, "") for name in table.loc[is_open, "cell"]]
+    is_open = (table["verdict"] == verdicts.NOT_RUN) & table["cell"].isin(list(unavailable))
+    table.loc[is_open, "note"] = [
+        ", ".join(filter(None, (unavailable[cell], note)))
+        for cell, note in table.loc[is_open, ["cell", "note"]].itertuples(index=False)
+    ]
     return table
 
 

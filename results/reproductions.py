@@ -33,6 +33,7 @@ OTHERS = {
     "LoDC": ("lo-dc", "dc"), "LoMTT": ("lo-mtt", "dm"),
 }  # fmt: skip
 NETWORKS = {"random": "random", ">=70": "trained:70-100"}  # Table 4's bands; the others are LO-HI
+DOUBTED = re.compile("position only|lost in the seed|sign lost|value assigned|digitised")  # in the files' notes
 SMALL = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")  # images of at most 32 x 32, for a ConvNet of depth 3
 
 
@@ -44,6 +45,7 @@ class Printed:
     std: float = math.nan  # of all networks of all sets, pooled; missing where not printed
     reading: float = math.nan  # how far the true value may lie off it: half a digit, or as its file notes
     source: str = ""
+    doubt: str = ""  # why the value may be another's, or another one
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def _printed(line: Line, column: str = "mean") -> Printed:
         _number(line["std"]) if column == "mean" else math.nan,
         float(off[1]) if off else 0.5 * 10 ** -len(text.partition(".")[2]),
         line["source"].removeprefix("seed "),
+        line["note"] if DOUBTED.search(line["note"]) else "",
     )
 
 

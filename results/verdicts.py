@@ -65,7 +65,7 @@ def judge(wanted: Sequence[Wanted], rows: DataFrame) -> DataFrame:
         `COLUMNS`: the printed value and standard deviation; our mean with the ends of its 95 % interval; difference
         (ours minus theirs); allowance (see `allowance`); n in words and varies, what our interval is over, both of the
         cell's own metric; verdict, under
-        another preset than paper that preset's name; note, why a cell is not run.
+        another preset than paper that preset's name; note, why a cell is not run or its published value doubted.
     Raises:
         ValueError: rows of several runs fit one cell.
     """
@@ -145,10 +145,11 @@ def _decimals(published: float, metric: str) -> int:
 
 def _judged(wanted: Wanted, table: DataFrame | None) -> dict[str, Any]:
     cell, printed = wanted.cell, wanted.cell.printed
+    doubt = f"published value unverified: {printed.doubt}" if printed.doubt else ""
     line: dict[str, Any] = {
         "cell": cell.name, "track": cell.track, "metric": cell.metric, "preset": wanted.preset, "exactness": "",
         "published": printed.value, "published_std": printed.std, "n": "", "varies": "", "verdict": NOT_RUN,
-        "note": wanted.missing, "source": printed.source,
+        "note": ", ".join(filter(None, (wanted.missing, doubt))), "source": printed.source,
         **dict.fromkeys(("ours", "ours_low", "ours_high", "difference", "allowance"), math.nan),
     }  # fmt: skip
     if wanted.missing or table is None or (found := _line_of(wanted, table)) is None:
@@ -163,6 +164,7 @@ def _judged(wanted: Wanted, table: DataFrame | None) -> dict[str, Any]:
     said = (
         "" if found["exactness"] in ("", "official") else f"data {found['exactness']}",
         "" if has_interval else ONE_VALUE if varies == "nothing" else "no interval",
+        doubt,
     )
     return line | {
         "exactness": found["exactness"], "ours": ours, "ours_low": low, "ours_high": high, "difference": difference,

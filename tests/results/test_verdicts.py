@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from pandas import DataFrame
 
+from harness import listings
 from results import rows as rowfiles
 from results import verdicts
 from results.reproductions import PICKED, REPRODUCTIONS, Cell, Printed
@@ -232,3 +233,14 @@ def test_values_are_those_of_the_files(table: str, name: str, value: float, std:
 
 def test_low_rank_images_have_settings_and_no_published_values() -> None:
     assert all(math.isnan(cell.printed.value) for cell in REPRODUCTIONS["lodc"].cells())
+
+
+def test_a_doubted_published_value_is_marked_wherever_it_stands() -> None:
+    doubted = [cell.name for cell in REPRODUCTIONS["dcc"].cells() if cell.printed.doubt]
+    assert doubted == ["svhn/dsac/1", "svhn/dsac/10", "svhn/dsac/50"]
+    printed = Printed(48.9, 0.6, 0.05, doubt="by position only")
+    for rows in (frame(networks()), frame(networks(ipc=50))):  # with a number of ours, and without
+        assert judged(printed, rows)["note"] == "published value unverified: by position only"
+    told = [line for line in listings.show("dcc").splitlines() if "unverified" in line]
+    assert [line.split()[0] for line in told] == doubted
+    assert told[0].endswith("; unverified: seed header garbled (Omega); identified as DSAC by column position only")
