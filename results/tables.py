@@ -13,9 +13,18 @@ from results.nas_tables import nas_pairs, nas_partial, nas_table
 from results.notes import note
 from results.published import accuracies_for, end_points_for, published_end_points
 from results.searches import has_results, tell_axes
-from results.text import to_rich, to_text
+from results.text import to_console, to_rich, to_text
 
-__all__ = ["cl_table", "condense_table", "last_of_each_run", "published_end_points", "tables_of", "to_rich", "to_text"]
+__all__ = [
+    "cl_table",
+    "condense_table",
+    "last_of_each_run",
+    "published_end_points",
+    "tables_of",
+    "to_console",
+    "to_rich",
+    "to_text",
+]
 
 STREAM = (*BLOCK, "steps", "memory", "changes", "ipc", "recipe", "memory_model", "model")
 CONDENSED = (*BLOCK, "ipc", "memory", "changes", "recipe", "memory_model", "model", "iterations")

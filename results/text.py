@@ -2,16 +2,19 @@
 
 import html
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame, Series
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -120,6 +123,18 @@ def to_rich(table: DataFrame) -> RenderableType:
     main = table.drop(columns=[name for part in parts for name in part])
     kept = [name for name in (*SETTING, "architectures", "note") if name in table and name not in ("recipe", "model")]
     return Group(_drawn(main), *(_drawn(table[[*kept, *part]].drop_duplicates(ignore_index=True)) for part in parts))
+
+
+def to_console(table: DataFrame, file: IO[str]) -> None:
+    """Print a table as `to_rich` lays it out.
+
+    On a terminal it is as wide as that; in a pipe or a log, unless COLUMNS says how wide, every line of it is one line.
+    """
+    console, found = Console(file=file), to_rich(table)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        unwrapped = Measurement.get(console, console.options.update(max_width=sys.maxsize), found).maximum
+        console.width = max(console.width, unwrapped)
+    console.print(found)
 
 
 def _drawn(table: DataFrame) -> Table:

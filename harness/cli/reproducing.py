@@ -94,7 +94,7 @@ def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> Non
 
         console = Console(file=sys.stderr if given["as_json"] else sys.stdout)
         if reproduced.has_numbers:
-            console.print(text.to_rich(verdicts.shown(reproduced.table)))
+            text.to_console(verdicts.shown(reproduced.table), console.file)
             console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
         else:
             cells = some(len(reproduced.table), "cell")

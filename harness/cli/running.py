@@ -174,13 +174,11 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
     outcome, rows = finished.outcome, finished.rows
     complete = not outcome.failed and not outcome.left
     if not quiet and rows["metric"].isin(HEADLINES).any():
-        from rich.console import Console
-
         from results import tables, text
 
         try:
             for each in tables.tables_of(rows):
-                Console(file=sys.stderr if as_json else sys.stdout, width=None).print(text.to_rich(each))
+                text.to_console(each, sys.stderr if as_json else sys.stdout)
         except ValueError as error:  # candidates were trained, but on one side only: there is nothing to rank against
             say(f"no table: {error}")
     for label, reason in outcome.failed.items():

@@ -1,6 +1,7 @@
 """What shows, draws, times and gathers what there is: no command here trains anything."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +19,8 @@ def table(
 
     found = tables.tables_of(rows.read(runs))
     if format == "terminal":
-        from rich.console import Console
-
         for result in found:
-            Console().print(text.to_rich(result))
+            text.to_console(result, sys.stdout)
     else:
         print("\n".join(text.to_text(result, format) for result in found), end="")
 

@@ -28,6 +28,16 @@ def printed(table: DataFrame, width: int = 200) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
+def test_a_line_is_a_line_where_no_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = "memory.iterations=10000, memory.host.real_batch=64"
+    table = tables.condense_table(frame(networks(changes=changes), memories({0: 1.0, 1: 1.0}, changes=changes)))
+    for columns, is_whole in (("", True), ("80", False)):
+        monkeypatch.setenv("COLUMNS", columns)
+        file = io.StringIO()
+        tables.to_console(table, file)
+        assert (file.getvalue().count(f" dm ({changes}) ") == 2) == is_whole  # accuracies, and what they cost
+
+
 def test_accuracy_and_what_varies() -> None:
     line = line_of(networks())
     assert line["test_accuracy"] == 48.0
