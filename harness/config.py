@@ -184,7 +184,7 @@ _QUICK_IDC = {
     "real_batch": 32,
     "synthetic_batch": 20,
     "trained": 500,
-    "lr": 0.03,
+    "lr": 0.1,
     "distance": "mse",  # which that lr is for, whatever the data set
     "train.dtype": "auto",
 }
