@@ -1,5 +1,6 @@
 """How fast the shipped forms are against the plain ones: interleaved in one process, with equal threads."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -43,10 +44,14 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
         times in seconds, the form taken and the threads both had; on CUDA also the GPU's name, iterations and TFLOP a
         second.
     Raises:
-        ValueError: an unknown benchmark or preset, or no such device.
+        ValueError: an unknown benchmark or preset, no such device, no threads or no time.
     """
     known(name, BENCHMARKS, "bench")
     known(preset, SIZES, "preset")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: 1 or more, got {threads}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds: more than 0, got {seconds:g}")
     where = runs.pick_device(device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or engines.usable_cpus())

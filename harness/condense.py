@@ -102,7 +102,8 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str,
         for i, group in enumerate(groups):
             unit = track.memory_unit(run, dataset, f"set {number}", group, context, cfg)
             if run.at:
-                ends = {**unit.spec, "continues": True}
+                # What is made on the way keeps where it ends, to be gone on from; the end is the same as without it.
+                ends = {**unit.spec, "continues": True} if _iterations_of(cfg) in run.at else unit.spec
                 more = {"earlier": earlier[i].key, "share": 1 - done / (updates_of(cfg) or 1)} if earlier else {}
                 needs = (earlier[i].key,) if earlier else ()
                 unit = Unit("memory", ends, f"{unit.label}, {updates_of(cfg)} updates", {**context, **more}, needs)
@@ -123,6 +124,10 @@ def _lengths(run: CondenseRun) -> list[Any]:
         raise ValueError(f"at: {run.at[-1]} is beyond the {host.iterations} iterations of {run.memory}")
     hosts = [replace(host, iterations=count) for count in sorted({*run.at, host.iterations})]
     return [replace(whole, host=each) for each in hosts] if host is not whole else hosts
+
+
+def _iterations_of(cfg: Any) -> int:
+    return int(getattr(cfg, "host", cfg).iterations)
 
 
 def updates_of(cfg: Any) -> int | None:

@@ -52,10 +52,21 @@ class Run:
         find_recipe(self.recipe)
         known(self.preset, PRESETS, "preset")
         if not self.memory.startswith(imported.PREFIX) and self.memory not in self.without_builder:
-            memory.find(self.memory)
+            self._check_memory()
         if not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"seed: a 64-bit number is needed, got {self.seed}")
         models.parse(self.model)
+
+    def _check_memory(self) -> None:
+        """Raise ValueError where no builder has the memory's name, by the name that the track's users know it by."""
+        try:
+            memory.find(self.memory)
+        except ValueError as error:
+            if "is unknown" not in str(error):  # it does not fit, or cannot be loaded
+                raise
+            what = next((theirs for theirs, ours in self.other_names.items() if ours == "memory"), "memory")
+            besides = ", ".join((*self.without_builder, f"{imported.PREFIX}PATH"))
+            raise ValueError(f"{what}: {str(error).removeprefix('memory: ')}; or {besides}") from error
 
     @classmethod
     def of(cls, preset: str, **settings: Any) -> Self:
@@ -86,6 +97,8 @@ class CLRun(Run):
             raise ValueError("orders: at least one class order is needed, such as 0 or 0-4")
         if min(self.orders, default=0) < 0:
             raise ValueError(f"orders: seeds are 0 or more, got {min(self.orders)}")
+        if len(set(self.orders)) < len(self.orders):
+            raise ValueError(f"orders: each seed once, got {', '.join(map(str, self.orders))}")
 
 
 @dataclass(frozen=True)
@@ -277,6 +290,8 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     for key in settings:
         if "." in key and (last := key.rpartition(".")[2]) in ("compute", "real_dtype"):
             raise ValueError(f"--set: {key} follows the run's own; set {last} instead")
+    if {"orders", "class_order"} <= settings.keys():
+        raise ValueError("orders: the order of the classes is given by class_order; leave one of them out")
     own = {key: value for key, value in settings.items() if "." not in key and key != "networks"}
     bare: AnyRun = changed(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
     bare = bare if "model" in own else replace(bare, model=_usual_model(bare))
@@ -284,6 +299,8 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     inner = {(_networks_key(run) if k == "networks" else k): v for k, v in settings.items() if k not in own}
     nested: AnyRun = changed(run, inner, _aliases)
     _check_used(nested, dotted(fitted(bare)), inner)
+    if "ipc" in settings and nested.memory.startswith(imported.PREFIX):
+        raise ValueError("ipc: a file says itself how many images of each class it holds; leave it out")
     for key, value in dotted(nested).items():
         if key.endswith((".dtype", ".synthetic_dtype")):
             known(value, compute.DTYPES, key)
@@ -453,7 +470,8 @@ def _unknown(key: str, config: Any, depth: int) -> ValueError:
     choices = sorted(f"{prefix}.{name}" if prefix else name for name in dotted(config))
     if having := _having(key):
         others = f"a setting of {', '.join(having)}, not of this memory"
-        return ValueError(f"--set: {key!r} is {others}; leave it out, or choose from {', '.join(choices)}")
+        instead = f", or choose from {', '.join(choices)}" if choices else ""
+        return ValueError(f"--set: {key!r} is {others}; leave it out{instead}")
     return unknown(key, choices, "--set", 0.5)
 
 

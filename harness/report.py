@@ -1,6 +1,7 @@
 """`harness report`: runs as one HTML page, with pictures of their memories."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def write(runs: Sequence[Path], output: Path) -> Path:
         complaints += [*wrong, *unknown]
         if (found := report.facts_of(directory, pictures, trained)) is not None:
             facts.append(found)
+    for complaint in complaints:
+        warnings.warn(complaint, stacklevel=2)
     store = report.store_of([path.resolve().parent / "units" for path in directories])
     files.write_bytes(output, report.page(rows, facts, store, complaints).encode())
     return output

@@ -107,7 +107,8 @@ def plan_of(
     """`plan` of any table, listed or not."""
     known(preset, PRESETS, "preset")
     where, cells = runs.pick_device(device), reproduction.cells()
-    chosen = [cell.name for cell in cells if only is None or _fits(cell.name, only)]
+    exactly = [cell.name for cell in cells if cell.name == only]  # mnist/dm/1 is in mnist/dm/10 as well
+    chosen = exactly or [cell.name for cell in cells if only is None or _fits(cell.name, only)]
     if not chosen:
         raise ValueError(f"--only: no cell of {name} fits {only!r}; cells are named like {cells[0].name}")
     missing = {cell.name: why for cell in cells if (why := _missing(cell))}

@@ -80,7 +80,9 @@ def check(run: Run, dataset: DataSet, tested: Sequence[str]) -> None:
     counts = torch.bincount(dataset.train_labels, minlength=dataset.num_classes)
     if is_stored(run) and not is_file(run.memory) and run.ipc > int(counts.min()):
         c = int(counts.argmin())
-        raise ValueError(f"ipc: {run.ipc} images a class are asked for, class {c} has {int(counts[c])}")
+        raise ValueError(
+            f"ipc: {run.ipc} images a class are asked for, class {c} has {int(counts[c])}: ask for no more"
+        )
     images_per_class(run, dataset)  # the parametrisation fits the budget
     if hasattr(run.memory_config, "check_data"):
         labels, whole = dataset.train_labels, dataset.whole or len(dataset.train_labels)

@@ -27,6 +27,7 @@ What its configuration may have, each optional but `per_class`:
 """
 
 import inspect
+from contextlib import suppress
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -94,9 +95,22 @@ def find(name: str) -> Builder:
     """
     plug_in, _, host = name.partition("-")
     if plug_in in PLUG_INS and name not in names() and host in names():
-        return PLUG_INS[plug_in](host, find(host))
+        try:
+            return PLUG_INS[plug_in](host, find(host))
+        except ValueError as error:
+            raise ValueError(f"{error}; {plug_in}- goes around {', '.join(_hosts(plug_in))}") from error
     builder: Builder = registry.find(name, BUILDERS, GROUP, "memory")
     return builder
+
+
+def _hosts(plug_in: str) -> list[str]:
+    """The builders that a plug-in fits around."""
+    hosts = []
+    for name in names():
+        with suppress(ValueError):
+            PLUG_INS[plug_in](name, registry.find(name, BUILDERS, GROUP, "memory"))
+            hosts.append(name)
+    return hosts
 
 
 def default_config(builder: Builder) -> Any:

@@ -78,9 +78,9 @@ def around(name: str, host: Builder) -> Builder:
     """The host's builder on low-rank images.
 
     Raises:
-        ValueError: the host learns no images.
+        ValueError: the host has a form of its own, or learns no images.
     """
-    usual = config_of_host("lo", name, host, "form", "learns no images that could be stored as low-rank factors")
+    usual = config_of_host("lo", name, host, "form", "takes no other form of its images")
 
     def build(
         images: Tensor,

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from harness.core.checks import check_counts, check_sgd
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import STARTS, Parametrisation, Pixels
+from harness.core.parametrisation import STARTS, Pixels
 from harness.core.progress import SILENT, Progress
 from harness.core.registry import known
 from memory.dm import mean_gap
@@ -56,9 +56,9 @@ def build(
     rng: Generator,
     cfg: MMDPixelConfig = MMDPixelConfig(),
     progress: Progress = SILENT,
-    form: Parametrisation = Pixels(),
 ) -> Memory:
     """Synthetic images whose mean pixels match the real ones, class by class."""
+    form = Pixels()
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
 

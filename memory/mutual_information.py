@@ -121,7 +121,7 @@ def around(name: str, host: Builder) -> Builder:
     Raises:
         ValueError: the host takes no term.
     """
-    usual = config_of_host("mim", name, host, "term", "matches nothing in networks that a term could be added to")
+    usual = config_of_host("mim", name, host, "term", "takes no term beside its loss")
 
     def build(
         images: Tensor,

@@ -141,7 +141,10 @@ def _refuse_mixtures(settings: Any, metric: str) -> None:
 def _refuse_repetitions(chosen: DataFrame, metric: str, by: list[str], group: str) -> None:
     if (twice := chosen.duplicated([*by, group, "repeat"])).any():
         of, repeat = chosen.loc[twice, [group, "repeat"]].iloc[0]
-        raise ValueError(f"{metric}: {group} {of}, repeat {repeat} has several values; `by` does not tell them apart")
+        raise ValueError(
+            f"{metric}: {group} {of}, repeat {repeat} has several values that no column tells apart, as of two "
+            "versions; leave the rows of one out"
+        )
 
 
 def _in_one(chosen: DataFrame, alone: "pd.Series[bool]", group: str) -> DataFrame:

@@ -207,8 +207,11 @@ def _parse(content: bytes) -> Table:
         raise ValueError("cut short" if text else "empty")
     header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     if header != [column for column in COLUMNS if column in header or column not in ADDED]:
-        differing = sorted((set(header) ^ set(COLUMNS)) - set(ADDED)) or ["in another order"]
-        raise ValueError(f"its columns are not those of schema {SCHEMA}: {', '.join(differing)}")
+        lacking = [column for column in COLUMNS if column not in header and column not in ADDED]
+        foreign = [column for column in header if column not in COLUMNS]
+        parts = [f"{word} {', '.join(found)}" for word, found in (("no", lacking), ("foreign", foreign)) if found]
+        told = "; ".join(parts) or "in another order"
+        raise ValueError(f"its columns are not those of schema {SCHEMA}: {told}; the same run command writes it anew")
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
             raise ValueError(f"row {number} has {len(line)} cells, not {len(header)}")

@@ -157,7 +157,7 @@ def test_without_rounding_less_is_done_of_the_same(toy_set: DataSet) -> None:
     assert keys(planned(toy_set, uint8=False).units) < keys(planned(toy_set).units)
 
 
-@pytest.mark.parametrize("other", [{"ipc": 3}, {"seed": 1}, {"memory.lr": 2.0}, {"dataset": "mnist"}, {"at": "1"}])
+@pytest.mark.parametrize("other", [{"ipc": 3}, {"seed": 1}, {"memory.lr": 2.0}, {"dataset": "mnist"}])
 def test_what_a_memory_depends_on_is_in_its_key(other: dict[str, Any], toy_set: DataSet) -> None:
     assert not keys(planned(toy_set).units) & keys(planned(toy_set, **other).units)
 
@@ -206,6 +206,12 @@ def test_sets_are_judged_at_the_iterations_asked_for(
             for unit, earlier in zip(made.units, before.units, strict=True):
                 assert (unit.needs, unit.context["earlier"]) == ((earlier.key,), earlier.key)
     assert all(unit.needs == () for unit in [*of.sets[0].units, *of.sets[len(updates)].units])
+
+
+def test_a_set_at_its_end_is_the_same_with_and_without_stops_on_the_way(toy_set: DataSet) -> None:
+    assert keys(planned(toy_set).units) < keys(planned(toy_set, at="1").units)
+    # But asked for by name, the end keeps its state, to be gone on from.
+    assert not keys(memory_units(planned(toy_set))) & keys(memory_units(planned(toy_set, at="1,3")))
 
 
 def test_fewer_stops_on_the_way_give_the_same_units(toy_set: DataSet) -> None:
@@ -279,16 +285,17 @@ def cost_of(unit: Unit, store: Store) -> dict[str, Any]:
 def test_stops_on_the_way_change_nothing(builder: str, digits: DataSet, tmp_path: Path) -> None:
     """6 iterations at once, after stops at 2 and 4, and 2 alone: bit-identical, per group of classes too."""
     key = "memory.host.iterations" if "-d" in builder else "memory.iterations"
-    store = Store(tmp_path)
+    store, alone = Store(tmp_path / "a"), Store(tmp_path / "b")
     chain = planned(digits, memory=builder, at="2,4", **{key: 6})
     whole, short = (planned(digits, memory=builder, **{key: count}) for count in (6, 2))
-    for of in (chain, whole, short):
-        done(memory_units(of), store)
+    done(memory_units(chain), store)
+    for of in (whole, short):
+        done(memory_units(of), alone)
     first, second, last = (made.units for made in chain.sets)
     assert len(last) == (2 if builder in ("dm", "lo-dm", "mmd-pixel") else 1)
     for chained, unchained in ((last, whole.sets[0].units), (first, short.sets[0].units)):
         for ours, theirs in zip(chained, unchained, strict=True):
-            ends, plain = tensors_of(ours, store), tensors_of(theirs, store)
+            ends, plain = tensors_of(ours, store), tensors_of(theirs, alone)
             assert set(plain) <= {"images", "labels", "left", "right"}
             assert all(torch.equal(ends[name], part) for name, part in plain.items())
     for one, two, three in zip(first, second, last, strict=True):
@@ -566,7 +573,7 @@ def accuracies(finished: Finished, **where: int) -> list[tuple[str, str, float]]
 def test_an_exported_set_is_judged_as_it_was(oracle: tuple[Path, Finished], tmp_path: Path) -> None:
     written = export(oracle[1].directory, tmp_path / "handed on")
     (path,) = (path for path in written if path.name == "set-0.safetensors")
-    run = run_of(memory=f"file:{path}", nets=2, eval_models="convnet-d1-w8,mlp", ipc=7, sets=3)
+    run = run_of(memory=f"file:{path}", nets=2, eval_models="convnet-d1-w8,mlp", sets=3)
     finished = complete(run, tmp_path)
     rows = finished.rows
     assert (set(rows["memory"]), set(rows["ipc"]), set(rows["set"])) == ({"file:set-0.safetensors"}, {2}, {0})

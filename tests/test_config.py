@@ -208,7 +208,7 @@ def test_published_settings_of_a_data_set_and_budget(settings: dict[str, Any], e
 @pytest.mark.parametrize("builder", ["idc", "idc-i"])
 def test_quick_keeps_the_distance_its_rate_is_for(builder: str, dataset: str) -> None:
     cfg = assemble(CondenseRun, "quick", {"memory": builder, "dataset": dataset}).memory_config
-    assert (cfg.distance, cfg.lr) == ("mse", 0.03)
+    assert (cfg.distance, cfg.lr) == ("mse", 0.1)
 
 
 def test_a_builder_around_another_has_its_model_and_augmentation() -> None:

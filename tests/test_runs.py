@@ -367,7 +367,7 @@ def test_a_condensing_that_ends_in_nan_fails_by_name_and_the_others_go_on(
     assert main(arguments(tmp_path, "--set", "memory=broken", "--engine", "serial", "--quiet")) == 3
     errors = capsys.readouterr().err
     assert f"harness: failed: {name}: FloatingPointError: memory: an image is not finite\n" in errors
-    assert "harness: 4 units left; the same command continues\n" in errors
+    assert "harness: 1 unit failed, 4 units left; the same command tries them again\n" in errors
     assert "Traceback" not in errors
 
 

@@ -98,7 +98,7 @@ def test_a_file_of_a_set_is_known_by_its_content_and_its_number(toy_set: DataSet
         path.parent.mkdir()
         images = torch.randn(20, 1, 8, 8, generator=Generator().manual_seed(seed))
         torch.save({"data": [[images, torch.arange(10).repeat(2)]] * 3}, path)
-        run = track.settled(run_of(memory=f"file:{path}", sets=2, ipc=7), toy_set)
+        run = track.settled(run_of(memory=f"file:{path}", sets=2), toy_set)
         assert (run.ipc, run.sets) == (2, 2)  # of the file, but no more sets than asked for
         keys += [track.file_unit(run, toy_set, number, {}).key for number in (0, 1)]
     assert keys[:2] == keys[2:4]
@@ -107,7 +107,7 @@ def test_a_file_of_a_set_is_known_by_its_content_and_its_number(toy_set: DataSet
 
 def test_a_file_has_the_sets_and_the_budget_it_has(toy_set: DataSet, tmp_path: Path) -> None:
     torch.save({"data": [[torch.randn(30, 1, 8, 8), torch.arange(10).repeat(3)]]}, tmp_path / "set.pt")
-    of_file = {"memory": f"file:{tmp_path / 'set.pt'}", "ipc": 9}
+    of_file = {"memory": f"file:{tmp_path / 'set.pt'}"}
     settled = track.settled(run_of(**of_file, sets=5), toy_set)
     assert (settled.ipc, settled.sets) == (3, 1)
     assert track.settled(assemble(CLRun, "smoke", of_file), toy_set).ipc == 3

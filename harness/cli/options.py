@@ -82,6 +82,9 @@ HOW = dict(
 )
 
 
+NEEDED = Parameter.empty  # the default of what has to be given
+
+
 def takes(*options: dict[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of some tables: name -> annotation, or (annotation, default) where it is not None."""
 

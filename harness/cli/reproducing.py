@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import BELOW, HOW, UNFINISHED, WHERE, Preset, as_seconds, as_shard, left_of, takes
+from harness.cli.options import BELOW, HOW, NEEDED, UNFINISHED, WHERE, Preset, as_seconds, as_shard, left_of, takes
 from harness.cli.running import AN_HOUR
 from harness.cli.saying import complain, say
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.reproduce import Plan, Ready, Reproduced
 
 REPRODUCE: dict[str, Any] = dict(
-    table=Annotated[str, typer.Argument(metavar="NAME", help="A table of `harness ls reproductions`.")],
+    table=(Annotated[str, typer.Argument(metavar="NAME", help="A table of `harness ls reproductions`.")], NEEDED),
     preset=Preset,
     only=Annotated[str | None, typer.Option(metavar="PATTERN", help="Cells whose name has it in it: cifar10/dm.")],
     rows=Annotated[list[Path] | None, typer.Option(help="Judge what these runs or row files say; train nothing.")],
@@ -41,6 +41,8 @@ def reproduce(**given: Any) -> None:
     )  # fmt: skip
     plan = reproductions.plan(given["table"], given["preset"] or "paper", given["device"], given["only"])
     if given["rows"]:
+        if given["dry_run"]:
+            raise ValueError("--dry-run: --rows trains nothing; leave one of them out")
         _judge(reproductions.from_rows(plan, given["rows"], given["out"]), plan, given)
         return
     ready = reproductions.prepare(plan, options)

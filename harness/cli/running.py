@@ -152,6 +152,7 @@ def _quick_command(run: "Run", options: "Options") -> str:
     """The command that asks the same in little: of the same data, memory, stream or space, and files."""
     asked = {"dataset": run.dataset, "proxy" if run.track == "nas" else "memory": run.memory}
     asked |= {name: getattr(run, name) for name in ("steps", "space") if hasattr(run, name)}
+    asked |= {name: value for name in ("ipc", "recipe") if (value := getattr(run, name)) != getattr(type(run)(), name)}
     asked |= {"data": str(options.data)} if options.data is not None else {}
     words = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
     return shlex.join(["harness", "run", run.track, *words, "--preset", "quick"])
@@ -185,7 +186,11 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
         complain(f"failed: {label}: {reason}")
     if not complete:
         why = f" ({outcome.stopped})" if outcome.stopped else ""
-        complain(f"{some(len(outcome.left), 'unit')} left{why}; the same command continues")
+        waiting = f"{some(len(outcome.left), 'unit')} left{why}"
+        if outcome.failed:
+            complain(f"{some(len(outcome.failed), 'unit')} failed, {waiting}; the same command tries them again")
+        else:
+            complain(f"{waiting}; the same command continues")
     elif not quiet:
         say(f"rows: {finished.directory / 'rows.csv'}")
         if left:

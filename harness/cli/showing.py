@@ -33,6 +33,8 @@ def gather(
     from results import rows, tabular
     from results.notes import some
 
+    if output.suffix != ".parquet":
+        raise ValueError(f"{output}: a table is a file whose name ends in .parquet")
     tabular.extend(output, rows.read(runs))
     print(f"{output}: {some(len(tabular.load(output).archs()), 'architecture')} trained on all images")
 

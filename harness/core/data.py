@@ -243,10 +243,12 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     Returns:
         The directory that holds them; `load` finds them there.
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or nothing to download.
         FileNotFoundError: no address is known, `HARNESS_OFFLINE=1`, or the download failed; what came stays.
     """
     _known(name)
+    if name == "digits":
+        raise ValueError("digits: come with scikit-learn and are always there; nothing is to be fetched")
     if not sources.remotes(name):
         raise _missing(name, "no address to download it from is known")
     if os.environ.get("HARNESS_OFFLINE") == "1":

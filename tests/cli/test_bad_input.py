@@ -45,7 +45,23 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        # what would change nothing, or contradicts what else is given
+        ([*DIGITS, "--orders", "0,1,0"], "orders: each seed once, got 0, 1, 0"),
+        (
+            [*DIGITS, "--orders", "0", "--set", "class_order=9-0"],
+            "orders: the order of the classes is given by class_order; leave one of them out",
+        ),
+        ([*DIGITS, "--memory", "file:mine.pt", "--ipc", "5"], "ipc: a file says itself how many images of each class"),
+        (
+            ["reproduce", "table1", "--rows", "x", "--dry-run"],
+            "--dry-run: --rows trains nothing; leave one of them out",
+        ),
+        (["data", "fetch", "digits"], "digits: come with scikit-learn and are always there"),
+        (["reproduce"], "Missing argument 'NAME'"),
+        (["bench", "dm", "--threads", "-1"], "threads: 1 or more, got -1"),
+        (["bench", "dm", "--seconds", "nan"], "seconds: more than 0, got nan"),
         # names, with the nearest
+        ([*RUN[:1], "nas", "--proxy", "dmm"], "proxy: 'dmm' is unknown (did you mean 'dm'?); choose from cscore, "),
         (
             [*RUN, "--memory", "dmm"],
             "memory: 'dmm' is unknown (did you mean 'dm'?); choose from cscore, dc, dcc, dm, dsa, dsac, ",

@@ -301,7 +301,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--at", "1", "--memory", "herding"], "at: herding has no iterations to be judged after; leave it out"),
         (["--at", "1", "--memory", "full"], "at: full has no iterations to be judged after; leave it out"),
         # builders around others
-        (["--memory", "lo-herding"], "lo: herding learns no images that could be stored as low-rank factors"),
+        (
+            ["--memory", "lo-herding"],
+            "lo: herding takes no other form of its images; lo- goes around dc, dcc, dm, dsa, dsac",
+        ),
         (["--memory", "mim-random"], "mim: random "),
         (
             ["--memory", "lo-dm", "--set", "memory.rank=9"],

@@ -63,7 +63,7 @@ def test_the_truth_may_come_from_a_table(out: Path, tmp_path: Path, capsys: pyte
         (["--archs", "width=33"], "archs: no architecture of convnet720 fits 'width=33'; use a wider filter"),
         (["--subset", "721"], "subset: 721 architectures are asked for"),
         (["--space", "nasbench"], "space: 'nasbench' is unknown"),
-        (["--proxy", "dss"], "memory: 'dss' is unknown (did you mean"),
+        (["--proxy", "dss"], "proxy: 'dss' is unknown (did you mean"),
         (["--truth", "guess"], "truth: 'guess' is unknown"),
         (["--truth", "tabular"], "convnet720-digits-smoke"),
         (["--set", "subset=many"], "subset: expected int, got 'many'"),

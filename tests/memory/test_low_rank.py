@@ -123,9 +123,9 @@ def test_it_fits_around_whatever_learns_images() -> None:
     assert (builder.__doc__ or "").startswith("dcc on low-rank images")
 
 
-@pytest.mark.parametrize("host", ["herding", "random", "full", "idc", "lo-dm"])
+@pytest.mark.parametrize("host", ["herding", "random", "full", "idc", "lo-dm", "mmd-pixel"])
 def test_it_does_not_fit_around_others(host: str) -> None:
-    message = rf"^lo: {host} learns no images that could be stored as low-rank factors$"
+    message = rf"^lo: {host} takes no other form of its images; lo- goes around dc, dcc, dm, dsa, dsac$"
     with pytest.raises(ValueError, match=message):
         memory.find(f"lo-{host}")
 

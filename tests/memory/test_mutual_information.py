@@ -189,7 +189,7 @@ def test_the_hosts_loss_falls_beside_the_term() -> None:
 def test_it_fits_around_what_matches_in_networks() -> None:
     assert isinstance(memory.default_config(memory.find("mim-dsac")), MIMConfig)
     for host in ("herding", "mmd-pixel", "idc", "lo-dm"):
-        with pytest.raises(ValueError, match=rf"^mim: {host} matches no"):
+        with pytest.raises(ValueError, match=rf"^mim: {host} takes no term"):
             memory.find(f"mim-{host}")
 
 
