@@ -50,8 +50,8 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
     known(preset, SIZES, "preset")
     if threads is not None and threads < 1:
         raise ValueError(f"threads: 1 or more, got {threads}")
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"seconds: more than 0, got {seconds:g}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"seconds: a number, 0 or more, got {seconds:g}")
     where = runs.pick_device(device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or engines.usable_cpus())

@@ -59,7 +59,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["data", "fetch", "digits"], "digits: come with scikit-learn and are always there"),
         (["reproduce"], "Missing argument 'NAME'"),
         (["bench", "dm", "--threads", "-1"], "threads: 1 or more, got -1"),
-        (["bench", "dm", "--seconds", "nan"], "seconds: more than 0, got nan"),
+        (["bench", "dm", "--seconds", "nan"], "seconds: a number, 0 or more, got nan"),
         # names, with the nearest
         ([*RUN[:1], "nas", "--proxy", "dmm"], "proxy: 'dmm' is unknown (did you mean 'dm'?); choose from cscore, "),
         (
