@@ -163,7 +163,7 @@ def test_validation_is_a_fixed_tenth_that_no_builder_sees(toy_set: DataSet) -> N
         ({"archs": "width=31"}, "archs: no architecture of convnet720 fits"),
         ({"subset": 1000}, "subset: 1000 architectures are asked for"),
         ({"space": "convnet721"}, "space: 'convnet721' is unknown (did you mean 'convnet720'?"),
-        ({"proxy": "dmm"}, "memory: 'dmm' is unknown (did you mean 'dm'?"),
+        ({"proxy": "dmm"}, "proxy: 'dmm' is unknown (did you mean 'dm'?"),
         ({"truth": "fast"}, "truth: 'fast' is unknown; choose from run, none, tabular"),
         ({"truth_epochs": 0}, "truth_epochs: at least 1 is needed, got 0"),
         ({"curve_every": -1}, "curve_every: at least 0 is needed, got -1"),

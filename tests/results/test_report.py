@@ -324,8 +324,9 @@ def test_damaged_rows_are_named(tmp_path: Path) -> None:
     good = run_directory(tmp_path / "good", networks())
     bad = run_directory(tmp_path / "bad", networks())
     (bad / "rows.csv").write_text("cut shor")
-    read = Read(reports.write([good, bad], tmp_path / "report.html").read_text())
-    assert f"{bad / 'rows.csv'}: damaged, its rows are left out" in read.text
+    with pytest.warns(UserWarning, match=r"bad/rows\.csv: damaged, its rows are left out"):
+        page = reports.write([good, bad], tmp_path / "report.html")
+    assert f"{bad / 'rows.csv'}: damaged, its rows are left out" in Read(page.read_text()).text
 
 
 def test_no_rows_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
