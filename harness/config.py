@@ -52,21 +52,11 @@ class Run:
         find_recipe(self.recipe)
         known(self.preset, PRESETS, "preset")
         if not self.memory.startswith(imported.PREFIX) and self.memory not in self.without_builder:
-            self._check_memory()
+            what = next((theirs for theirs, ours in self.other_names.items() if ours == "memory"), "memory")
+            memory.find(self.memory, what, (*self.without_builder, f"{imported.PREFIX}PATH"))
         if not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"seed: a 64-bit number is needed, got {self.seed}")
         models.parse(self.model)
-
-    def _check_memory(self) -> None:
-        """Raise ValueError where no builder has the memory's name, by the name that the track's users know it by."""
-        try:
-            memory.find(self.memory)
-        except ValueError as error:
-            if "is unknown" not in str(error):  # it does not fit, or cannot be loaded
-                raise
-            what = next((theirs for theirs, ours in self.other_names.items() if ours == "memory"), "memory")
-            besides = ", ".join((*self.without_builder, f"{imported.PREFIX}PATH"))
-            raise ValueError(f"{what}: {str(error).removeprefix('memory: ')}; or {besides}") from error
 
     @classmethod
     def of(cls, preset: str, **settings: Any) -> Self:

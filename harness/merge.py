@@ -83,7 +83,9 @@ def _bring_unit(path: Path, store: Store, merged: Merged) -> None:
     try:
         content = files.load(path)
         data = path.read_bytes()
-    except FileNotFoundError:  # of a unit that somebody has finished in the meantime
+    except FileNotFoundError:
+        if not is_checkpoint:  # that of a unit which somebody has finished in the meantime goes
+            raise
         return
     except files.DamagedFileError as error:
         merged.damaged.append(str(error))

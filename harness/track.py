@@ -312,17 +312,13 @@ def condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, p
     """The memory of a unit, built or read from others' file, as the tensors and card of its file."""
     spec = unit.spec
     if "path" in unit.context:
-        path = Path(unit.context["path"])
-        if imported.digest(path) != spec["file_digest"]:
-            raise ValueError(f"{path}: the file has changed since the run was planned")
+        path = _unchanged(unit.context["path"], spec["file_digest"])
         sets = imported.load(path, dataset, _config(imported.FileConfig(), spec))
         return memories.encode(sets[spec["seed"][0]], dataset, origin(spec))
     build = memory.find(spec["builder"])
     cfg = _config(memory.default_config(build), spec)
     if "scores" in unit.context:
-        if imported.digest(Path(unit.context["scores"])) != spec["scores_digest"]:
-            raise ValueError(f"{unit.context['scores']}: the file has changed since the run was planned")
-        cfg = replace(cfg, scores=unit.context["scores"])
+        cfg = replace(cfg, scores=str(_unchanged(unit.context["scores"], spec["scores_digest"])))
     images, labels, rows = real_images(dataset, spec["classes"], device)
     budget, rng = Budget(spec["ipc"]), generator("memory", *spec["seed"], *spec["classes"])
     continuing = Continuing(progress, store, unit.context.get("earlier"), device)
@@ -336,6 +332,13 @@ def condense(unit: Unit, store: Store, dataset: DataSet, device: torch.device, p
     if spec.get("continues"):
         tensors |= continuing.last
     return tensors, card | {"earlier_seconds": continuing.seconds}
+
+
+def _unchanged(path: str, digest: str) -> Path:
+    """The file at `path`, if it still has the digest that a unit was planned with; else a ValueError."""
+    if imported.digest(Path(path)) != digest:
+        raise ValueError(f"{path}: the file has changed since the run was planned")
+    return Path(path)
 
 
 class Continuing(Progress):

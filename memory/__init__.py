@@ -27,6 +27,7 @@ What its configuration may have, each optional but `per_class`:
 """
 
 import inspect
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import is_dataclass
 from typing import Any
@@ -87,9 +88,11 @@ def names() -> list[str]:
     return registry.names(BUILDERS, GROUP)
 
 
-def find(name: str) -> Builder:
+def find(name: str, what: str = "memory", besides: Collection[str] = ()) -> Builder:
     """The builder of that name.
 
+    Args:
+        what: as those who ask call it; besides: what they may ask for instead. Both for the message alone.
     Raises:
         ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
     """
@@ -99,7 +102,7 @@ def find(name: str) -> Builder:
             return PLUG_INS[plug_in](host, find(host))
         except ValueError as error:
             raise ValueError(f"{error}; {plug_in}- goes around {', '.join(_hosts(plug_in))}") from error
-    builder: Builder = registry.find(name, BUILDERS, GROUP, "memory")
+    builder: Builder = registry.find(name, BUILDERS, GROUP, what, besides)
     return builder
 
 

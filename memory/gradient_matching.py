@@ -28,8 +28,8 @@ from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of, wi
 Gradients = dict[str, Tensor]  # weight's name -> (K, *its shape): one gradient for each of K classes
 Distance = Callable[[Gradients, Gradients], Tensor]  # real, synthetic -> their distance, summed over classes
 Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per network, epochs of the network between them)
-Found = TypeVar("Found")
 Rates = Mapping[str, float]  # network's full name -> learning rate of the images
+Found = TypeVar("Found")
 
 CPU_GRAPH = 256  # synthetic images in one second derivative's graph: some 2 GiB of a ConvNet of width 128
 # Why what trains a network changes nothing.

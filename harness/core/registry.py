@@ -11,9 +11,11 @@ def names(ours: Mapping[str, Any], group: str) -> list[str]:
     return sorted({*ours, *(entry.name for entry in entry_points(group=group))})
 
 
-def find(name: str, ours: Mapping[str, Any], group: str, what: str) -> Any:
+def find(name: str, ours: Mapping[str, Any], group: str, what: str, besides: Collection[str] = ()) -> Any:
     """The thing of that name: ours, or what another package offers in an entry-point group.
 
+    Args:
+        besides: what else may be asked for, elsewhere; for the message alone.
     Raises:
         ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
     """
@@ -24,7 +26,7 @@ def find(name: str, ours: Mapping[str, Any], group: str, what: str) -> Any:
             return entry.load()
         except (ImportError, AttributeError) as error:
             raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({error})") from error
-    raise unknown(name, names(ours, group), what)
+    raise unknown(name, dict.fromkeys((*names(ours, group), *besides)), what)
 
 
 def known(name: str, choices: Collection[str], what: str) -> str:
