@@ -12,7 +12,7 @@ import torch
 from pandas import DataFrame
 
 import memory
-from harness import config, estimates, runs, track
+from harness import config, runs, track
 from harness.config import EARLY_STOPPING, PRESETS, RUNS, NASRun, Run
 from harness.core import models
 from harness.core.files import write_bytes
@@ -176,8 +176,7 @@ def prepare(plan: Plan, options: Options) -> Ready:
             first = first or error
             unavailable |= {cell.name: " ".join(str(error).split()) for cell in part.cells}
             continue
-        dataset = track.load(prepared.run, prepared.place)
-        costs = {unit.key: unit.cost for unit in estimates.with_costs(prepared.left, prepared.run, dataset)}
+        costs = {unit.key: unit.cost for unit in prepared.left}
         found.append((prepared, costs))
     if first is not None and not found:
         raise first
@@ -208,7 +207,7 @@ def carry_out(plan: Plan, ready: Ready, options: Options, watch: Watch) -> Repro
         with watch(prepared) as report:
             outcome = runs.carry_out(prepared, replace(options, time_limit=rest), report).outcome
         failed |= {f"{prepared.directory.name}: {label}": reason for label, reason in outcome.failed.items()}
-        failed_keys |= {unit.key for unit in prepared.planned.units if unit.label in outcome.failed}
+        failed_keys |= {unit.key for unit in prepared.units if unit.label in outcome.failed}
         stopped = outcome.stopped or stopped
     # By key: runs may share units. With `shard`, those of others are left as well.
     left = {unit.key for prepared, _ in ready.prepared for unit in prepared.left} - failed_keys

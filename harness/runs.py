@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class Prepared:
 
     run: Run
     form: str  # of computing, and why
-    planned: Any  # the track's plan; its `units` are all there is to do
+    planned: Any  # the track's plan
     store: Store
     directory: Path
     place: Place
@@ -64,10 +65,15 @@ class Prepared:
         """The module of the run's track."""
         return TRACKS[self.run.track]
 
+    @cached_property
+    def units(self) -> list[Unit]:
+        """All there is to do, with the seconds that each takes on this machine; what tells them is measured once."""
+        return estimates.with_costs(self.planned.units, self.run, track.load(self.run, self.place))
+
     @property
     def left(self) -> list[Unit]:
         """Units whose results are not there yet."""
-        return [unit for unit in self.planned.units if not self.store.has(unit.key)]
+        return [unit for unit in self.units if not self.store.has(unit.key)]
 
 
 @dataclass(frozen=True)
@@ -174,9 +180,8 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     claim_directory(prepared)
     device = prepared.place.device
     jobs = workers(device, options.engine, options.jobs)
-    mine, dataset = _shard(prepared.planned.units, options.shard), track.load(prepared.run, prepared.place)
     outcome = engines.run(
-        estimates.with_costs(mine, prepared.run, dataset),
+        _shard(prepared.units, options.shard),
         prepared.store,
         prepared.track.work,
         engine=options.engine,

@@ -3,7 +3,8 @@
 import csv
 import json
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +12,11 @@ from typing import Any, cast
 import pytest
 import torch
 
-from harness import estimates, reproduce, runs
+from harness import display, estimates, reproduce, runs, track
 from harness.cli import main
 from harness.config import CLRun, CondenseRun, dotted
 from harness.core import models
+from harness.engines import Event
 from harness.units import Unit
 from results import rows as rowfiles
 from results.reproductions import REPRODUCTIONS, Cell, Printed, Reproduction
@@ -414,3 +416,30 @@ def test_torch_is_not_seeded(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     reproduce.from_rows(reproduce.plan("cl-figure", "quick", "cpu"), [REFERENCE / "cl-quick"], tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reproduce", "toy", "--only", "digits/random/2"],
+        ["run", "condense", "--dataset", "digits", "--memory", "random"],
+    ],
+)
+def test_what_is_left_is_told_by_what_each_unit_costs(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A memory of hours is not one unit of many alike."""
+    watched: list[Unit] = []
+
+    @contextmanager
+    def watching(units: list[Unit], quiet: bool) -> Iterator[Callable[[Event], None]]:
+        watched.extend(units)
+        yield lambda event: None
+
+    monkeypatch.setattr(display, "watching", watching)
+    monkeypatch.setattr(estimates, "rate", lambda *_, **__: 10.0)
+    main([*command, *SMOKE, "--out", str(tmp_path), "--device", "cpu"])
+    assert {unit.kind for unit in watched} == {"memory", "network"}
+    for unit in watched:
+        rounds = track.recipe_from(unit.spec["recipe"]).rounds if unit.kind == "network" else 0
+        assert unit.cost == unit.context.get("images", 0) * rounds / 10

@@ -52,7 +52,7 @@ def reproduce(**given: Any) -> None:
 
         options = replace(options, time_limit=left_of(options.time_limit, began))
         carried_out = reproductions.carry_out(
-            plan, ready, options, lambda prepared: watching(prepared.planned.units, given["quiet"])
+            plan, ready, options, lambda prepared: watching(prepared.units, given["quiet"])
         )
         _judge(carried_out, plan, given)
 

@@ -92,7 +92,7 @@ def _run(track: str, given: dict[str, Any]) -> None:
         return
     from harness.display import watching
 
-    with watching(prepared.planned.units, quiet) as report:
+    with watching(prepared.units, quiet) as report:
         finished = runs.carry_out(prepared, replace(options, time_limit=left_of(options.time_limit, began)), report)
     _conclude(finished, len(prepared.left), given["as_json"], quiet)
 
@@ -137,11 +137,10 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
             say(f"{key} = {value}")
     say(prepared.track.title(run))
     say(f"form: {prepared.form}; device {prepared.place.device}")
-    say(f"{some(len(prepared.planned.units), 'unit')}, {len(prepared.planned.units) - len(left)} of them done already")
+    say(f"{some(len(prepared.units), 'unit')}, {len(prepared.units) - len(left)} of them done already")
     device = prepared.place.device
     workers = min(runs.workers(device, options.engine, options.jobs), max(len(left), 1))
-    costs = estimates.with_costs(left, run, track.load(run, prepared.place))
-    seconds = estimates.seconds_left(costs, runs.at_full_rate(device, workers))
+    seconds = estimates.seconds_left(left, runs.at_full_rate(device, workers))
     if left:
         say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
     if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not track.is_file(run.memory):
@@ -160,11 +159,9 @@ def _quick_command(run: "Run", options: "Options") -> str:
 
 def _print_each(prepared: "Prepared") -> None:
     """How long each training that is left takes, longest first."""
-    from harness import estimates, track
     from harness.display import duration
 
-    costs = estimates.with_costs(prepared.left, prepared.run, track.load(prepared.run, prepared.place))
-    for unit in sorted(costs, key=lambda unit: -unit.cost):
+    for unit in sorted(prepared.left, key=lambda unit: -unit.cost):
         print(f"{duration(unit.cost):>9}  {unit.label}")
 
 
