@@ -23,13 +23,13 @@ from torch import Tensor
 
 from harness.core import files
 from harness.core import memory as memories
-from harness.core.data import DataSet
+from harness.core.data import KNOWN, DataSet
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
 from harness.core.registry import known
 
 PREFIX = "file:"  # of a memory's name: file:PATH
-SPACES = ("declared", "normalised", "unit")
+SPACES = ("declared", "normalised", "unit", *(f"normalised:{name}" for name in KNOWN))
 BOUND = 50.0  # on normalised values: learned ones go beyond the pixels' range, by far less
 TOLERANCE = 1e-3  # on pixels in [0, 1]
 SAY_SPACE = "say so by --set memory.space=normalised or --set memory.space=unit"
@@ -51,7 +51,9 @@ Pair = tuple[Tensor, Tensor]  # images and labels
 class FileConfig:
     """How to read a file that does not say it itself; a memory's file of ours does."""
 
-    space: str = "declared"  # of the numbers: normalised by the data set's mean and std, or unit, pixels in [0, 1]
+    # Of the numbers: unit, pixels in [0, 1]; normalised, by the data set's mean and std; normalised:NAME, by another's.
+    # The scripts of DCC and MTT normalise CIFAR-100 by the constants of CIFAR-10.
+    space: str = "declared"
     factor: int = 1  # factor x factor images are stored in one (IDC)
 
     per_class: ClassVar[bool] = False  # a file holds all classes
@@ -147,10 +149,23 @@ def _theirs(content: Any, dataset: DataSet, cfg: FileConfig) -> list[Memory]:
 def _memory(images: Tensor, labels: Tensor, form: Parametrisation, space: str, dataset: DataSet) -> Memory:
     order = labels.argsort(stable=True)
     images, labels = images[order], labels[order]
-    if space == "unit":
-        mean, std = (torch.tensor(of).view(-1, 1, 1) for of in (dataset.mean, dataset.std))
-        images = (images - mean) / std
+    if space != "normalised":
+        images = (_as_unit(images, space) - _column(dataset.mean)) / _column(dataset.std)
     return from_stored(form, {"images": images}, labels)
+
+
+def _as_unit(images: Tensor, space: str) -> Tensor:
+    """Pixels in [0, 1], of images that are those, or that are normalised by what `space` names."""
+    if space == "unit":
+        return images
+    name = space.removeprefix("normalised:")
+    if len(KNOWN[name].mean) != images.shape[1]:
+        raise ValueError(f"memory.space: channels of {name}: {len(KNOWN[name].mean)}, of the images: {images.shape[1]}")
+    return images * _column(KNOWN[name].std) + _column(KNOWN[name].mean)
+
+
+def _column(of_channels: tuple[float, ...]) -> Tensor:
+    return torch.tensor(of_channels).view(-1, 1, 1)
 
 
 # --- from bytes to pairs of tensors ---------------------------------------------------------------------------------
@@ -242,7 +257,7 @@ def _check_finite(images: Tensor) -> None:
 
 
 def _space(sets: list[Tensor], is_declared: bool, cfg: FileConfig) -> str:
-    """What the numbers are, in which all sets must agree: normalised or unit.
+    """What the numbers are, in which all sets must agree: unit, normalised, or normalised:NAME.
 
     Raises:
         ValueError: neither the layout nor the configuration says it, or the values are none of that space.

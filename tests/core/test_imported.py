@@ -84,7 +84,8 @@ def test_no_file(tmp_path: Path, dataset: DataSet) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"space": "pixels"}, "^space: 'pixels' is unknown; choose from declared, normalised, unit$"),
+        ({"space": "pixels"}, "^space: 'pixels' is unknown; choose from declared, normalised, unit, normalised:"),
+        ({"space": "normalised:cifar"}, r"did you mean 'normalised:cifar10'\?"),
         ({"factor": 0}, "^multi-formation: factor is at least 1, got 0$"),
     ],
 )
@@ -145,6 +146,20 @@ def test_a_pair_may_be_said_to_be_normalised(path: Path, dataset: DataSet) -> No
     torch.save([learned(), LABELS], path)
     (memory,) = load(path, dataset, FileConfig("normalised"))
     assert torch.equal(memory.images, learned()[[1, 4, 2, 5, 0, 3]])
+
+
+def test_images_may_be_normalised_as_those_of_another_set(path: Path, dataset: DataSet) -> None:
+    """As DCC's script does: CIFAR-100, by the constants of CIFAR-10."""
+    mean, std = (torch.tensor(of).view(3, 1, 1) for of in ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)))
+    torch.save(as_published([(pixels() - mean) / std, LABELS]), path)
+    (memory,) = load(path, dataset, FileConfig("normalised:cifar10"))
+    torch.testing.assert_close(dataset.denormalise(memory.images), pixels()[[1, 4, 2, 5, 0, 3]])
+
+
+def test_the_set_that_they_are_normalised_as_has_as_many_channels(path: Path, dataset: DataSet) -> None:
+    torch.save([learned(), LABELS], path)
+    said = refusal(path, dataset, FileConfig("normalised:mnist"))
+    assert said == "memory.space: channels of mnist: 1, of the images: 3"
 
 
 def test_several_in_one(path: Path, dataset: DataSet) -> None:
