@@ -55,6 +55,10 @@ def show(name: str) -> str:
     if (path / "config.json").is_file():
         return _run(path)
     if path.is_file():
+        if path.suffix != ".safetensors":
+            raise ValueError(
+                f"{name}: no file of ours; sets of others are judged by `run condense --memory file:{name}`"
+            )
         return json.dumps(files.load(path)[1], indent=2)
     found = [tell(name) for names, tell in _TOLD if name in names()]  # a builder and a recipe may share a name
     if found:

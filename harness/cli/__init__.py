@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -95,9 +94,7 @@ def _disk_error(error: OSError) -> int | None:
         complain(f"{error.strerror}; once there is room, the same command continues")
         return UNFINISHED
     if error.errno in NOT_TO_BE_WRITTEN:
-        there = Path(error.filename or ".")
-        named = there.parent if error.errno == errno.EROFS else there  # files are written under a name of the moment
-        complain(f"{named}: cannot be written ({error.strerror}); name another place")
+        complain(f"{error.filename or '.'}: cannot be written ({error.strerror}); name another place")
         return BAD_INPUT
     return None
 

@@ -24,7 +24,11 @@ class DamagedFileError(ValueError):
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: readers see the old file, the new one, or none."""
+    """Put `content` at `path` in one step: readers see the old file, the new one, or none.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -33,6 +37,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not under the name of the moment
     finally:
         temporary.unlink(missing_ok=True)
 

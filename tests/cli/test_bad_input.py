@@ -326,7 +326,7 @@ def test_a_disk_that_is_read_only(
 ) -> None:
     fail_with(errno.EROFS, monkeypatch)
     said = complaint(["report", some_rows, "-o", "there/report.html"], capsys)
-    assert said == "there: cannot be written (Read-only file system); name another place"
+    assert said == "there/report.html: cannot be written (Read-only file system); name another place"
 
 
 def test_a_disk_that_is_full(
@@ -350,6 +350,9 @@ def test_showing_a_run_whose_configuration_is_damaged(
 
 def test_showing_or_exporting_what_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     Path("there").mkdir()
+    Path("res.pt").touch()
+    said = complaint(["show", "res.pt"], capsys)
+    assert said == "res.pt: no file of ours; sets of others are judged by `run condense --memory file:res.pt`"
     said = complaint(["show", "there"], capsys)
     assert said == "there: holds no config.json, so it is no run; name a directory inside --out"
     said = complaint(["export", "nowhere"], capsys)

@@ -55,6 +55,14 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
         load(tmp_path / "a")
 
 
+def test_what_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()  # in the way of the file, once it is whole
+    with pytest.raises(IsADirectoryError) as caught:
+        write_bytes(tmp_path / "a", b"content")
+    assert str(caught.value) == f"[Errno 21] Is a directory: '{tmp_path / 'a'}'"
+    assert [*tmp_path.iterdir()] == [tmp_path / "a"]
+
+
 def test_a_file_cut_anywhere_is_damaged(tmp_path: Path) -> None:
     save(tmp_path / "a", TENSORS, CARD)
     content = (tmp_path / "a").read_bytes()
