@@ -131,16 +131,17 @@ class DataSet:
                 f"images: expected uint8, 0 to 255, got {images_uint8.dtype}; are they normalised already?"
             )
         images = images_uint8.float().div_(255)
-        return images.sub_(self._column(self.mean, images)).div_(self._column(self.std, images))
+        return images.sub_(per_channel(self.mean, images)).div_(per_channel(self.std, images))
 
     def denormalise(self, images: Tensor) -> Tensor:
         """x * std + mean, clipped: (..., C, H, W) normalised to float32 in [0, 1], on the same device."""
-        scaled = images.float() * self._column(self.std, images)
-        return scaled.add_(self._column(self.mean, images)).clamp_(0, 1)
+        scaled = images.float() * per_channel(self.std, images)
+        return scaled.add_(per_channel(self.mean, images)).clamp_(0, 1)
 
-    @staticmethod
-    def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1)  # (C, 1, 1)
+
+def per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """One value for each channel, (C, 1, 1) float32, on the device of `like`."""
+    return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1)
 
 
 @dataclass(frozen=True)

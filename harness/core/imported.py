@@ -23,7 +23,7 @@ from torch import Tensor
 
 from harness.core import files
 from harness.core import memory as memories
-from harness.core.data import KNOWN, DataSet
+from harness.core.data import KNOWN, DataSet, per_channel
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
 from harness.core.registry import known
@@ -150,7 +150,7 @@ def _memory(images: Tensor, labels: Tensor, form: Parametrisation, space: str, d
     order = labels.argsort(stable=True)
     images, labels = images[order], labels[order]
     if space != "normalised":
-        images = (_as_unit(images, space) - _column(dataset.mean)) / _column(dataset.std)
+        images = (_as_unit(images, space) - per_channel(dataset.mean, images)) / per_channel(dataset.std, images)
     return from_stored(form, {"images": images}, labels)
 
 
@@ -161,11 +161,7 @@ def _as_unit(images: Tensor, space: str) -> Tensor:
     name = space.removeprefix("normalised:")
     if len(KNOWN[name].mean) != images.shape[1]:
         raise ValueError(f"memory.space: channels of {name}: {len(KNOWN[name].mean)}, of the images: {images.shape[1]}")
-    return images * _column(KNOWN[name].std) + _column(KNOWN[name].mean)
-
-
-def _column(of_channels: tuple[float, ...]) -> Tensor:
-    return torch.tensor(of_channels).view(-1, 1, 1)
+    return images * per_channel(KNOWN[name].std, images) + per_channel(KNOWN[name].mean, images)
 
 
 # --- from bytes to pairs of tensors ---------------------------------------------------------------------------------
