@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -335,6 +337,29 @@ def test_the_average_of_each_square_and_two_derivatives_are_pytorchs(side: int, 
     torch.testing.assert_close(of_pool[0], of_pool[1])
     batched = torch.func.vmap(models.AveragePool())(maps[None])
     torch.testing.assert_close(batched[0], of_pool[1][0])
+
+
+@pytest.mark.parametrize("name", ["convnet-d2-w4", "resnet18-bn"])  # whose first convolution has no bias
+def test_a_second_empty_channel_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, images = build(name, (1, 16, 16), 2, seeded(0)).double(), normal(3, 1, 16, 16).double()
+    channels = []
+    convolve = F.conv2d
+
+    def counted(maps: Tensor, *rest: Any) -> Tensor:
+        channels.append(maps.shape[1])
+        result: Tensor = convolve(maps, *rest)
+        return result
+
+    with torch.no_grad():
+        as_pytorch_has_it = network(images)
+        monkeypatch.setattr(F, "conv2d", counted)
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        grown = network(images)
+    assert channels[0] == 2  # as only a compiler sees it
+    torch.testing.assert_close(grown, as_pytorch_has_it)
+    channels.clear()
+    network(images)
+    assert 2 not in channels  # nor where a gradient passes
 
 
 def test_vgg11_is_the_papers_formula() -> None:

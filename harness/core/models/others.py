@@ -10,7 +10,18 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.core.models.network import NORMS, SHORT, AveragePool, Block, Network, Stage, pooled_away, side, stack
+from harness.core.models.network import (
+    NORMS,
+    SHORT,
+    AveragePool,
+    Block,
+    Convolution,
+    Network,
+    Stage,
+    pooled_away,
+    side,
+    stack,
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ def resnet18(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: in
         ValueError: nothing is left of images of this shape; an instance norm leaves nothing of a 1 x 1 map.
     """
     channels, size = image_shape[0], side(spec, image_shape)
-    stem = [nn.Conv2d(channels, 64, 3, padding=1, bias=False), NORMS[spec.norm](64, size), nn.ReLU()]
+    stem = [Convolution(channels, 64, 3, padding=1, bias=False), NORMS[spec.norm](64, size), nn.ReLU()]
     stages = [Stage(*stem, ResidualBlock(64, 64, spec), ResidualBlock(64, 64, spec))]
     for filters in (128, 256, 512):
         stages.append(Stage(ResidualBlock(filters // 2, filters, spec), ResidualBlock(filters, filters, spec)))
