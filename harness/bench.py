@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from harness import config, engines, nas, runs, track
 from harness.config import CLRun, CondenseRun, NASRun
 from harness.core import augment, compute, models
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import MultiFormation
+from harness.core.parametrisation import MultiFormation, Shape
 from harness.core.progress import Progress
 from harness.core.registry import known
 from harness.core.rng import generator
@@ -32,8 +32,9 @@ from nas import proxy
 
 Result = dict[str, Any]
 Benchmark = Callable[[CLRun, str, float, torch.device], Result]
-SHAPE = (3, 32, 32)
-SIZES = {"paper": (10, 10), "quick": (100, 10)}  # classes of 32 x 32 colour images, and images kept of each
+SHAPE = (3, 32, 32)  # of CIFAR's images
+MNIST = (1, 28, 28)
+SIZES = {"paper": (10, 10), "quick": (100, 10)}  # classes, and images kept of each
 
 
 def run(name: str, preset: str, seconds: float, threads: int | None, device: str) -> Result:
@@ -58,8 +59,10 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
     try:
         with compute.on(where), compute.precision("float32", where):
             result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
-        gpu = {"gpu": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}
-        return result | {"preset": preset, "threads": torch.get_num_threads(), "device": str(where), **gpu}
+        made_on = {"threads": torch.get_num_threads(), "device": str(where)}
+        if where.type == "cuda":
+            made_on["gpu"] = torch.cuda.get_device_name(where)
+        return {"bench": name, **result, "preset": preset, **made_on}
     finally:
         torch.set_num_threads(before)
 
@@ -69,9 +72,9 @@ def _settings(preset: str, device: torch.device) -> CLRun:
     return run
 
 
-def _images(classes: int, each: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Noise with the shape of CIFAR: time does not depend on what an image shows."""
-    images = torch.randn(classes * each, 3, 32, 32, generator=Generator().manual_seed(0))
+def _images(classes: int, each: int, device: torch.device, shape: Shape = SHAPE) -> tuple[Tensor, Tensor]:
+    """Noise: time does not depend on what an image shows."""
+    images = torch.randn(classes * each, *shape, generator=Generator().manual_seed(0))
     return images.to(device), torch.arange(classes).repeat_interleave(each).to(device)
 
 
@@ -111,11 +114,11 @@ def _compare(plain: Callable[[], object], shipped: Callable[[], object], seconds
     }
 
 
-def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
+def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device, shape: Shape = SHAPE) -> Result:
     """An iteration of DM, augmentation included, against the published loop over classes, eager and in float32."""
     classes, ipc = SIZES[preset]
     cfg: dm.DMConfig = run.memory_config
-    images, labels = _images(classes, max(cfg.real_batch, 300), device)
+    images, labels = _images(classes, max(cfg.real_batch, 300), device, shape)
     rows = list(rows_by_class(labels).values())
     start = random_real.build(images, labels, Budget(ipc), generator("bench"))
 
@@ -134,7 +137,7 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> R
         return once
 
     match = dm.Matching(images, classes, ipc, cfg)
-    network = _as_usual(models.build(cfg.model, SHAPE, 1, generator("bench"))).to(device).requires_grad_(False)
+    network = _as_usual(models.build(cfg.model, shape, 1, generator("bench"))).to(device).requires_grad_(False)
 
     def plain(pixels: Tensor, batch: list[Tensor], parameters: augment.Parameters) -> None:
         loss = torch.zeros((), device=device)
@@ -147,8 +150,8 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device) -> R
 
     result = _compare(iteration(plain, network), iteration(match.backward, match.network), seconds)
     form = f"{cfg.compute}, real {cfg.real_dtype}, synthetic {cfg.synthetic_dtype}"
-    flop = models.forward_flop(network, SHAPE) * classes * (min(cfg.real_batch, 300) + 3 * ipc)
-    return {"bench": "dm", **result, "form": form, **_rates(result, flop, device)}
+    flop = models.forward_flop(network, shape) * classes * (min(cfg.real_batch, 300) + 3 * ipc)
+    return {**result, "form": form, **_rates(result, flop, device)}
 
 
 def bench_matching(name: str) -> Benchmark:
@@ -175,7 +178,7 @@ def bench_matching(name: str) -> Benchmark:
         )
         form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic eager, float32"
         flop = models.forward_flop(network, SHAPE) * 3 * sum(cfg.passes(classes, max(cfg.real_batch, 300), ipc))
-        return {"bench": name, **result, "form": form, **_rates(result, flop, device)}
+        return {**result, "form": form, **_rates(result, flop, device)}
 
     return bench
 
@@ -261,7 +264,7 @@ def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> 
 
     result = _compare(epoch(networks[0], plain_cfg), epoch(networks[1], cfg), seconds)
     flop = models.forward_flop(networks[0], SHAPE) * 3 * 2 * len(labels)
-    return {"bench": "fit", **result, "form": f"{cfg.compute}, {cfg.dtype}", **_rates(result, flop, device)}
+    return {**result, "form": f"{cfg.compute}, {cfg.dtype}", **_rates(result, flop, device)}
 
 
 def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
@@ -292,7 +295,7 @@ def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) 
     result = _compare(plain, strategy, seconds)
     low, high = result["ratio_quartiles"]
     inverse = {"ratio": 1 / result["ratio"], "ratio_quartiles": [1 / high, 1 / low]}
-    return {"bench": "stream", **result, **inverse, "ratio_is": "strategy over plain", "form": "eager"}
+    return {**result, **inverse, "ratio_is": "strategy over plain", "form": "eager"}
 
 
 def _tiny_stream(images: Tensor, labels: Tensor) -> Any:
@@ -345,7 +348,7 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     result |= {"jobs": jobs} | ({"seconds_by_jobs": by_jobs} if device.type == "cuda" else {})
     rates = {f"{name}_per_minute": 60 * len(units) / result[f"{name}_seconds"] for name in ("plain", "shipped")}
     achieved = _rates(result, flop * (3 * count * epochs + sum(HELD_OUT)), device)
-    return {"bench": "nas", "ratio": sum(took) / shipped, **result, **rates, "form": form, **achieved}
+    return {"ratio": sum(took) / shipped, **result, **rates, "form": form, **achieved}
 
 
 def _search_times(units: list[Unit], device: torch.device) -> dict[int, float]:
@@ -422,6 +425,7 @@ def _rates(result: Result, flop: int, device: torch.device) -> Result:
 BENCHMARKS: dict[str, Benchmark] = {
     **{name: bench_matching(name) for name in ("dc", "dcc", "dsa", "idc")},
     "dm": bench_dm,
+    "dm-mnist": partial(bench_dm, shape=MNIST),
     "fit": bench_fit,
     "nas": bench_nas,
     "stream": bench_stream,
