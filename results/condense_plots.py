@@ -17,66 +17,76 @@ from results.tables import CONDENSED, condense_table, last_of_each_run
 
 ACCURACY = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
 DRAWN = [*CONDENSED, *ACCURACY, "n", "varies", "published", "published_std", "note"]
+PANEL = ("dataset", "dataset_digest", "ipc")
 PUBLISHED_DASHES = (0, (1, 3, 6, 3))
 UNLESS_TOLD = " (unless told)"  # in a title, of what most lines share
 LINE, HEADING = 1.4, 1.3  # height of a label's first line and of a league's name, in lines of text
 
 
 def condense_iterations_data(rows: DataFrame) -> DataFrame:
-    """The numbers `condense_iterations` draws: lines of `tables.condense_table`, one per memory and iterations.
+    """The numbers `condense_iterations` draws: lines of `tables.condense_table`, one per memory, iterations and panel.
+
+    Left out are the memories of a data set and ipc of which none was updated.
 
     Raises:
         ValueError: no row of track condense is a test_accuracy of images that were updated, or they mix what one
-            figure may not.
+            figure, or one panel, may not.
     """
-    chosen = drawing.of_one_setting(drawing.chosen_rows(rows, "condense", "test_accuracy"))
+    chosen = _of_one_digest_each(drawing.chosen_rows(rows, "condense", "test_accuracy"))
+    for (dataset, ipc), panel in chosen.groupby(["dataset", "ipc"]):
+        drawing.refuse_several(panel, "league", f" of {dataset}, {drawing.images_in_words(str(ipc))}")
+    drawing.of_one_setting(chosen, (*PANEL, "league"))
     if chosen["iterations"].isna().all():
         raise ValueError(f"none of the {len(chosen)} test accuracies has iterations: these images were not updated")
-    return condense_table(chosen)[DRAWN]
+    has_course = chosen.groupby(list(PANEL), dropna=False)["iterations"].transform("count") > 0
+    is_bound = chosen["ipc"].isna() & chosen["dataset"].isin(chosen.loc[has_course, "dataset"])
+    return condense_table(chosen[has_course | is_bound])[DRAWN]
 
 
 def condense_iterations(rows: DataFrame) -> Figure:
-    """Test accuracy against updates of the synthetic images, a line per memory.
+    """Test accuracy against updates of the synthetic images, a line per memory, a panel per data set and ipc.
 
     Bars are the 95 % intervals of `estimates.summary`; a point without a bar has n = 1. Memories of selected images
     have no iterations: they are level lines, their intervals bands. Thin dashed lines are the published values.
 
     Args:
-        rows: as `rows.read` gives them, of one data set, split, preset, league, ipc, recipe and model.
+        rows: as `rows.read` gives them, of one split, preset, recipe and model, of each data set one digest, and of
+            each panel one league.
     Raises:
         ValueError: as `condense_iterations_data`.
     """
     data = condense_iterations_data(rows)
-    setting = drawing.setting_of(data)
     styles = drawing.styles_of(data["memory"])
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.subplots()
-    _scale_iterations(axes, sorted(data["iterations"].dropna().astype(int).unique()))
-    for memory, style in styles.items():
-        line = data[data["memory"] == memory]
-        if line["iterations"].isna().all():
-            drawing.draw_level(axes, line, *ACCURACY, style)
-        else:
-            drawing.draw_line(axes, line["iterations"].astype(float), line, *ACCURACY, style)
-        for value in line["published"].dropna():
-            axes.axhline(value, color=style.colour, linestyle=PUBLISHED_DASHES, linewidth=0.9)
-    axes.set_xlabel("updates of the synthetic images")
-    axes.set_ylabel(f"{setting['split']} accuracy (%)")
-    axes.set_ylim(drawing.within_percent(*axes.get_ylim()))
-    axes.grid(alpha=0.3)
+    panels = _by_budget(data)
+    is_alone = len(panels) == 1
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    size = (6.4, 4.8) if is_alone else (max(0.4 + 4.2 * columns, 5.4), 1.5 + 3.3 * lines)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes, (name, panel) in zip(grid.flat, panels, strict=False):
+        _draw_courses(axes, panel, styles)
+        axes.set_ylabel(f"{data['split'].iloc[0]} accuracy (%)")
+        if not is_alone:
+            drawing.put(axes.set_title("", fontsize="medium"), name)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
 
     n = _usual(data["n"])
-    lines = {str(memory): part for memory, part in data.groupby("memory")}
-    other_n = {memory: " or ".join(part.loc[part["n"] != n, "n"].unique()) for memory, part in lines.items()}
+    courses = {str(memory): part for memory, part in data.groupby("memory")}
+    other_n = {memory: " or ".join(part.loc[part["n"] != n, "n"].unique()) for memory, part in courses.items()}
     entries = []
     for memory, style in styles.items():
         own_n = f"n = {other_n[memory]}" if other_n[memory] else ""
-        entries.append((_label(memory, own_n, lines[memory]["changes"].iloc[0]), drawing.handle(style)))
+        changes = courses[memory]["changes"].unique()
+        told = changes[0] if len(changes) == 1 else " or ".join(change or "unchanged" for change in changes)
+        entries.append((_label(memory, own_n, told), drawing.handle(style)))
     if data["published"].notna().any():
         entries.append(("published", Line2D([], [], color="0.3", linestyle=PUBLISHED_DASHES, linewidth=0.9)))
     drawing.legend(figure, entries)
     unless = UNLESS_TOLD if any(other_n.values()) else ""
-    drawing.title(figure, f"{drawing.setting_in_words(setting)}\n{drawing.intervals_in_words(data)}, n = {n}{unless}")
+    setting = drawing.setting_in_words(drawing.setting_of(data, () if is_alone else (*PANEL, "exactness", "league")))
+    drawing.title(figure, f"{setting}\n{drawing.intervals_in_words(data)}, n = {n}{unless}")
     return figure
 
 
@@ -91,9 +101,7 @@ def condense_accuracy_data(rows: DataFrame) -> DataFrame:
     chosen = drawing.chosen_rows(rows, "condense", "test_accuracy")
     for column in ("preset", "split", "model"):
         drawing.refuse_several(chosen, column)
-    for dataset, part in chosen.groupby("dataset"):
-        drawing.refuse_several(part, "dataset_digest", f" of {dataset}")
-    table = condense_table(chosen)
+    table = condense_table(_of_one_digest_each(chosen))
     table = table[last_of_each_run(table)]
     order = ["dataset", "ipc", "league", "test_accuracy", "memory", "recipe", "memory_model", "changes"]
     ascending = [name != "test_accuracy" for name in order]
@@ -138,6 +146,31 @@ def condense_accuracy(rows: DataFrame) -> Figure:
         f"{drawing.intervals_in_words(data)}, n = {_usual(data['n'])}{unless['n']}",
     )
     return figure
+
+
+def _of_one_digest_each(rows: DataFrame) -> DataFrame:
+    """The rows, if those of each data set are of one version of it."""
+    for dataset, part in rows.groupby("dataset"):
+        drawing.refuse_several(part, "dataset_digest", f" of {dataset}")
+    return rows
+
+
+def _draw_courses(axes: Axes, panel: DataFrame, styles: dict[str, Style]) -> None:
+    """The lines of a panel's memories, and the published values."""
+    _scale_iterations(axes, sorted(panel["iterations"].dropna().astype(int).unique()))
+    lines = {str(memory): line for memory, line in panel.groupby("memory")}
+    for memory, style in styles.items():
+        if (line := lines.get(memory)) is None:
+            continue
+        if line["iterations"].isna().all():
+            drawing.draw_level(axes, line, *ACCURACY, style)
+        else:
+            drawing.draw_line(axes, line["iterations"].astype(float), line, *ACCURACY, style)
+        for value in line["published"].dropna():
+            axes.axhline(value, color=style.colour, linestyle=PUBLISHED_DASHES, linewidth=0.9)
+    axes.set_xlabel("updates of the synthetic images")
+    axes.set_ylim(drawing.within_percent(*axes.get_ylim()))
+    axes.grid(alpha=0.3)
 
 
 def _scale_iterations(axes: Axes, iterations: list[int]) -> None:

@@ -119,6 +119,31 @@ def test_what_sets_a_memory_off_stands_in_the_legend() -> None:
     assert "n = 2 sets x 1 net (unless told)" in figure.get_suptitle().replace("\n", " ")
 
 
+def test_a_panel_of_courses_per_data_set_and_budget() -> None:
+    figure = iterations.draw(
+        frame(
+            course(),
+            course(ipc=50, means=(60, 65), changes="memory.lr=2", league="soft"),
+            course("dsa", dataset="mnist", dataset_digest="d2", means=(80, 90)),
+            selected("full", 85, league="full", ipc=None),
+        )
+    )
+    names = ["cifar10\n10 images per class", "cifar10\n50 images per class", "mnist\n10 images per class"]
+    assert [axes.get_title() for axes in figure.axes] == names
+    shown = [[points(line) for line in drawn(axes, drawing.STYLES["dm"].colour)] for axes in figure.axes]
+    assert [lines[:1] for lines in shown] == [[[(100, 30), (1000, 40), (10000, 45)]], [[(100, 60), (1000, 65)]], []]
+    bounds = [[points(line) for line in drawn(axes, drawing.STYLES["full"].colour)] for axes in figure.axes]
+    assert [lines[:1] for lines in bounds] == [[[(0, 85), (1, 85)]], [[(0, 85), (1, 85)]], []]  # of CIFAR-10
+    assert legend(figure)[1:] == ["dm\nunchanged or memory.lr=2", "dsa", "published"]
+    assert figure.get_suptitle().split("\n")[0] == "preset paper"
+
+
+def test_a_setting_without_a_course_has_no_panel() -> None:
+    rows = frame(course(), selected(), selected(ipc=50), selected("full", 85, dataset="mnist", ipc=None))
+    assert iterations.draw(rows).get_suptitle().startswith("cifar10, 10 images per class")
+    assert sorted(set(iterations.data(rows)["ipc"])) == [10]
+
+
 def test_only_selected_images_have_no_course() -> None:
     with pytest.raises(ValueError, match="none of the 2 test accuracies has iterations"):
         iterations.draw(frame(selected()))
@@ -127,14 +152,12 @@ def test_only_selected_images_have_no_course() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"dataset": "cifar100"}, "one dataset; the rows mix cifar10 and cifar100"),
-        ({"dataset_digest": "d2"}, "one dataset_digest; the rows mix d1 and d2"),
+        ({"dataset_digest": "d2"}, "one dataset_digest of cifar10; the rows mix d1 and d2"),
         ({"preset": "quick"}, "one preset; the rows mix paper and quick"),
         ({"split": "validation"}, "one split; the rows mix test and validation"),
         ({"recipe": "dc"}, "one recipe; the rows mix dc and dm"),
         ({"model": "lenet"}, "one model; the rows mix convnet-.* and lenet"),
-        ({"ipc": 50}, "one ipc; the rows mix 10 and 50"),
-        ({"league": "soft"}, "one league; the rows mix pixel and soft"),
+        ({"league": "soft"}, "one league of cifar10, 10 images per class; the rows mix pixel and soft"),
         ({"memory": "dm", "changes": "memory.lr=2"}, "dm in one configuration; the rows mix '' and 'memory.lr=2'"),
         ({"memory": "dm", "memory_model": "lenet"}, "dm in one configuration; the rows mix 'convnet-.*' and 'lenet'"),
     ],
