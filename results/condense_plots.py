@@ -7,7 +7,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 from pandas import DataFrame, Series
 
 from results import drawing
@@ -157,7 +156,7 @@ def _of_one_digest_each(rows: DataFrame) -> DataFrame:
 
 def _draw_courses(axes: Axes, panel: DataFrame, styles: dict[str, Style]) -> None:
     """The lines of a panel's memories, and the published values."""
-    _scale_iterations(axes, sorted(panel["iterations"].dropna().astype(int).unique()))
+    drawing.mark_logarithmic(axes, sorted(panel["iterations"].dropna().unique()))
     lines = {str(memory): line for memory, line in panel.groupby("memory")}
     for memory, style in styles.items():
         if (line := lines.get(memory)) is None:
@@ -171,24 +170,6 @@ def _draw_courses(axes: Axes, panel: DataFrame, styles: dict[str, Style]) -> Non
     axes.set_xlabel("updates of the synthetic images")
     axes.set_ylim(drawing.within_percent(*axes.get_ylim()))
     axes.grid(alpha=0.3)
-
-
-def _scale_iterations(axes: Axes, iterations: list[int]) -> None:
-    """A logarithmic axis, marked where was measured; with 0, the images before any update, linear up to the next."""
-    positive = [count for count in iterations if count > 0] or [1]
-    if 0 in iterations:
-        axes.set_xscale("symlog", linthresh=positive[0])
-    else:
-        axes.set_xscale("log")
-    apart = math.log10(positive[-1] / positive[0]) / 8  # between two marks, so that their numbers fit
-    marks = [0] if 0 in iterations else []
-    last = math.inf
-    for count in reversed(positive):
-        if math.log10(last / count) >= apart:
-            marks.append(count)
-            last = count
-    axes.set_xticks(marks, [str(count) for count in marks])
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _by_budget(data: DataFrame) -> list[tuple[str, DataFrame]]:

@@ -191,13 +191,21 @@ def draw_level(axes: Axes, line: DataFrame, mean: str, low: str, high: str, styl
 
 
 def mark_logarithmic(axes: Axes, values: Sequence[float], room: int = 8) -> None:
-    """A logarithmic x axis marked at `values`, above 0 and ascending, from the last down: as many as have room."""
-    axes.set_xscale("log")
-    apart = math.log10(values[-1] / values[0]) / room
+    """A logarithmic x axis marked at `values`, ascending, from the last down: as many as have room.
+
+    With 0 among them it is linear up to the next.
+    """
+    positive = [value for value in values if value > 0] or [1]
+    if 0 in values:
+        axes.set_xscale("symlog", linthresh=positive[0])
+    else:
+        axes.set_xscale("log")
+    apart = math.log10(positive[-1] / positive[0]) / room
     marks: list[float] = []
-    for value in reversed(values):
+    for value in reversed(positive):
         if not marks or math.log10(marks[-1] / value) >= apart:
             marks.append(value)
+    marks += [0] if 0 in values else []
     axes.set_xticks(marks, [f"{value:g}" for value in marks])
     axes.xaxis.set_minor_locator(NullLocator())
 
