@@ -1,9 +1,10 @@
 """Engines do units, so that each is done once and a kill, a crash or a deadline loses next to nothing.
 
 `serial` works in this process and is the oracle; `local` keeps worker processes, one thread each, that live as long
-as the run. Either may share its store with other runs, here or on other hosts: what those have in hand is waited for.
-A worker claims a unit itself, so that a claim names the process that works; it ends at once when its parent does. One
-that fails on a GPU is replaced: the error of a kernel comes back from every later call of its process.
+as the run. Either lets the process that works keep what memory it frees, and may share its store with other runs, here
+or on other hosts: what those have in hand is waited for. A worker claims a unit itself, so that a claim names the
+process that works; it ends at once when its parent does. One that fails on a GPU is replaced: the error of a kernel
+comes back from every later call of its process.
 """
 
 import graphlib
@@ -247,6 +248,7 @@ def _attempt(
 
 
 def _serial(plan: _Plan, work: Work, jobs: int, limits: _Limits, places: Sequence[Mapping[str, str]]) -> str | None:
+    heap.keep_freed_memory()
     with suppress(KeyboardInterrupt), _one_thread():
         while limits.reason() is None:
             if unit := plan.take():

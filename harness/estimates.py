@@ -12,7 +12,7 @@ from torch import Generator
 
 from harness import track
 from harness.config import Run
-from harness.core import augment, compute, models
+from harness.core import augment, compute, heap, models
 from harness.core.data import DataSet, cache_dir
 from harness.core.files import write_bytes
 from harness.units import Unit
@@ -94,6 +94,7 @@ def _measure(
 ) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    heap.keep_freed_memory()  # as whatever works on units
     try:
         rng = Generator().manual_seed(0)
         network = models.scratch(model, shape, 10, device)

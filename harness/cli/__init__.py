@@ -106,7 +106,4 @@ def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -
 
 def entry() -> None:
     """The console script."""
-    from harness.core import heap
-
-    heap.keep_freed_memory()
     sys.exit(main())
