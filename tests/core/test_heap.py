@@ -32,8 +32,12 @@ def test_a_freed_batch_is_used_again() -> None:
     assert faults("keep_freed_memory()") < pages // 16
 
 
-def test_elsewhere_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.core.heap.ctypes.CDLL", lambda name: object())  # as musl
+def test_a_system_without_the_option_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[None] = []
+    monkeypatch.setattr("harness.core.heap.ctypes.CDLL", asked.append)  # None, which has no mallopt, as in musl
+    monkeypatch.setattr(sys, "platform", "linux")
     keep_freed_memory()
-    monkeypatch.setattr(sys, "platform", "darwin")
+    assert asked == [None]
+    monkeypatch.setattr(sys, "platform", "win32")  # where the process itself cannot be asked
     keep_freed_memory()
+    assert asked == [None]
