@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
-from harness.core import files, heap
+from harness.core import compute, files, heap
 from harness.core.progress import Progress
 from harness.core.registry import known
 from harness.units import Stopped, Store, Unit, UnitProgress
@@ -232,7 +232,12 @@ def _attempt(
             tell(Event("started", unit.key, unit.label))
             began = time.monotonic()
             try:
-                work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
+                try:
+                    work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
+                except Exception as error:
+                    if not compute.remove_cut_short(error):
+                        raise
+                    work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
                 if not store.has(unit.key):
                     raise RuntimeError("the work ended without saving a result")
             except Exception:

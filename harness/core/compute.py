@@ -11,6 +11,7 @@ On CUDA the same draws do not give the same bits twice: some backward passes add
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -209,6 +210,18 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
             return known[key](network, batch)
 
     return compiled
+
+
+def remove_cut_short(error: Exception) -> bool:
+    """Whether `error` came of a library that a killed compiler left unfinished, which is removed: it is made anew then.
+
+    Inductor keeps what it has compiled for later processes, and would fail on such a file in each of them.
+    """
+    found = re.search(r"(/\S+\.so): (?:file too short|invalid ELF header)", str(error))
+    if found is None or not Path(found[1]).exists():
+        return False
+    Path(found[1]).unlink(missing_ok=True)
+    return True
 
 
 def chunk_size(device: torch.device, bytes_per_image: int) -> int:

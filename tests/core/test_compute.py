@@ -448,3 +448,13 @@ def test_compiling_in_float32_is_not_answered_by_a_recommendation_of_tf32(monkey
     monkeypatch.setattr(torch, "compile", compile_as_torch_2_11_does)
     with torch.no_grad():
         assert fast(Line(2), "forward", "compiled", "float32", CPU)(torch.ones(1, 2)).shape == (1, 4)
+
+
+def test_a_library_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:
+    library = tmp_path / "a.main.so"
+    library.touch()
+    error = RuntimeError(f"ImportError: {library}: file too short")
+    assert compute.remove_cut_short(error)
+    assert not library.exists()
+    assert not compute.remove_cut_short(error)  # not there: removing mends nothing
+    assert not compute.remove_cut_short(RuntimeError("another"))
