@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from harness.core import models
+from harness.core import hardware, models
 from harness.core.data import cache_dir
 from harness.core.registry import known
 
@@ -49,6 +49,7 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
     there, missing = _compiler(device)
     if compute == "compiled" and missing:
         raise ValueError(f"compute: 'compiled' needs {missing}; install it or use eager")
+    _settle_inductor()
     if compute != "auto":
         return compute, "as asked"
     if smoke:
@@ -57,6 +58,17 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
         slower = ": several times slower than compiled" if device.type == "cpu" else ""
         return "eager", f"needs {missing} to compile, which is not there{slower}"
     return "compiled", f"{there} is there"
+
+
+def _settle_inductor() -> None:
+    """Have what is compiled outlive the process, without a pool of compilers beside each; a user's settings stand.
+
+    Torch reads them once, when it first imports its compiler: a forward pass on the meta device already does. It takes
+    what it compiled for a processor's own instructions for the same on any other: hosts that share a home need a place
+    for each kind.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor" / hardware.instructions()))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 def _compiler(device: torch.device) -> tuple[str, str]:
@@ -195,8 +207,7 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
     def compiled(batch: Tensor) -> Tensor:
         key = (method, dtype, device.type, batch.shape)
         if key not in known:
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor"))  # outlives the process
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside each worker
+            _settle_inductor()
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it reports that a CPU has no CUDA
             # Dynamo fails at the ninth variant of one code object, whatever networks and shapes they are for: so a
             # code object for each.

@@ -1,5 +1,7 @@
 import importlib.util
+import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import warnings
@@ -15,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch._dynamo.utils import counters
 
-from harness.core import compute, models
+from harness.core import compute, hardware, models
 from harness.core.compute import (
     chunk_size,
     chunked,
@@ -448,6 +450,29 @@ def test_compiling_in_float32_is_not_answered_by_a_recommendation_of_tf32(monkey
     monkeypatch.setattr(torch, "compile", compile_as_torch_2_11_does)
     with torch.no_grad():
         assert fast(Line(2), "forward", "compiled", "float32", CPU)(torch.ones(1, 2)).shape == (1, 4)
+
+
+OURS = f"cache/inductor/{hardware.instructions()} 1"
+THEIR_OWN = {"TORCHINDUCTOR_CACHE_DIR": "theirs", "TORCHINDUCTOR_COMPILE_THREADS": "3"}
+WHERE_INDUCTOR_COMPILES = """
+import torch
+from harness.core import compute
+
+compute.resolve("auto", torch.device("cpu"), smoke=False)
+from torch._inductor import config
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+print(cache_dir(), config.compile_threads)
+"""
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, OURS), (THEIR_OWN, "theirs 3")])
+def test_inductor_compiles_alone_and_where_it_lasts(given: dict[str, str], found: str, tmp_path: Path) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
+    places = {name: str(tmp_path / place) if "DIR" in name else place for name, place in given.items()}
+    environment = {**inherited, "HARNESS_CACHE": str(tmp_path / "cache"), **places}
+    command = [sys.executable, "-c", WHERE_INDUCTOR_COMPILES]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == f"{tmp_path}/{found}"
 
 
 def test_a_library_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:
