@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import memory
 from harness import config, engines, nas, runs, track
 from harness.config import CLRun, CondenseRun, NASRun
-from harness.core import augment, compute, models
+from harness.core import augment, compute, hardware, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation, Shape
 from harness.core.progress import Progress
@@ -59,7 +59,7 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
     try:
         with compute.on(where), compute.precision("float32", where):
             result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
-        made_on = {"threads": torch.get_num_threads(), "device": str(where)}
+        made_on = {"threads": torch.get_num_threads(), "device": str(where), "processor": hardware.processor()}
         if where.type == "cuda":
             made_on["gpu"] = torch.cuda.get_device_name(where)
         return {"bench": name, **result, "preset": preset, **made_on}

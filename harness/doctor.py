@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from harness import engines
-from harness.core import compute, data
+from harness.core import compute, data, hardware
 
 PACKAGES = ("condensation-harness", "torch", "torchvision", "avalanche-lib", "pandas", "scipy", "matplotlib")
 
@@ -30,7 +30,7 @@ def examine(out: Path, data_dir: Path | None = None) -> Iterator[Finding]:
     """All that a run depends on here: versions, devices, the form of computing, data sets, and room in `out`."""
     yield Finding("python", f"{platform.python_version()}, {platform.platform()}")
     yield from map(_package, PACKAGES)
-    yield Finding("processors", f"{engines.usable_cpus()} usable, {_memory()}")
+    yield Finding("processors", f"{hardware.processor()}; {engines.usable_cpus()} usable, {_memory()}")
     yield _cuda()
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         form, why = compute.resolve("auto", torch.device(device), smoke=False)

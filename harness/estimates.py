@@ -1,7 +1,6 @@
 """How long the units of a run take on this machine: images they push through a network, over measured rates."""
 
 import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from torch import Generator
 
 from harness import track
 from harness.config import Run
-from harness.core import augment, compute, heap, models
+from harness.core import augment, compute, hardware, heap, models
 from harness.core.data import DataSet, cache_dir
 from harness.core.files import write_bytes
 from harness.units import Unit
@@ -78,9 +77,10 @@ def rate(
 
     One thread of a CPU, or a GPU. Measured once for each machine and version of torch, and kept in the cache.
     """
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
+    cpu = f"{hardware.processor()} {hardware.instructions()}"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     passes = "both" if training else "forward"
-    key = f"{hardware}, torch {torch.__version__}, {models.parse(model)}, {shape}, {form}, {dtype}, {passes}"
+    key = f"{where}, torch {torch.__version__}, {models.parse(model)}, {shape}, {form}, {dtype}, {passes}"
     path = cache_dir() / "rates.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     if key not in known:

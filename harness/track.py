@@ -17,7 +17,7 @@ import torch
 import memory
 from harness import config
 from harness.config import AnyRun, CondenseRun, Run
-from harness.core import compute, data, files, imported, models
+from harness.core import compute, data, files, hardware, imported, models
 from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.files import Card
@@ -465,14 +465,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         workers = int(os.environ.get(SHARED_BY, "1"))
         return torch.cuda.get_device_name(device) + (f", shared by {workers} workers" if workers > 1 else "")
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return f"{names[0] if names else 'CPU'}, 1 thread"
-
-
-@lru_cache(maxsize=1)
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return f"{hardware.processor()}, 1 thread"
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
