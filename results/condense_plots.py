@@ -1,6 +1,7 @@
 """Figures of track condense."""
 
 import math
+import re
 import textwrap
 from typing import Any
 
@@ -18,6 +19,7 @@ ACCURACY = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
 DRAWN = [*CONDENSED, *ACCURACY, "n", "varies", "published", "published_std", "note"]
 PANEL = ("dataset", "dataset_digest", "ipc")
 PUBLISHED_DASHES = (0, (1, 3, 6, 3))
+ITERATIONS = re.compile(r"memory\.(\w+\.)?iterations=")  # a plug-in's are its host's
 UNLESS_TOLD = " (unless told)"  # in a title, of what most lines share
 LINE, HEADING = 1.4, 1.3  # height of a label's first line and of a league's name, in lines of text
 
@@ -25,13 +27,15 @@ LINE, HEADING = 1.4, 1.3  # height of a label's first line and of a league's nam
 def condense_iterations_data(rows: DataFrame) -> DataFrame:
     """The numbers `condense_iterations` draws: lines of `tables.condense_table`, one per memory, iterations and panel.
 
-    Left out are the memories of a data set and ipc of which none was updated.
+    A run of fewer iterations is the beginning of a whole one: it counts as unchanged. Left out are the memories of a
+    data set and ipc of which none was updated.
 
     Raises:
         ValueError: no row of track condense is a test_accuracy of images that were updated, or they mix what one
             figure, or one panel, may not.
     """
     chosen = _of_one_digest_each(drawing.chosen_rows(rows, "condense", "test_accuracy"))
+    chosen = chosen.assign(changes=chosen["changes"].map(_but_for_iterations))
     for (dataset, ipc), panel in chosen.groupby(["dataset", "ipc"]):
         drawing.refuse_several(panel, "league", f" of {dataset}, {drawing.images_in_words(str(ipc))}")
     drawing.of_one_setting(chosen, (*PANEL, "league"))
@@ -46,7 +50,8 @@ def condense_iterations(rows: DataFrame) -> Figure:
     """Test accuracy against updates of the synthetic images, a line per memory, a panel per data set and ipc.
 
     Bars are the 95 % intervals of `estimates.summary`; a point without a bar has n = 1. Memories of selected images
-    have no iterations: they are level lines, their intervals bands. Thin dashed lines are the published values.
+    have no iterations: they are level lines, their intervals bands. Thin dashed lines are the published values,
+    of images after all their updates.
 
     Args:
         rows: as `rows.read` gives them, of one split, preset, recipe and model, of each data set one digest, and of
@@ -81,7 +86,9 @@ def condense_iterations(rows: DataFrame) -> Figure:
         told = changes[0] if len(changes) == 1 else " or ".join(change or "unchanged" for change in changes)
         entries.append((_label(memory, own_n, told), drawing.handle(style)))
     if data["published"].notna().any():
-        entries.append(("published", Line2D([], [], color="0.3", linestyle=PUBLISHED_DASHES, linewidth=0.9)))
+        entries.append(
+            ("published, after all updates", Line2D([], [], color="0.3", linestyle=PUBLISHED_DASHES, linewidth=0.9))
+        )
     drawing.legend(figure, entries)
     unless = UNLESS_TOLD if any(other_n.values()) else ""
     setting = drawing.setting_in_words(drawing.setting_of(data, () if is_alone else (*PANEL, "exactness", "league")))
@@ -152,6 +159,11 @@ def _of_one_digest_each(rows: DataFrame) -> DataFrame:
     for dataset, part in rows.groupby("dataset"):
         drawing.refuse_several(part, "dataset_digest", f" of {dataset}")
     return rows
+
+
+def _but_for_iterations(changes: str) -> str:
+    """What a run's row names as changed, without the number of updates, which has an axis of its own."""
+    return ", ".join(change for change in changes.split(", ") if not ITERATIONS.match(change))
 
 
 def _draw_courses(axes: Axes, panel: DataFrame, styles: dict[str, Style]) -> None:

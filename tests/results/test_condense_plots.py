@@ -5,13 +5,15 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from results import drawing, plots, rows
+from results.notes import marked
 from tests.results.condensed import CONVNET3, Row, Values, frame, memories, networks
 
 iterations = plots.FIGURES["condense_iterations"]
 accuracy = plots.FIGURES["condense_accuracy"]
+PUBLISHED = "published, after all updates"
 each_figure = pytest.mark.parametrize("plot", [iterations, accuracy])
 
 
@@ -66,7 +68,7 @@ def test_accuracy_against_iterations() -> None:
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["10000", "1000", "100"]
     assert axes.get_ylabel() == "test accuracy (%)"
-    assert legend(figure) == ["dm", "dsa", "published"]
+    assert legend(figure) == ["dm", "dsa", PUBLISHED]
     assert "cifar10, 10 images per class, preset paper" in figure.get_suptitle()
     assert "95 % interval over sets, n = 2 sets x 1 net" in figure.get_suptitle()
 
@@ -115,8 +117,20 @@ def test_selected_images_are_level_lines() -> None:
 def test_what_sets_a_memory_off_stands_in_the_legend() -> None:
     one = networks({(0, 0): 40.0}, memory="dsa", changes="memory.lr=2")
     figure = iterations.draw(frame(course(), one, course("mim-dm")))
-    assert legend(figure) == ["dm", "dsa\nn = 1 set x 1 net, memory.lr=2", "mim-dm (reconstruction)", "published"]
+    assert legend(figure) == ["dm", "dsa\nn = 1 set x 1 net, memory.lr=2", "mim-dm (reconstruction)", PUBLISHED]
     assert "n = 2 sets x 1 net (unless told)" in figure.get_suptitle().replace("\n", " ")
+
+
+@pytest.mark.parametrize(("name", "key"), [("dm", "memory.iterations"), ("mim-dm", "memory.host.iterations")])
+def test_runs_of_fewer_iterations_are_the_beginning_of_one_course(name: str, key: str) -> None:
+    begun = [
+        networks(two_sets(mean), memory=name, iterations=count, changes=f"memory.lr=2, {key}={count}")
+        for count, mean in [(1000, 40), (2000, 42)]
+    ]
+    figure = iterations.draw(frame(*begun, networks(two_sets(45), memory=name, changes="memory.lr=2")))
+    (line, *_) = drawn(figure.axes[0], drawing.styles_of(Series([name]))[name].colour)
+    assert points(line) == [(1000, 40), (2000, 42), (20000, 45)]
+    assert legend(figure)[0] == f"{marked(name)}\nmemory.lr=2"
 
 
 def test_a_panel_of_courses_per_data_set_and_budget() -> None:
@@ -134,7 +148,7 @@ def test_a_panel_of_courses_per_data_set_and_budget() -> None:
     assert [lines[:1] for lines in shown] == [[[(100, 30), (1000, 40), (10000, 45)]], [[(100, 60), (1000, 65)]], []]
     bounds = [[points(line) for line in drawn(axes, drawing.STYLES["full"].colour)] for axes in figure.axes]
     assert [lines[:1] for lines in bounds] == [[[(0, 85), (1, 85)]], [[(0, 85), (1, 85)]], []]  # of CIFAR-10
-    assert legend(figure)[1:] == ["dm\nunchanged or memory.lr=2", "dsa", "published"]
+    assert legend(figure)[1:] == ["dm\nunchanged or memory.lr=2", "dsa", PUBLISHED]
     assert figure.get_suptitle().split("\n")[0] == "preset paper"
 
 
