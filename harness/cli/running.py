@@ -131,12 +131,13 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     from harness.display import duration
     from results.notes import some
 
-    run, left = prepared.run, prepared.left
+    run = prepared.run
     if configuration:
         for key, value in dotted(run).items():
             say(f"{key} = {value}")
     say(prepared.track.title(run))
     say(f"form: {prepared.form}; device {prepared.place.device}")
+    left = prepared.left  # which measures this machine, the first time, and compiles for that
     say(f"{some(len(prepared.units), 'unit')}, {len(prepared.units) - len(left)} of them done already")
     device = prepared.place.device
     workers = min(runs.workers(device, options.engine, options.jobs), max(len(left), 1))
