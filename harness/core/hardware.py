@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ def instructions() -> str:
 
 
 def _described() -> dict[str, str]:
-    """What Linux says of the first core; elsewhere nothing."""
+    """What Linux says of the first core, asked of that alone; elsewhere nothing."""
     if not CPUINFO.exists():
         return {}
-    lines = (line.partition(":") for line in CPUINFO.read_text().split("\n\n")[0].splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}
+    with CPUINFO.open() as cores:
+        fields = [line.partition(":") for line in takewhile(str.strip, cores)]
+    return {name.strip(): value.strip() for name, _, value in fields}
