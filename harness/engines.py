@@ -232,12 +232,9 @@ def _attempt(
             tell(Event("started", unit.key, unit.label))
             began = time.monotonic()
             try:
-                try:
-                    work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
-                except Exception as error:
-                    if not compute.remove_cut_short(error):
-                        raise
-                    work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
+                compute.despite_cut_short(
+                    lambda: work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
+                )
                 if not store.has(unit.key):
                     raise RuntimeError("the work ended without saving a result")
             except Exception:

@@ -114,7 +114,7 @@ def _measure(
             return forward(batch).square().mean().backward()
 
         with compute.on(device), compute.precision(dtype, device):
-            once()
+            compute.despite_cut_short(once)
             _wait_for(device)
             # Of a CPU its own seconds: other work on the machine would be taken for slowness, and that kept for good.
             clock = time.perf_counter if device.type == "cuda" else time.process_time

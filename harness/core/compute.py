@@ -223,6 +223,17 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
     return compiled
 
 
+def despite_cut_short(call: Callable[[], object]) -> None:
+    """Make a call that compiles, again after each library that `remove_cut_short` removes."""
+    while True:
+        try:
+            call()
+            return
+        except Exception as error:
+            if not remove_cut_short(error):
+                raise
+
+
 def remove_cut_short(error: Exception) -> bool:
     """Whether `error` came of a library that a killed compiler left unfinished, which is removed: it is made anew then.
 

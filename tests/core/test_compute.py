@@ -483,3 +483,19 @@ def test_a_library_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:
     assert not library.exists()
     assert not compute.remove_cut_short(error)  # not there: removing mends nothing
     assert not compute.remove_cut_short(RuntimeError("another"))
+
+
+def test_what_compiles_is_called_again_after_each_library_cut_short(tmp_path: Path) -> None:
+    libraries = [tmp_path / "forward.so", tmp_path / "backward.so"]
+    for library in libraries:
+        library.touch()
+
+    def load() -> None:
+        for library in libraries:
+            if library.exists():
+                raise ImportError(f"{library}: file too short")
+
+    compute.despite_cut_short(load)
+    assert not any(library.exists() for library in libraries)
+    with pytest.raises(ZeroDivisionError):
+        compute.despite_cut_short(lambda: 1 / 0)
