@@ -7,9 +7,9 @@ rows = harness.run(harness.CLRun.of("smoke", dataset="digits", memory="herding",
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.commands.run import Options, run
     from harness.config import CLRun, CondenseRun, NASRun
-    from harness.runs import Options, run
-    from results.tabular import load as tabular
+    from harness.results.tabular import load as tabular
 
 __all__ = ["CLRun", "CondenseRun", "NASRun", "Options", "run", "tabular"]
 
@@ -21,11 +21,11 @@ def __getattr__(name: str) -> Any:
 
         return getattr(config, name)
     if name in ("Options", "run"):
-        from harness import runs
+        from harness.commands import run as runs
 
         return getattr(runs, name)
     if name == "tabular":
-        from results.tabular import load
+        from harness.results.tabular import load
 
         return load
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -24,12 +24,12 @@ import torch
 from torch import Generator, Tensor
 
 import harness
-import memory
-from harness import track
+from harness import memory
 from harness.config import CLRun, CondenseRun, Run, assemble, in_form, plain
-from harness.core import files
+from harness.core import atomic as files
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.progress import Progress, State
+from harness.tracks import base as track
 
 CLASSES = (2, 5, 7)  # of `toy`
 SHAPE = (3, 8, 8)

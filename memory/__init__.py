@@ -34,7 +34,7 @@ from typing import Any
 
 from harness.core import registry
 from harness.core.memory import Builder
-from memory import (
+from harness.memory import (
     cscore,
     dc,
     dcc,
@@ -47,11 +47,10 @@ from memory import (
     herding,
     idc,
     kcenter,
-    low_rank,
     mmd_pixel,
-    mutual_information,
     random_real,
 )
+from harness.memory.around import low_rank, mutual_information
 
 BUILDERS: dict[str, Builder] = {
     # real images

@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
 from harness.core.registry import known
-from memory.sampling import check_enough, rows_by_class
-from memory.scores import KEEP, select
+from harness.memory.shared.sampling import check_enough, rows_by_class
+from harness.memory.shared.scores import KEEP, select
 
 HOW = "give a file with one score per train image, in official order, by --set memory.scores=FILE"
 

@@ -8,9 +8,9 @@ from torch import Generator, Tensor
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
-from memory import gradient_matching
-from memory.gradient_matching import GradientMatchingConfig, Loops, Rates
-from memory.mutual_information import Term
+from harness.memory.around.mutual_information import Term
+from harness.memory.shared import matching as gradient_matching
+from harness.memory.shared.matching import GradientMatchingConfig, Loops, Rates
 
 # Updates of the images per network, and epochs of the network between them: DatasetCondensation `utils.py`, get_loops.
 # An ipc of 1 never trains the network.

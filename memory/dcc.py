@@ -13,9 +13,10 @@ from harness.core.checks import check_counts
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
-from memory import dc, gradient_matching
-from memory.gradient_matching import GradientMatchingConfig, Loops
-from memory.mutual_information import Term
+from harness.memory import dc
+from harness.memory.around.mutual_information import Term
+from harness.memory.shared import matching as gradient_matching
+from harness.memory.shared.matching import GradientMatchingConfig, Loops
 
 LOOPS: Loops = {**dc.LOOPS, 1: (10, 5)}  # DCC `utils.py`: a longer schedule at 1 image per class
 

@@ -13,10 +13,10 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import STARTS, Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
 from harness.core.registry import known
-from memory import pool
-from memory.mutual_information import Term
-from memory.sampling import draw
-from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of
+from harness.memory.around.mutual_information import Term
+from harness.memory.shared import pool
+from harness.memory.shared.sampling import draw
+from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of
 
 # (data set, ipc) -> learning rate where it was published otherwise than 1: DatasetCondensation's readme.
 PUBLISHED_LR: Mapping[tuple[str, int], float] = {("cifar10", ipc): 10.0 for ipc in (100, 200, 500, 1000, 1250)}

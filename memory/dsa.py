@@ -9,9 +9,10 @@ from torch import Generator, Tensor
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels
 from harness.core.progress import SILENT, Progress
-from memory import dc, gradient_matching
-from memory.gradient_matching import GradientMatchingConfig
-from memory.mutual_information import Term
+from harness.memory import dc
+from harness.memory.around.mutual_information import Term
+from harness.memory.shared import matching as gradient_matching
+from harness.memory.shared.matching import GradientMatchingConfig
 
 # (data set, ipc) -> (updates, epochs) where they were published otherwise than DC's: DM, appendix A.1; an author's
 # answer in the repository's issue 2.

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
-from memory.scores import EarlyConfig, select_early
+from harness.memory.shared.scores import EarlyConfig, select_early
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Along, Progress, State
 from harness.core.registry import known
 from harness.core.train import TrainConfig
-from memory.embedding import trained
-from memory.sampling import check_enough, renumbered, rows_by_class
-from memory.scores import KEEP, select
+from harness.memory.shared.embedding import trained
+from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class
+from harness.memory.shared.scores import KEEP, select
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
-from memory.el2n import error_length
-from memory.scores import EarlyConfig, select_early
+from harness.memory.el2n import error_length
+from harness.memory.shared.scores import EarlyConfig, select_early
 
 
 @dataclass(frozen=True)

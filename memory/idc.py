@@ -17,9 +17,9 @@ from harness.core.parametrisation import STARTS, MultiFormation, Pixels, Shape
 from harness.core.progress import SILENT, Progress
 from harness.core.registry import known
 from harness.core.train import TrainConfig, fit, optimizer_for
-from memory.gradient_matching import DISTANCES, ONE_UPDATE, Matching, matching_statistics
-from memory.sampling import draw, renumbered
-from memory.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
+from harness.memory.shared.matching import DISTANCES, ONE_UPDATE, Matching, matching_statistics
+from harness.memory.shared.sampling import draw, renumbered
+from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
 
 # data set -> what Efficient-Dataset-Condensation `misc/reproduce.py` sets otherwise than for CIFAR-10, at every ipc
 PUBLISHED: Mapping[str, Mapping[str, Any]] = {

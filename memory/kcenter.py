@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
-from memory.embedding import EmbeddingConfig, choose
+from harness.memory.shared.embedding import EmbeddingConfig, choose
 
 
 def build(

@@ -14,9 +14,9 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import STARTS, Pixels
 from harness.core.progress import SILENT, Progress
 from harness.core.registry import known
-from memory.dm import mean_gap
-from memory.sampling import draw
-from memory.synthetic import Draws, Synthetic, learn
+from harness.memory.dm import mean_gap
+from harness.memory.shared.sampling import draw
+from harness.memory.shared.synthetic import Draws, Synthetic, learn
 
 
 @dataclass(frozen=True)

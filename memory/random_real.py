@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
-from memory.sampling import check_enough, draw, rows_by_class
+from harness.memory.shared.sampling import check_enough, draw, rows_by_class
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ import pyarrow as pa
 from pandas import DataFrame
 from pyarrow import parquet
 
-from results.rows import COLUMNS, FLOATS, INTEGERS, write_bytes
+from harness.results.rows import COLUMNS, FLOATS, INTEGERS, write_bytes
 
 CARD = b"harness.tabular"
 SCHEMA = 1
-NAMED = resources.files("results") / "reference" / "tabular"  # the files that come with the package
+NAMED = resources.files("harness.results") / "reference" / "tabular"  # the files that come with the package
 ONE_OF = ("space", "dataset", "dataset_digest", "preset")
 # A measurement stands in a file once: that of a network, of a number that needs none, of a proxy set's part.
 MEASUREMENT = ["memory", "ipc", "arch", "repeat", "metric", "epoch", "key"]

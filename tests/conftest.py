@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import memory  # noqa: F401  # before a test puts tests/ on the path, where tests/memory could be taken for it
-import results  # noqa: F401
-import scenarios  # noqa: F401
+from harness import (
+    memory,  # noqa: F401  # before a test puts tests/ on the path, where tests/memory could be taken for it
+    results,  # noqa: F401
+    scenarios,  # noqa: F401
+)
 from harness.core.data import DataSet
 
 _CACHE = tempfile.TemporaryDirectory(prefix="harness-tests-", ignore_cleanup_errors=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness import report
-from results import plots
-from results import rows as rowfiles
+from harness.commands import report
+from harness.results import rows as rowfiles
+from harness.results.figures import plots
 from tests import browser
 from tests.results.condensed import memories, networks
 

@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-import memory
-from harness import condense, contract, estimates
+from harness import contract, memory
 from harness.config import CondenseRun, assemble, in_form
 from harness.core.data import DataSet
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress, State
-from harness.track import Place
-from memory import random_real
-from memory.sampling import rows_by_class
+from harness.execution import costs as estimates
+from harness.memory import random_real
+from harness.memory.shared.sampling import rows_by_class
+from harness.tracks import static as condense
+from harness.tracks.base import Place
 
 
 @dataclass(frozen=True)

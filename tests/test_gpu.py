@@ -12,9 +12,9 @@ from harness.core import compute, models
 from harness.core.memory import Budget, Builder
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, fit
-from memory import BUILDERS, dm, dsa
-from memory.dm import DMConfig
-from memory.dsa import DSAConfig
+from harness.memory import BUILDERS, dm, dsa
+from harness.memory.dm import DMConfig
+from harness.memory.dsa import DSAConfig
 from tests.memory.toys import Killed, KilledError, a_set
 
 pytestmark = [

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
-import memory
+from harness import memory
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = (
-    "harness",
-    "harness/core",
-    "harness/core/augment",
-    "harness/core/models",
-    "memory",
-    "nas",
-    "results",
-    "scenarios",
-)
+# Folder of each package in the tree -> in the wheel.
+PACKAGES = {
+    str(path.parent.relative_to(ROOT)): str(
+        Path("harness", path.parent.relative_to(ROOT / "harness" if top == "harness" else ROOT))
+    )
+    for top in ("harness", "memory", "nas", "results", "scenarios")
+    for path in sorted((ROOT / top).rglob("*.py"))
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
     for package in {package.partition("/")[0] for package in PACKAGES}:
-        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        ignored = shutil.ignore_patterns("__pycache__", "condense-*", "gallery")
+        shutil.copytree(ROOT / package, tree / package, symlinks=True, ignore=ignored)
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     subprocess.run([*build, "--wheel-dir", str(folder), str(tree)], check=True, capture_output=True, text=True)
     (wheel,) = folder.glob("condensation_harness-*.whl")
@@ -52,23 +51,22 @@ def run(unpacked: Path, folder: Path, *arguments: str) -> str:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_is_in_the_wheel(package: str, unpacked: Path) -> None:
     expected = {path.name for path in (ROOT / package).glob("*.py")}
-    assert {path.name for path in (unpacked / package).glob("*.py")} == expected
+    assert {path.name for path in (unpacked / PACKAGES[package]).glob("*.py")} == expected
 
 
 def test_package_data_are_in_the_wheel(unpacked: Path) -> None:
     published = {path.name for path in (ROOT / "results" / "published").glob("*.csv")}
     assert published
-    assert {path.name for path in (unpacked / "results" / "published").glob("*.csv")} == published
+    assert {path.name for path in (unpacked / "harness" / "results" / "published").glob("*.csv")} == published
     assert (unpacked / "harness" / "py.typed").is_file()
-    assert {path.name for path in (unpacked / "results").glob("report.*")} == {
-        "report.py",
-        "report.js",
-        "report.html.j2",
-    }
+    report = unpacked / "harness" / "results" / "report"
+    assert {path.name for path in report.glob("report.*")} == {"report.js", "report.html.j2"}
 
 
 def test_the_published_numbers_are_found_from_any_directory(unpacked: Path, tmp_path: Path) -> None:
-    code = "from results import tables; print(tables.__file__); print(len(tables.published_end_points()) > 0)"
+    code = (
+        "from harness.results.published import values as v; print(v.__file__); print(len(v.published_end_points()) > 0)"
+    )
     where, found = run(unpacked, tmp_path, "-c", code).split()
     assert Path(where).is_relative_to(unpacked)
     assert found == "True"

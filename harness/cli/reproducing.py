@@ -14,7 +14,7 @@ from harness.cli.running import AN_HOUR
 from harness.cli.saying import complain, say
 
 if TYPE_CHECKING:
-    from harness.reproduce import Plan, Ready, Reproduced
+    from harness.commands.reproduce import Plan, Ready, Reproduced
 
 REPRODUCE: dict[str, Any] = dict(
     table=(Annotated[str, typer.Argument(metavar="NAME", help="A table of `harness ls reproductions`.")], NEEDED),
@@ -32,8 +32,8 @@ def reproduce(**given: Any) -> None:
     left; 4: all is complete and a cell is below, our number short of the published one.
     """
     began = time.monotonic()
-    from harness import reproduce as reproductions
-    from harness.runs import Options
+    from harness.commands import reproduce as reproductions
+    from harness.commands.run import Options
 
     options = Options(
         given["out"], None, given["data"], given["device"], given["engine"], given["jobs"], as_shard(given["shard"]),
@@ -48,7 +48,7 @@ def reproduce(**given: Any) -> None:
     ready = reproductions.prepare(plan, options)
     _announce_all(plan, ready, quiet=given["quiet"] and not given["dry_run"])
     if not given["dry_run"]:
-        from harness.display import watching
+        from harness.cli.display import watching
 
         options = replace(options, time_limit=left_of(options.time_limit, began))
         carried_out = reproductions.carry_out(
@@ -61,9 +61,9 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
     """Say which runs a reproduction has left, how long they take here, and what cannot be run."""
     if quiet:
         return
-    from harness.display import duration
-    from results import verdicts
-    from results.notes import some
+    from harness.cli.display import duration
+    from harness.results.notes import some
+    from harness.results.published import verdicts
 
     if loud := verdicts.caption(plan.preset):
         say(loud)
@@ -86,9 +86,10 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
 
 def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> None:
     """Print the verdicts and what is left; exit 3 where something is, 4 where a cell is below."""
-    from harness.reproduce import counts
-    from results import text, verdicts
-    from results.notes import some
+    from harness.commands.reproduce import counts
+    from harness.results.notes import some
+    from harness.results.published import verdicts
+    from harness.results.tables import text
 
     loud = verdicts.caption(plan.preset)
     if not given["quiet"]:

@@ -26,8 +26,8 @@ from harness.cli.options import (
 from harness.cli.saying import complain, say
 
 if TYPE_CHECKING:
+    from harness.commands.run import Finished, Options, Prepared
     from harness.config import Run
-    from harness.runs import Finished, Options, Prepared
 
 BESIDE = ("average_incremental_accuracy", "forgetting", "test_accuracy_uint8")
 HEADLINES = ("last_accuracy", "test_accuracy")  # where a track's own is there, there may be a table
@@ -63,7 +63,7 @@ for _name, (_help, _settings) in TRACKS.items():
 def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
     fields = {name: given[name] for name in (*TRACKS[track][1], "seed", "preset")}
     run = _configuration(track, given["config"], given["set_"], fields)
-    from harness import runs
+    from harness.commands import run as runs
 
     options = runs.Options(
         given["out"],
@@ -81,7 +81,7 @@ def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
 
 def _run(track: str, given: dict[str, Any]) -> None:
     began = time.monotonic()
-    from harness import runs
+    from harness.commands import run as runs
 
     dry_run, quiet = given["dry_run"], given["quiet"]
     prepared, options = _prepare(track, given)
@@ -90,7 +90,7 @@ def _run(track: str, given: dict[str, Any]) -> None:
     _announce(prepared, options, configuration=dry_run, quiet=quiet and not dry_run)
     if dry_run:
         return
-    from harness.display import watching
+    from harness.cli.display import watching
 
     with watching(prepared.units, quiet) as report:
         finished = runs.carry_out(prepared, replace(options, time_limit=left_of(options.time_limit, began)), report)
@@ -126,10 +126,12 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     """Say what a run will do, in which form, and how long that takes here."""
     if quiet:
         return
-    from harness import estimates, runs, track
+    from harness.cli.display import duration
+    from harness.commands import run as runs
     from harness.config import dotted
-    from harness.display import duration
-    from results.notes import some
+    from harness.execution import costs as estimates
+    from harness.results.notes import some
+    from harness.tracks import base as track
 
     run = prepared.run
     if configuration:
@@ -160,7 +162,7 @@ def _quick_command(run: "Run", options: "Options") -> str:
 
 def _print_each(prepared: "Prepared") -> None:
     """How long each training that is left takes, longest first."""
-    from harness.display import duration
+    from harness.cli.display import duration
 
     for unit in sorted(prepared.left, key=lambda unit: -unit.cost):
         print(f"{duration(unit.cost):>9}  {unit.label}")
@@ -168,12 +170,13 @@ def _print_each(prepared: "Prepared") -> None:
 
 def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> None:
     """Print the table and what is left; exit 3 where something is."""
-    from results.notes import some
+    from harness.results.notes import some
 
     outcome, rows = finished.outcome, finished.rows
     complete = not outcome.failed and not outcome.left
     if not quiet and rows["metric"].isin(HEADLINES).any():
-        from results import tables, text
+        from harness.results.tables import accuracy as tables
+        from harness.results.tables import text
 
         try:
             for each in tables.tables_of(rows):

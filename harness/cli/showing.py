@@ -15,7 +15,9 @@ def table(
     runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, html, terminal.")] = "terminal"
 ) -> None:
     """The results of runs: means with 95 % intervals and n, beside the published values."""
-    from results import rows, tables, text
+    from harness.results import rows
+    from harness.results.tables import accuracy as tables
+    from harness.results.tables import text
 
     found = tables.tables_of(rows.read(runs))
     if format == "terminal":
@@ -30,8 +32,8 @@ def gather(
     output: Annotated[Path, typer.Option("-o", "--output", help="FILE.parquet; made, or added to.")],
 ) -> None:
     """Gather the networks of searches in one Parquet file, the tabular benchmark: what `--truth tabular` reads."""
-    from results import rows, tabular
-    from results.notes import some
+    from harness.results import rows, tabular
+    from harness.results.notes import some
 
     if output.suffix != ".parquet":
         raise ValueError(f"{output}: a table is a file whose name ends in .parquet")
@@ -46,7 +48,7 @@ def plot(
     data: Data = None,
 ) -> None:
     """Draw a figure of runs, and write the numbers in it beside it as CSV. Another figure's files are left alone."""
-    from harness import figures
+    from harness.commands import figures
 
     for path in figures.draw(figure, runs, output, data):
         print(path)
@@ -57,7 +59,7 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="An HTML file.")] = Path("report.html"),
 ) -> None:
     """Write one HTML page that opens anywhere: tables, figures, memories, how they were made, what is missing."""
-    from harness import report as reports
+    from harness.commands import report as reports
 
     print(reports.write(runs, output))
 
@@ -69,7 +71,7 @@ def ls(
     out: Out = Path("runs"),
 ) -> None:
     """What there is of a kind; runs are those under --out."""
-    from harness import listings
+    from harness.commands import listings
 
     for name, note in listings.of_kind(kind, out):
         print(f"{name:20} {note}".rstrip())
@@ -77,14 +79,14 @@ def ls(
 
 def show(name: Annotated[str, typer.Argument(metavar="NAME|RUN|FILE")]) -> None:
     """Anything that `harness ls` lists, a network, a run or a memory file, in full."""
-    from harness import listings
+    from harness.commands import listings
 
     print(listings.show(name))
 
 
 def doctor(out: Out = Path("runs"), data: Data = None) -> None:
     """What this machine has for a run, and what is in the way of one. Exit code 2: something is."""
-    from harness import doctor as doctors
+    from harness.commands import doctor as doctors
 
     findings = list(doctors.examine(out, data))
     for finding in findings:
@@ -105,7 +107,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time the shipped form against the plain one, interleaved in this process."""
-    from harness import bench as benches
+    from harness.commands import bench as benches
 
     result = benches.run(name, preset, seconds, threads, device)
     if as_json:
@@ -121,7 +123,7 @@ def export(
     data: Data = None,
 ) -> None:
     """Write a run's memories as files others can read: safetensors, the card as JSON, a grid of the images as PNG."""
-    from harness import export as exports
+    from harness.commands import export as exports
 
     for path in exports.export(run, output, data):
         print(path)
@@ -135,7 +137,7 @@ def merge(
 
     What is there already is kept. Exit code 2: something could not be brought along, and is named; the rest was.
     """
-    from harness import merge as merging
+    from harness.commands import merge as merging
 
     merged = merging.merge(directories, into)
     say(f"units: {merged.copied} copied, {merged.present} there already; runs: {len(merged.runs)} brought along")

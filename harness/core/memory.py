@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.core import files, parametrisation
+from harness.core import atomic as files
+from harness.core import parametrisation
 from harness.core.data import DataSet
 from harness.core.parametrisation import Parametrisation, Pixels
 

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from harness.cli import main
-from harness.core import files, registry
-from results import rows
+from harness.core import atomic as files
+from harness.core import registry
+from harness.results import rows
 
 RUN = ["run", "cl"]
 DIGITS = [*RUN, "--dataset", "digits", "--preset", "smoke", "--steps", "2"]

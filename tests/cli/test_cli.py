@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import memory
+from harness import memory
 from harness.cli import main
-from results import rows as rowfiles
+from harness.results import rows as rowfiles
 
 SMOKE = ["--dataset", "digits", "--preset", "smoke", "--model", "convnet-d1-w8"]
 HERDING = ["run", "cl", *SMOKE, "--steps", "5", "--memory", "herding", "--engine", "serial"]
@@ -328,8 +328,8 @@ def test_doctor_names_what_is_in_the_way(
     def refuse(**_: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("harness.doctor.tempfile.TemporaryFile", refuse)
-    monkeypatch.setattr("harness.doctor.PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr("harness.commands.doctor.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("harness.commands.doctor.PACKAGES", ("torch", "no-such-package"))
     assert main(["doctor", "--out", str(tmp_path)]) == 2
     assert said.readouterr().err == (
         "harness: no-such-package: is not installed: pip install it\n"

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from harness import runs
 from harness.cli import main
-from harness.core import data, files
+from harness.commands import run as runs
+from harness.core import atomic as files
+from harness.core import data
 from harness.core import memory as memories
-from results import rows as rowfiles
+from harness.results import rows as rowfiles
 
 SMOKE = ["--dataset", "digits", "--preset", "smoke", "--model", "convnet-d1-w8"]
 RUN = ["run", "condense", *SMOKE, "--engine", "serial", "--sets", "2", "--nets", "2", "--at", "1,2"]

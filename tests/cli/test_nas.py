@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from results import rows as rowfiles
-from results import tabular
+from harness.results import rows as rowfiles
+from harness.results import tabular
 
 SMOKE = ["--dataset", "digits", "--preset", "smoke", "--engine", "serial"]
 FEW = ["--archs", "width=32,depth=1,pooling=avg", "--subset", "4"]

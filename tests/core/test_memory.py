@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from harness.core import files
+from harness.core import atomic as files
 from harness.core.data import KNOWN, DataSet
 from harness.core.memory import (
     Budget,

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, models
-from memory.dm import DMConfig
+from harness.memory.dm import DMConfig
 
 
 def build(images: Tensor, labels: Tensor, ipc: int, rng: Generator, cfg: DMConfig, together: bool = False) -> Tensor:

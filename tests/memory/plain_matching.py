@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from harness.core import augment, models
-from memory.gradient_matching import GradientMatchingConfig
+from harness.memory.shared.matching import GradientMatchingConfig
 
 Gradients = list[Tensor]  # one for each weight of a network
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-import memory
+from harness import memory
 from harness.core import registry
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Pixels
 from harness.core.progress import Progress
 from harness.core.train import TrainConfig
-from memory import BUILDERS, default_config, full, random_real
+from harness.memory import BUILDERS, default_config, full, random_real
 from tests.memory.toys import Killed, check_resumes, seeded
 
 CLASSES = [2, 5, 7]

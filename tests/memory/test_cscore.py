@@ -7,8 +7,8 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
-from memory import cscore
-from memory.cscore import CScoreConfig
+from harness.memory import cscore
+from harness.memory.cscore import CScoreConfig
 
 SCORES = [0.5, 0.1, 0.0, 0.7, 0.2, 0.3]  # class 4: rows 0, 2, 4; class 3: rows 1, 3, 5
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from harness.core import augment, compute, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import LowRank
-from memory import dc, dcc, dsa, gradient_matching, random_real
-from memory.dc import DCConfig
-from memory.dcc import DCCConfig, DSACConfig
-from memory.dsa import DSAConfig
-from memory.gradient_matching import Matching, rows_distance
-from memory.sampling import rows_by_class
-from memory.synthetic import real_batches
+from harness.memory import dc, dcc, dsa, random_real
+from harness.memory.dc import DCConfig
+from harness.memory.dcc import DCCConfig, DSACConfig
+from harness.memory.dsa import DSAConfig
+from harness.memory.shared import matching as gradient_matching
+from harness.memory.shared.matching import Matching, rows_distance
+from harness.memory.shared.sampling import rows_by_class
+from harness.memory.shared.synthetic import real_batches
 from tests.memory import plain_matching
 from tests.memory.toys import FOUR, SHAPE, a_set, seeded
 

@@ -7,9 +7,9 @@ from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
 from harness.core.memory import Budget
-from memory import dm, random_real
-from memory.dm import DMConfig, Matching, mean_gap
-from memory.sampling import rows_by_class
+from harness.memory import dm, random_real
+from harness.memory.dm import DMConfig, Matching, mean_gap
+from harness.memory.shared.sampling import rows_by_class
 from tests.memory import plain_dm
 from tests.memory.toys import Killed, KilledError, not_finite, noted_precisions
 

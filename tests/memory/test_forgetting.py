@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 from harness.core import models
 from harness.core.memory import Budget
 from harness.core.train import TrainConfig, fit
-from memory import forgetting
-from memory.forgetting import ForgettingConfig, Record, times_forgotten
+from harness.memory import forgetting
+from harness.memory.forgetting import ForgettingConfig, Record, times_forgotten
 from tests.memory.toys import Killed, KilledError
 
 CFG = ForgettingConfig("convnet1-w4", TrainConfig(epochs=9, batch_size=8, lr=0.1))

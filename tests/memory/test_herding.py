@@ -8,9 +8,10 @@ from harness.core import compute, models
 from harness.core.memory import Budget
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig, fit
-from memory import embedding, herding
-from memory.embedding import EmbeddingConfig
-from memory.herding import herd
+from harness.memory import herding
+from harness.memory.herding import herd
+from harness.memory.shared import embedding
+from harness.memory.shared.embedding import EmbeddingConfig
 
 CFG = EmbeddingConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
 

@@ -13,11 +13,11 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation
 from harness.core.progress import Progress
 from harness.core.train import TrainConfig, fit
-from memory import idc, random_real
-from memory.gradient_matching import Matching, squared_distance
-from memory.idc import IDCConfig, IDCIConfig
-from memory.sampling import rows_by_class
-from memory.synthetic import Synthetic, real_batches
+from harness.memory import idc, random_real
+from harness.memory.idc import IDCConfig, IDCIConfig
+from harness.memory.shared.matching import Matching, squared_distance
+from harness.memory.shared.sampling import rows_by_class
+from harness.memory.shared.synthetic import Synthetic, real_batches
 from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, check_resumes, not_finite, seeded
 
 SMALL: dict[str, Any] = dict(

@@ -7,9 +7,9 @@ from torch import Generator, Tensor
 from harness.core.memory import Budget
 from harness.core.progress import Progress, State
 from harness.core.train import TrainConfig
-from memory import herding, kcenter
-from memory.embedding import EmbeddingConfig, embed, trained
-from memory.kcenter import k_centers
+from harness.memory import herding, kcenter
+from harness.memory.kcenter import k_centers
+from harness.memory.shared.embedding import EmbeddingConfig, embed, trained
 
 CFG = EmbeddingConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
 

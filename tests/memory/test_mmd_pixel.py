@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from harness.core.memory import Budget
-from memory import mmd_pixel, random_real
-from memory.mmd_pixel import MMDPixelConfig
+from harness.memory import mmd_pixel, random_real
+from harness.memory.mmd_pixel import MMDPixelConfig
 from tests.memory.toys import a_set, not_finite, seeded
 
 CFG = MMDPixelConfig(iterations=3, real_batch=8)

@@ -10,8 +10,8 @@ from harness.core import models
 from harness.core.data import DataSet
 from harness.core.progress import SILENT, Progress, State
 from harness.core.train import TrainConfig, fit
-from nas import proxy
-from nas.proxy import Labelled, Score
+from harness.nas import proxy
+from harness.nas.proxy import Labelled, Score
 
 RECIPE = TrainConfig(epochs=4, lr=0.1, batch_size=25, augment="none", schedule="nas")
 MODEL = "convnet-d1-w8"

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from harness.core import models, registry
-from nas import space
-from nas.space import Arch, Space, find, select
+from harness.nas import space
+from harness.nas.space import Arch, Space, find, select
 
 SPACE = find("convnet720")
 IMAGE = (3, 32, 32)
 
 
 def listed() -> list[dict[str, str]]:
-    with (resources.files("results") / "published" / "nas_space_720.csv").open(encoding="utf-8") as file:
+    with (resources.files("harness.results") / "published" / "nas_space_720.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -2,7 +2,7 @@
 
 from pandas import DataFrame
 
-from results import rows
+from harness.results import rows
 
 CONVNET3 = "convnet-d3-w128-instancenorm-relu-avgpooling"
 Values = dict[tuple[int, int], float]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pandas import DataFrame
 
-from results import rows
+from harness.results import rows
 
 NORMS = ("nonorm", "batchnorm", "layernorm", "instancenorm", "groupnorm")
 ACTIVATIONS = ("sigmoid", "relu", "leakyrelu")

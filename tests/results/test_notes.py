@@ -1,6 +1,6 @@
 import pytest
 
-from results.notes import marked, note, some
+from harness.results.notes import marked, note, some
 
 
 def test_reconstructions_are_marked() -> None:

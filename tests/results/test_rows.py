@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from results import rows
+from harness.results import rows
 
 ODD = 'a,"b"\r\nc\rd|$\\ [x] ü\x1b'
 

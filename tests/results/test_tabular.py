@@ -9,9 +9,9 @@ import pytest
 from pandas import DataFrame
 from pyarrow import parquet
 
-from results import rows, tabular
-from results.nas_tables import nas_table
-from results.tabular import Tabular
+from harness.results import rows, tabular
+from harness.results.tables.search import nas_table
+from harness.results.tabular import Tabular
 from tests.results.searched import MODELS, Row, alike, condensed, frame, trained, zero_cost
 
 NAN = math.nan

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scenarios.metrics import average_incremental_accuracy, forgetting, seen_accuracy
+from harness.scenarios.metrics import average_incremental_accuracy, forgetting, seen_accuracy
 
 
 def test_forgetting_of_a_3_x_3_matrix_by_hand() -> None:

@@ -31,9 +31,9 @@ from harness.core.memory import Budget
 from harness.core.progress import Progress, State
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, fit
-from memory import random_real
-from scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, condense_with
-from scenarios.stream import class_incremental, split
+from harness.memory import random_real
+from harness.scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, condense_with
+from harness.scenarios.stream import class_incremental, split
 from tests.memory.toys import noted_precisions
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]

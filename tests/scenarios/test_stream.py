@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.core.data import DataSet
-from scenarios.stream import NormalisedImages, class_incremental, class_order, split
+from harness.scenarios.stream import NormalisedImages, class_incremental, class_order, split
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
 

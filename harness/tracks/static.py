@@ -1,0 +1,278 @@
+"""The condensation track: sets condensed and judged by fresh networks, as in the tables of the papers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from harness import config
+from harness.config import CondenseRun
+from harness.core import compute, models
+from harness.core import foreign as imported
+from harness.core import memory as memories
+from harness.core.data import DataSet
+from harness.core.progress import Progress
+from harness.core.rng import generator
+from harness.core.train import correct_by_class, fit
+from harness.execution.units import Store, Unit
+from harness.results.notes import some
+from harness.tracks import base as track
+from harness.tracks.base import Place, Result, Row
+
+NAME = "condense"
+
+
+# --- planning -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CondensedSet:
+    """A set of the plan: the units that make it, after how many updates."""
+
+    number: int
+    updates: int | None  # of its images; None: they are selected, or others made them
+    units: list[Unit]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A network of the plan: which set it is trained on, rounded to 8 bits or not."""
+
+    unit: Unit
+    condensed: CondensedSet
+    model: str
+    repeat: int
+    is_rounded: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    sets: list[CondensedSet]
+    judged: list[Judged]
+
+    @property
+    def units(self) -> list[Unit]:
+        """Every unit once."""
+        every = [unit for made in self.sets for unit in made.units] + [judged.unit for judged in self.judged]
+        return list({unit.key: unit for unit in every}.values())
+
+    @property
+    def networks(self) -> list[Unit]:
+        """The units that train a network."""
+        return list({judged.unit.key: judged.unit for judged in self.judged}.values())
+
+
+def plan(run: CondenseRun, dataset: DataSet, place: Place) -> Plan:
+    """The units of a run whose configurations and form are decided (`config.in_form`).
+
+    A set is a unit, or one per `classes_per_unit` classes where the builder treats each class on its own; where it is
+    judged after several numbers of iterations (`at`), each goes on from the one before. A network is a unit that
+    names its memory.
+
+    Raises:
+        ValueError: a class has fewer images than ipc, a network does not fit the images, iterations cannot be counted.
+    """
+    tested = run.eval_models or (run.model,)
+    track.check(run, dataset, tested)
+    context = track.context_of(run, place)
+    sets = [made for number in range(run.sets) for made in _sets(run, dataset, number, context)]
+    judged = []
+    for made in sets:
+        for model in tested:
+            for is_rounded in (False, True) if run.uint8 and _can_be_rounded(run, dataset) else (False,):
+                for repeat in range(run.nets):
+                    unit = _network_unit(run, dataset, made, model, repeat, is_rounded, context)
+                    judged.append(Judged(unit, made, model, repeat, is_rounded))
+    return Plan(sets, judged)
+
+
+def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Iterator[CondensedSet]:
+    """Set `number` after each of the numbers of iterations it is judged at."""
+    lengths = _lengths(run)
+    if track.is_file(run.memory):
+        yield CondensedSet(number, None, [track.file_unit(run, dataset, number, context)])
+        return
+    if not track.is_stored(run):
+        yield CondensedSet(number, None, [])
+        return
+    groups = track.condensed_together(run, range(dataset.num_classes))
+    earlier: list[Unit] = []
+    done = 0
+    for cfg in lengths:
+        units = []
+        for i, group in enumerate(groups):
+            unit = track.memory_unit(run, dataset, f"set {number}", group, context, cfg)
+            if run.at:
+                # What is made on the way keeps where it ends, to be gone on from; the end is the same as without it.
+                ends = {**unit.spec, "continues": True} if _iterations_of(cfg) in run.at else unit.spec
+                more = {"earlier": earlier[i].key, "share": 1 - done / (updates_of(cfg) or 1)} if earlier else {}
+                needs = (earlier[i].key,) if earlier else ()
+                unit = Unit("memory", ends, f"{unit.label}, {updates_of(cfg)} updates", {**context, **more}, needs)
+            units.append(unit)
+        earlier, done = units, updates_of(cfg) or 0
+        yield CondensedSet(number, updates_of(cfg), units)
+
+
+def _lengths(run: CondenseRun) -> list[Any]:
+    """The builder's configuration after each number of iterations in `at`, and at its own end."""
+    whole = run.memory_config
+    if not run.at:
+        return [whole]
+    host = getattr(whole, "host", whole)
+    if not hasattr(host, "iterations"):
+        raise ValueError(f"at: {run.memory} has no iterations to be judged after; leave it out")
+    if run.at[-1] > host.iterations:
+        raise ValueError(f"at: {run.at[-1]} is beyond the {host.iterations} iterations of {run.memory}")
+    hosts = [replace(host, iterations=count) for count in sorted({*run.at, host.iterations})]
+    return [replace(whole, host=each) for each in hosts] if host is not whole else hosts
+
+
+def _iterations_of(cfg: Any) -> int:
+    return int(getattr(cfg, "host", cfg).iterations)
+
+
+def updates_of(cfg: Any) -> int | None:
+    """Updates of the images under a builder's configuration; None where nothing is learned."""
+    host = getattr(cfg, "host", cfg)
+    return getattr(host, "total", getattr(host, "iterations", None))
+
+
+def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
+    """Whether rounding to 8 bits makes sense, and another memory: selected images have 8 bits, factors no pixels."""
+    if track.is_file(run.memory):
+        first = imported.load(imported.path_of(run.memory), dataset, run.memory_config)[0]
+        return first.form.stores_pixels and not first.real
+    return updates_of(run.memory_config) is not None and getattr(run.memory_config, "stores_pixels", True)
+
+
+def _network_unit(
+    run: CondenseRun,
+    dataset: DataSet,
+    made: CondensedSet,
+    model: str,
+    repeat: int,
+    is_rounded: bool,
+    context: Mapping[str, Any],
+) -> Unit:
+    spec = {
+        "memory": [unit.key for unit in made.units] if made.units else run.memory,
+        "rounded": is_rounded,
+        "dataset": run.dataset,
+        "dataset_digest": dataset.digest,
+        "classes": list(range(dataset.num_classes)),
+        "recipe": config.plain(config.recipe_for(run, model)),
+        "model": str(models.parse(model)),
+        "seed": [run.seed, made.number, repeat],
+    }
+    after = "" if made.updates is None else f" after {made.updates} updates"
+    label = f"{model} {repeat} on set {made.number} of {track.name_of(run)}{after}{', 8 bits' if is_rounded else ''}"
+    images = dataset.num_classes * track.images_per_class(run, dataset)
+    return Unit("network", spec, label, {**context, "images": images}, tuple(unit.key for unit in made.units))
+
+
+# --- working --------------------------------------------------------------------------------------------------------
+
+
+def work(unit: Unit, store: Store, progress: Progress) -> None:
+    """Do one unit and save its result; see `work_on`."""
+    track.work_on(unit, store, progress, track.condense if unit.kind == "memory" else _judge)
+
+
+def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
+    """Train a network on a set from scratch; its right answers by class on all test images, once, at the end."""
+    spec = unit.spec
+    memory = track.kept(spec, store, dataset)
+    if spec["rounded"]:
+        rounded = memories.rounded(memory, dataset)
+        assert rounded is not None  # `plan` asks only where there are pixels
+        memory = rounded
+    recipe = track.recipe_from(spec["recipe"])
+    network = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
+    models.draw_weights(network, generator("weights", *spec["seed"]))
+    images, targets = memory.images.to(device), memory.targets.to(device)
+    fit(network, images, targets, recipe, generator("batches", *spec["seed"]), progress)
+    test, labels = dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
+    logits = compute.evaluation_form(network, "forward", recipe.compute, test)
+    with models.evaluating(network):
+        right = correct_by_class(logits, test, labels, dataset.num_classes)
+    card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}
+    return {"right": right, "total": torch.bincount(labels.cpu(), minlength=dataset.num_classes)}, card
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def rows(run: CondenseRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+    """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
+    shared = track.shared_row(run, NAME, dataset, changes)
+    for made in planned.sets:
+        found = [store.load(unit.key) for unit in made.units]
+        cards = [card for _, card in filter(None, found)]
+        if cards and len(cards) == len(made.units):
+            yield from _set_rows(shared, made, cards, track.form_of(run.memory_config))
+    for judged in planned.judged:
+        if (result := store.load(judged.unit.key)) is None:
+            continue
+        tensors, card = result
+        row = (
+            shared
+            | track.measured(judged.unit, card)
+            | {
+                "league": card["league"],
+                "stored_bytes": card["stored_bytes"],
+                "recipe": run.recipe,
+                "model": str(models.parse(judged.model)),
+                "set": judged.condensed.number,
+                "repeat": judged.repeat,
+                "classes_seen": dataset.num_classes,
+                "iterations": judged.condensed.updates,
+                "compute": track.form_of(track.recipe_from(judged.unit.spec["recipe"])),
+                "metric": "test_accuracy_uint8" if judged.is_rounded else "test_accuracy",
+                "unit": "%",
+                "spec": track.spec_of(run, judged.unit.spec["recipe"]),
+                "value": 100 * float(tensors["right"].sum()) / float(tensors["total"].sum()),
+            }
+        )
+        yield row
+
+
+def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> Iterator[Row]:
+    """What a whole set holds and what it cost, summed over the units that made it."""
+    cost = track.whole_cost([card["cost"] for card in cards])
+    row = (
+        shared
+        | track.measured(made.units[0], cards[0])
+        | {
+            "wall_seconds": cost["wall_seconds"],
+            "peak_bytes": cost.get("peak_bytes"),
+            "league": cards[0]["league"],
+            "stored_bytes": sum(card["budget"]["bytes"] for card in cards),
+            "set": made.number,
+            "iterations": made.updates,
+            "compute": form,
+        }
+    )
+    for metric, unit in (("memory_images", "images"), ("memory_scalars", "scalars")):
+        value = sum(card["budget"][unit] for card in cards)
+        yield row | {"metric": metric, "unit": unit, "value": value}
+    if "flop" in cost:
+        yield row | {"metric": "condensing_flop", "unit": "FLOP", "value": cost["flop"]}
+
+
+def title(run: CondenseRun) -> str:
+    """What a run does, in one line."""
+    tested = ", ".join(run.eval_models or (run.model,))
+    sets = f"{some(run.sets, 'set')} by {track.budgeted(run)}"
+    return f"{run.dataset}, {sets}, {some(run.nets, 'network')} each: {tested}"
+
+
+def short_name(run: CondenseRun) -> str:
+    """What tells a run from others of its data set and memory, for a directory's name."""
+    return f"{run.ipc}ipc"
+
+
+def sets(planned: Plan) -> dict[str, list[Unit]]:
+    """The run's whole memories: a file's name -> its units."""
+    last = {made.number: made for made in planned.sets}
+    return {f"set-{number}": made.units for number, made in last.items() if made.units}

@@ -1,0 +1,285 @@
+"""The class-incremental track: a run as units, what each unit does, and the rows they leave."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import config
+from harness.config import CLRun
+from harness.core import foreign as imported
+from harness.core import memory as memories
+from harness.core import models
+from harness.core.data import DataSet
+from harness.core.memory import Memory
+from harness.core.progress import Progress
+from harness.execution.units import Store, Unit
+from harness.results.notes import some
+from harness.scenarios import metrics
+from harness.scenarios.stream import class_order, split
+from harness.tracks import base as track
+from harness.tracks.base import Place, Result, Row
+
+NAME = "cl"
+
+
+# --- planning -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network of the plan: which stream, experience and repeat its unit stands for."""
+
+    unit: Unit
+    order: str
+    experience: int
+    repeat: int
+    seen: list[int]  # classes, in the order they came
+
+
+@dataclass(frozen=True)
+class Plan:
+    memories: dict[str, list[Unit]]  # by order
+    trainings: list[Training]
+
+    @property
+    def units(self) -> list[Unit]:
+        """Every unit once."""
+        every = [unit for units in self.memories.values() for unit in units] + [t.unit for t in self.trainings]
+        return list({unit.key: unit for unit in every}.values())
+
+
+def orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
+    """The class orders of a run by their names: the seed's digits, or "listed"."""
+    if run.class_order:
+        return {"listed": list(run.class_order)}
+    return {str(seed): class_order(dataset.num_classes, seed) for seed in run.orders}
+
+
+def plan(run: CLRun, dataset: DataSet, place: Place) -> Plan:
+    """The units of a run whose configurations and form are decided (`config.in_form`).
+
+    A memory is a unit per group of classes: of `classes_per_unit` neighbours in the class order where the builder
+    treats each class on its own, so that 5 and 10 steps share it; else of an experience's. A network is a unit that
+    names its memories and classes, not the number of steps: what comes to the same training is done once.
+
+    Raises:
+        ValueError: steps does not divide the classes, the class order is no permutation of them, a class has fewer
+            images than ipc.
+    """
+    _check(run, dataset)
+    context = track.context_of(run, place)
+    memory_units: dict[str, list[Unit]] = {}
+    trainings = []
+    for name, order in orders(run, dataset).items():
+        experiences = split(order, run.steps)
+        groups = _groups(run, order)
+        units = [_memory_unit(run, dataset, name, group, context) for group in groups]
+        memory_units[name] = units
+        for t in range(run.steps):
+            seen = [c for classes in experiences[: t + 1] for c in classes]
+            needed = [unit for unit, group in zip(units, groups, strict=False) if set(group) & set(seen)]
+            for repeat in range(run.nets):
+                stream = {"steps": run.steps, "experience": t, "class_order": order}
+                own = {**context, **stream, "logger": place.logger, "logs": place.logs}
+                unit = _training_unit(run, dataset, name, repeat, seen, needed, own)
+                trainings.append(Training(unit, name, t, repeat, seen))
+    return Plan(memory_units, trainings)
+
+
+def _check(run: CLRun, dataset: DataSet) -> None:
+    if run.class_order and sorted(run.class_order) != list(range(dataset.num_classes)):
+        raise ValueError(f"class_order: expected each of 0 .. {dataset.num_classes - 1} once")
+    split(range(dataset.num_classes), run.steps)
+    track.check(run, dataset, [run.model])
+    if track.is_file(run.memory):
+        _check_labels(imported.load(imported.path_of(run.memory), dataset, run.memory_config)[0])
+
+
+def _check_labels(memory: Memory) -> None:
+    if memory.soft is not None:
+        raise ValueError("a stream trains on labels; judge a memory with soft labels by `harness run condense`")
+
+
+def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
+    if not track.is_stored(run):
+        return []
+    if track.is_file(run.memory):
+        return [order]
+    return track.condensed_together(run, order) if track.is_per_class(run) else split(order, run.steps)
+
+
+def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Mapping[str, Any]) -> Unit:
+    if track.is_file(run.memory):
+        return track.file_unit(run, dataset, 0, context)  # the first set, whatever the order
+    return track.memory_unit(run, dataset, order, classes, context, kind="order ")
+
+
+def _training_unit(
+    run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], own: Mapping[str, Any]
+) -> Unit:
+    spec = {
+        "memory": [unit.key for unit in needed] if track.is_stored(run) else run.memory,
+        "dataset": run.dataset,
+        "dataset_digest": dataset.digest,
+        "classes": seen,
+        "recipe": config.plain(run.recipe_config),
+        "model": str(models.parse(run.model)),
+        "seed": [run.seed, order, repeat],
+    }
+    label = f"{track.name_of(run)} network {repeat}, order {order}, {len(seen)} classes"
+    images = len(seen) * track.images_per_class(run, dataset)
+    return Unit("training", spec, label, {**own, "images": images}, tuple(unit.key for unit in needed))
+
+
+# --- working --------------------------------------------------------------------------------------------------------
+
+
+def work(unit: Unit, store: Store, progress: Progress) -> None:
+    """Do one unit and save its result; see `work_on`."""
+    track.work_on(unit, store, progress, track.condense if unit.kind == "memory" else _train)
+
+
+def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
+    from harness.scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, evaluator
+
+    spec, context = unit.spec, unit.context
+    memory = track.kept(spec, store, dataset)
+    _check_labels(memory)
+    stream = _stream(dataset.name, context["data"], context["split"], tuple(context["class_order"]), context["steps"])
+    t = context["experience"]
+    buffer = CondensedBuffer(lambda exp: memories.of_classes(memory, _new_classes(exp, spec["classes"])), device)
+    old = spec["classes"][: -len(stream.train_stream[t].classes_in_this_experience)]
+    if old:
+        buffer.append(memories.of_classes(memory, old))
+    recipe = track.recipe_from(spec["recipe"])
+    counts = RightByClass(dataset.num_classes)
+    model = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
+    strategy = MemoryOnly(
+        model=model,
+        memory=buffer,
+        recipe=recipe,
+        seed=tuple(spec["seed"]),
+        progress=progress,
+        eval_mb_size=1000,
+        device=device,
+        plugins=[counts],
+        evaluator=evaluator(context["logger"], Path(context["logs"]) / unit.label.replace(" ", "-")),
+    )
+    strategy.train(stream.train_stream[t], eval_streams=[])
+    strategy.eval(stream.test_stream[: t + 1])
+    memory_card = {"stored_bytes": buffer.nbytes, "images": len(buffer.buffer), "league": memory.league}
+    return {"right": counts.right, "total": counts.total}, memory_card
+
+
+def _new_classes(experience: Any, order: Sequence[int]) -> list[int]:
+    """An experience's classes in stream order; Avalanche gives them as a set."""
+    new = set(experience.classes_in_this_experience)
+    return [c for c in order if c in new]
+
+
+@lru_cache(maxsize=2)
+def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> Any:
+    from harness.scenarios.stream import class_incremental
+
+    return class_incremental(track.dataset_of(name, directory, part), order, steps)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def rows(run: CLRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+    """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
+    shared = track.shared_row(run, NAME, dataset, changes)
+    for order, units in planned.memories.items():
+        for unit in units:
+            if (found := store.load(unit.key)) is not None:
+                card = found[1]
+                yield (
+                    shared
+                    | track.measured(unit, card)
+                    | {
+                        "order": order,
+                        "league": card["league"],
+                        "stored_bytes": card["budget"]["bytes"],
+                        "model": shared["memory_model"],
+                        "compute": track.form_of(run.memory_config),
+                        "metric": "memory_images",
+                        "unit": "images",
+                        "value": card["budget"]["images"],
+                    }
+                )
+    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": track.form_of(run.recipe_config)}
+    streams: dict[tuple[str, int], list[Training]] = {}
+    for training in planned.trainings:
+        streams.setdefault((training.order, training.repeat), []).append(training)
+    for trainings in streams.values():
+        yield from _stream_rows(shared | recipe | {"steps": run.steps}, trainings, store)
+
+
+def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterator[Row]:
+    """The rows of one stream and repeat: what its finished experiences give, and the sums if all are finished."""
+    steps = len(trainings)
+    size = len(trainings[0].seen)
+    right, total = np.zeros((steps, steps)), np.zeros((steps, steps))
+    last: Row | None = None
+    finished = 0
+    for training in trainings:
+        found = store.load(training.unit.key)
+        if found is None:
+            continue
+        finished += 1
+        tensors, card = found
+        t = training.experience
+        for s in range(t + 1):
+            classes = training.seen[s * size : (s + 1) * size]
+            right[t, s], total[t, s] = tensors["right"][classes].sum(), tensors["total"][classes].sum()
+        here = (
+            shared
+            | track.measured(training.unit, card)
+            | {
+                "order": training.order,
+                "repeat": training.repeat,
+                "experience": t,
+                "classes_seen": len(training.seen),
+                "league": card["league"],
+                "stored_bytes": card["stored_bytes"],
+                "unit": "%",
+            }
+        )
+        yield here | {"metric": "seen_accuracy", "value": 100 * right[t].sum() / total[t].sum()}
+        for s in range(t + 1):
+            accuracy = 100 * right[t, s] / total[t, s]
+            yield here | {"metric": "experience_accuracy", "tested_experience": s, "value": accuracy, "spec": None}
+        last = here
+    if finished == steps and last is not None:
+        seen = metrics.seen_accuracy(right, total)
+        matrix = 100 * right / np.where(total, total, 1)
+        yield last | {"metric": "last_accuracy", "value": float(seen[-1])}
+        yield last | {
+            "metric": "average_incremental_accuracy",
+            "value": metrics.average_incremental_accuracy(seen),
+        }
+        yield last | {"metric": "forgetting", "unit": "percentage points", "value": metrics.forgetting(matrix)}
+
+
+def title(run: CLRun) -> str:
+    """What a run does, in one line."""
+    named = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
+    orders = "the listed order" if run.class_order else named
+    memory = f"memory {track.budgeted(run)}"
+    return f"{run.dataset}, {some(run.steps, 'step')}, {memory}, {orders}, {some(run.nets, 'network')}"
+
+
+def short_name(run: CLRun) -> str:
+    """What tells a run from others of its data set and memory, for a directory's name."""
+    return f"{run.steps}steps"
+
+
+def sets(planned: Plan) -> dict[str, list[Unit]]:
+    """The run's whole memories: a file's name -> its units."""
+    return {f"order-{order}": units for order, units in planned.memories.items()}

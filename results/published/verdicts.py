@@ -1,0 +1,225 @@
+"""Rows held against published numbers, cell by cell.
+
+The rule stands in `RULE`, as readers of a table of verdicts get it.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pandas import DataFrame, Series
+from scipy import special
+
+from harness.results.notes import some
+from harness.results.published.reproductions import PICKED, Cell, Printed
+from harness.results.published.values import SHORT
+from harness.results.statistics import searches
+from harness.results.statistics.means import WHOLE
+from harness.results.tables import search as nas_tables
+from harness.results.tables.accuracy import cl_table, condense_table, last_of_each_run
+
+WITHIN, ABOVE, BELOW = "within", "above", "below"
+UNDECIDED = "undecided"  # one value, or one set or order and no standard deviation printed
+ONE_VALUE = "one value, no interval"
+UNPUBLISHED = "unpublished"  # we have a number, they have none
+NOT_RUN = "not run"
+NORMAL = float(special.ndtri(0.975))  # 1.96
+THEIR_SETS = 5
+COLUMNS = (
+    "cell", "track", "metric", "preset", "exactness", "published", "published_std", "ours", "ours_low", "ours_high",
+    "difference", "allowance", "n", "varies", "verdict", "note", "source",
+)  # fmt: skip
+RULE = (
+    "Ours is within where it lies no further from the printed value than chance, at 95 %, and rounding can take it. "
+    "Chance is the root of the sum of the squares of two half-widths: that of our interval over sets or orders, and "
+    "theirs, 1.96 x the printed standard deviation / sqrt(5). They had 5 sets; networks share a set and vary with it, "
+    "so 100 networks are not 100 independent values. Where only networks vary in ours, because there is one set or one "
+    "order, their interval says nothing of other sets: 1.96 x the printed deviation stands in for it, and where none "
+    "is printed either, the cell is undecided. So is one value, which has no interval at all. Networks trained on all "
+    "the data share no set, and their interval counts. Rounding is half the last printed digit, or what is said of a "
+    "value read off a figure."
+)
+NOT_THE_PAPERS = (
+    "PRESET {preset}: THESE ARE NOT THE PAPER'S NUMBERS. Networks are narrower and schedules shorter than published, "
+    "so no verdict is given; the same command with --preset paper gives one."
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A cell, and what rows of its run say in the columns that set runs apart."""
+
+    cell: Cell
+    preset: str
+    columns: Mapping[str, Any]  # a missing value is None
+    missing: str = ""  # why there is no run
+
+
+def judge(wanted: Sequence[Wanted], rows: DataFrame) -> DataFrame:
+    """Published and ours, a line per cell in the order given.
+
+    Args:
+        wanted: the cells.
+        rows: as `rows.read` gives them, of any runs; those of no cell are ignored.
+    Returns:
+        `COLUMNS`: the printed value and standard deviation; our mean with the ends of its 95 % interval; difference
+        (ours minus theirs); allowance (see `allowance`); n in words and varies, what our interval is over, both of the
+        cell's own metric; verdict, under
+        another preset than paper that preset's name; note, why a cell is not run or its published value doubted.
+    Raises:
+        ValueError: rows of several runs fit one cell.
+    """
+    ours = rows[rows["preset"].isin([each.preset for each in wanted])]
+    ours = ours[ours["dataset"].isin([each.cell.settings["dataset"] for each in wanted])]
+    tables = {
+        track: make(ours).replace({"model": SHORT, "memory_model": SHORT})
+        for track, (has_results, make) in TABLES.items()
+        if has_results(ours)
+    }
+    return DataFrame([_judged(each, tables.get(each.cell.track)) for each in wanted], columns=list(COLUMNS))
+
+
+def allowance(half: float, printed: Printed) -> float:
+    """How far our mean may lie from a printed value by chance (95 %) and rounding.
+
+    Args:
+        half: half the width of our 95 % interval over sets or orders; NaN where there is none.
+        printed: theirs.
+    Returns:
+        NaN where nothing tells how far chance takes us.
+    """
+    ours = NORMAL * printed.std if math.isnan(half) else half
+    theirs = 0.0 if math.isnan(printed.std) else NORMAL * printed.std / math.sqrt(THEIR_SETS)
+    return printed.reading + math.hypot(ours, theirs)
+
+
+def verdict(difference: float, allowed: float) -> str:
+    """Where ours stands, by its difference from theirs and what `allowance` allows."""
+    if math.isnan(difference):
+        return UNPUBLISHED
+    if math.isnan(allowed):
+        return UNDECIDED
+    # Sums of decimals: 24.8 - 24.7 exceeds 0.1 in the last bit.
+    if abs(difference) <= allowed + 1e-9:
+        return WITHIN
+    return ABOVE if difference > 0 else BELOW
+
+
+def shown(table: DataFrame) -> DataFrame:
+    """A table of verdicts as text for people: paper, ours, interval, n, verdict, and what is to be noted."""
+    lines = []
+    for line in table.to_dict("records"):
+        digits = _decimals(line["published"], line["metric"])
+        ends = [_text(line[end], digits) for end in ("ours_low", "ours_high")]
+        std = "" if math.isnan(line["published_std"]) else f" (std {line['published_std']:g})"
+        lines.append({
+            "cell": line["cell"],
+            "metric": line["metric"].replace("_", " "),
+            "paper": _text(line["published"], digits) + std,
+            "ours": _text(line["ours"], digits),
+            "95 % interval": " to ".join(filter(None, ends)),
+            "n": line["n"],
+            "verdict": line["verdict"],
+            "note": line["note"],
+        })  # fmt: skip
+    # `note` alone is no column in text: it stands beside a memory's name there.
+    page = DataFrame(lines).rename(columns={"note": "noted"})
+    return page if page["metric"].nunique() > 1 else page.drop(columns="metric")
+
+
+def caption(preset: str) -> str:
+    """What stands above a table of verdicts: under another preset than paper, that it is no reproduction."""
+    return "" if preset == "paper" else NOT_THE_PAPERS.format(preset=preset)
+
+
+def _text(value: float, decimals: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _decimals(published: float, metric: str) -> int:
+    """Digits after the point, as printed."""
+    if metric == PICKED:
+        return 2
+    return 1 if math.isnan(published) else len(str(published).partition(".")[2])
+
+
+def _judged(wanted: Wanted, table: DataFrame | None) -> dict[str, Any]:
+    cell, printed = wanted.cell, wanted.cell.printed
+    doubt = f"published value unverified: {printed.doubt}" if printed.doubt else ""
+    line: dict[str, Any] = {
+        "cell": cell.name, "track": cell.track, "metric": cell.metric, "preset": wanted.preset, "exactness": "",
+        "published": printed.value, "published_std": printed.std, "n": "", "varies": "", "verdict": NOT_RUN,
+        "note": ", ".join(filter(None, (wanted.missing, doubt))), "source": printed.source,
+        **dict.fromkeys(("ours", "ours_low", "ours_high", "difference", "allowance"), math.nan),
+    }  # fmt: skip
+    if wanted.missing or table is None or (found := _line_of(wanted, table)) is None:
+        return line
+    ours, low, high = (float(found[f"{cell.metric}{end}"]) for end in ("", "_low", "_high"))
+    difference = ours - printed.value
+    n, varies = (str(found.get(f"{cell.metric}_{name}") or found[name]) for name in ("n", "varies"))
+    is_own = varies not in ("nets", "nothing") or found["memory"] == WHOLE
+    has_interval = not math.isnan(low) and not math.isnan(high)
+    allowed = allowance((high - low) / 2 if is_own else math.nan, printed) if has_interval else math.nan
+    given = verdict(difference, allowed) if wanted.preset == "paper" else wanted.preset
+    said = (
+        "" if found["exactness"] in ("", "official") else f"data {found['exactness']}",
+        "" if has_interval else ONE_VALUE if varies == "nothing" else "no interval",
+        doubt,
+    )
+    return line | {
+        "exactness": found["exactness"], "ours": ours, "ours_low": low, "ours_high": high, "difference": difference,
+        "allowance": allowed, "n": n, "varies": varies, "verdict": given, "note": ", ".join(filter(None, said)),
+    }  # fmt: skip
+
+
+def _line_of(wanted: Wanted, table: DataFrame) -> "Series[Any] | None":
+    """The one line of a track's table that is the cell's."""
+    fits = Series(True, index=table.index)
+    for column, value in wanted.columns.items():
+        fits &= (table[column].isna() if value is None else table[column] == value).fillna(False).astype(bool)
+    found = table[fits & table[wanted.cell.metric].notna()]
+    if len(found) < 2:
+        return None if found.empty else found.iloc[0]
+    differ = [f"{name} {_either(found[name])}" for name in found if found[name].nunique(dropna=False) > 1]
+    raise ValueError(f"{wanted.cell.name}: rows of {len(found)} runs fit it; select one of {'; '.join(differ[:3])}")
+
+
+def _either(values: Iterable[Any]) -> str:
+    return " or ".join(dict.fromkeys(str(value) for value in values))
+
+
+def _has_streams(rows: DataFrame) -> bool:
+    return bool(((rows["track"] == "cl") & (rows["metric"] == "last_accuracy")).any())
+
+
+def _has_sets(rows: DataFrame) -> bool:
+    return bool(((rows["track"] == "condense") & (rows["metric"] == "test_accuracy")).any())
+
+
+def _condensed(rows: DataFrame) -> DataFrame:
+    table = condense_table(rows)
+    return table[last_of_each_run(table)]
+
+
+def _searches(rows: DataFrame) -> DataFrame:
+    """The table of searches, with the n of each of its metrics: networks of the selected, architectures of a rho."""
+    table = nas_tables.nas_table(rows)
+    has_several = table["performance_low"].notna()
+    return table.assign(
+        n="",
+        varies="",
+        performance_n=[f"{some(repeats, 'net')} of the selected" for repeats in table["true_repeats"]],
+        performance_varies=["nets" if several else "nothing" for several in has_several],
+        **{f"{PICKED}_n": [some(number, "architecture") for number in table["n_5_percent"]]},
+        **{f"{PICKED}_varies": "architectures"},
+    )
+
+
+# Track -> whether rows have results of it, and the table that has, for each metric of the track's cells, its mean,
+# `_low` and `_high`, and beside them n and varies, or a metric's own as `_n` and `_varies`.
+TABLES: Mapping[str, tuple[Callable[[DataFrame], bool], Callable[[DataFrame], DataFrame]]] = {
+    "cl": (_has_streams, cl_table),
+    "condense": (_has_sets, _condensed),
+    "nas": (searches.has_results, _searches),
+}

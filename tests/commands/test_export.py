@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Generator
+
+from harness.commands import figures
+from harness.commands.export import export
+from harness.core import atomic as files
+from harness.core import data
+from harness.core.data import DataSet
+from harness.core.data.holdout import hold_out
+from harness.core.memory import from_stored, load, save
+from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
+
+ORIGIN = {"builder": "dm", "config": {"iterations": 3}, "ipc": 2, "seed": [0, "set 0"]}
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSet:
+    return data.load("digits")
+
+
+def put(run: Path, name: str, dataset: DataSet, form: Parametrisation, seed: int = 0) -> Path:
+    """A memory of two stored images a class in a run's directory."""
+    labels = torch.arange(10).repeat_interleave(2)
+    stored = form.init(torch.zeros(20 * form.views, 1, 8, 8), "noise", Generator().manual_seed(seed))
+    path = run / "memories" / f"{name}.safetensors"
+    save(from_stored(form, stored, labels), path, dataset, ORIGIN)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, digits: DataSet) -> Path:
+    put(tmp_path / "run", "set-0", digits, Pixels())
+    put(tmp_path / "run", "set-1", digits, MultiFormation(2), seed=1)
+    return tmp_path / "run"
+
+
+def test_each_memory_comes_with_its_card_and_its_images(run: Path, digits: DataSet) -> None:
+    written = export(run)
+    suffixes = ("safetensors", "json", "png")
+    assert written == [run / "export" / f"set-{i}.{suffix}" for i in (0, 1) for suffix in suffixes]
+    assert sorted((run / "export").iterdir()) == sorted(written)
+    for name in ("set-0", "set-1"):
+        copy, original = (run / place / f"{name}.safetensors" for place in ("export", "memories"))
+        assert copy.read_bytes() == original.read_bytes()
+        assert len(load(copy, digits)[0].labels) == (20 if name == "set-0" else 80)
+        card = json.loads((run / "export" / f"{name}.json").read_text())
+        assert card == files.load(original)[1]
+        assert card["config"] == {"iterations": 3}
+
+
+def test_the_grid_shows_what_networks_see(run: Path) -> None:
+    export(run)
+    sizes = []
+    for name in ("set-0", "set-1"):
+        with Image.open(run / "export" / f"{name}.png") as image:
+            sizes.append(image.size)
+    # 2 and 2 * 2 * 2 images of each class side by side
+    assert sizes[1][0] > 2 * sizes[0][0]
+    drawn = run / "grid.png"
+    figures.draw("memory-images", [run / "memories" / "set-1.safetensors"], drawn)
+    assert drawn.read_bytes() == (run / "export" / "set-1.png").read_bytes()
+
+
+def test_low_rank_factors_are_shown_as_images(tmp_path: Path, digits: DataSet) -> None:
+    put(tmp_path, "set-0", digits, LowRank(1))
+    assert (tmp_path / "export" / "set-0.png") in export(tmp_path)
+
+
+def test_another_directory_may_be_named(run: Path, tmp_path: Path) -> None:
+    written = export(run, tmp_path / "a" / "b")
+    assert {path.parent for path in written} == {tmp_path / "a" / "b"}
+    assert not (run / "export").exists()
+
+
+def test_again_changes_nothing(run: Path) -> None:
+    times = [path.stat().st_mtime_ns for path in export(run)]
+    assert [path.stat().st_mtime_ns for path in export(run)] == times
+
+
+def test_a_run_that_went_on_adds_its_new_memories(run: Path, digits: DataSet) -> None:
+    first = export(run)
+    put(run, "set-2", digits, Pixels(), seed=2)
+    assert set(export(run)) - set(first) == {run / "export" / f"set-2.{s}" for s in ("safetensors", "json", "png")}
+
+
+@pytest.mark.parametrize("name", ["set-0.safetensors", "set-1.json", "set-1.png"])
+def test_what_is_there_is_not_overwritten(name: str, run: Path) -> None:
+    there = run / "export" / name
+    there.parent.mkdir()
+    there.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=rf"{name}: is there with other content; remove it, or name another") as caught:
+        export(run)
+    assert str(caught.value).startswith(str(there))
+    assert there.read_bytes() == b"mine"
+    assert list(there.parent.iterdir()) == [there]  # nothing else was written
+
+
+def test_a_run_without_memories(tmp_path: Path) -> None:
+    for run, why in ((tmp_path, "holds no memory yet$"), (tmp_path / "nowhere", "no such directory; pass a run's, ")):
+        with pytest.raises(FileNotFoundError, match=f": {why}") as caught:
+            export(run)
+        assert str(caught.value).startswith(str(run))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_memory_made_for_the_validation_split(tmp_path: Path, digits: DataSet) -> None:
+    put(tmp_path, "set-0", hold_out(digits), Pixels())
+    assert len(export(tmp_path)) == 3
+
+
+def test_a_memory_of_other_data(tmp_path: Path, toy_set: DataSet) -> None:
+    tensors, card = files.load(put(tmp_path, "set-0", toy_set, Pixels()))
+    files.save(tmp_path / "memories" / "set-0.safetensors", tensors, card | {"dataset": "digits"})
+    with pytest.raises(ValueError, match=r"set-0\.safetensors: made from other digits data than those found; see "):
+        export(tmp_path)
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_damaged_memory(run: Path) -> None:
+    path = run / "memories" / "set-1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(files.DamagedFileError, match=r"set-1\.safetensors: "):
+        export(run)
+    assert not (run / "export").exists()

@@ -1,0 +1,504 @@
+import csv
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+import harness
+from harness import memory
+from harness.cli import main
+from harness.commands import run as runs
+from harness.commands.run import Finished, Options
+from harness.config import CLRun, assemble, fitted, in_form
+from harness.core import data
+from harness.core import memory as memories
+from harness.core.memory import Budget, Memory
+from harness.execution import engines
+from harness.execution.engines import Event
+from harness.memory import random_real
+from harness.results import rows as rowfiles
+from harness.tracks import base as track
+
+CPU = torch.device("cpu")
+# Five memories of two classes each and five networks, of which the first and the last thing takes milliseconds.
+SMALL = {"dataset": "digits", "memory": "random", "steps": "5", "model": "convnet-d1-w8", "classes_per_unit": "2"}
+SECONDS = 60.0  # more than anything here takes on a busy machine
+
+
+def run_of(**settings: Any) -> CLRun:
+    return assemble(CLRun, "smoke", {**SMALL, **settings})
+
+
+def carry_out(run: CLRun, out: Path, **options: Any) -> tuple[Finished, Counter[str]]:
+    """The finished run, and how often each kind of event was told."""
+    chosen = Options(**{"out": out, "engine": "serial", **options})
+    events: list[Event] = []
+    finished = runs.carry_out(runs.prepare(run, chosen), chosen, events.append)
+    return finished, Counter(event.kind for event in events)
+
+
+def without_cost(directory: Path) -> str:
+    """The rows of a run as text, but for the time and the memory that the work took."""
+    table = list(csv.reader(io.StringIO((directory / "rows.csv").read_text())))
+    costs = {table[0].index(name) for name in ("wall_seconds", "peak_bytes")}
+    return "\n".join(",".join(cell for number, cell in enumerate(line) if number not in costs) for line in table)
+
+
+def unit_files(out: Path) -> list[Path]:
+    return sorted(path for path in (out / "units").rglob("*.safetensors") if "checkpoint" not in path.name)
+
+
+def arguments(out: Path, *more: str) -> list[str]:
+    """A command line for the run of `run_of`."""
+    pairs = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    return ["run", "cl", "--preset", "smoke", *pairs, "--out", str(out), *more]
+
+
+@pytest.fixture(autouse=True)
+def quiet_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` shows warnings its own way, for good."""
+    import warnings
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished, Counter[str]]:
+    """The small run, undisturbed, by the serial engine: where its units are, and what came of it."""
+    out = tmp_path_factory.mktemp("oracle")
+    return out, *carry_out(run_of(), out)
+
+
+# --- what a run leaves ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_rows_for_every_measurement(oracle: tuple[Path, Finished, Counter[str]]) -> None:
+    _, finished, events = oracle
+    rows = finished.rows
+    assert list(rows.columns) == list(rowfiles.COLUMNS)
+    assert Counter(rows["metric"]) == {
+        "memory_images": 5,
+        "seen_accuracy": 5,
+        "experience_accuracy": 15,  # 1 + 2 + 3 + 4 + 5
+        "last_accuracy": 1,
+        "average_incremental_accuracy": 1,
+        "forgetting": 1,
+    }
+    assert events["done"] == 10
+    assert (set(rows["preset"]), set(rows["track"]), set(rows["exactness"])) == ({"smoke"}, {"cl"}, {"official"})
+    assert set(rows["split"]) == {"test"}
+    networks = rows[rows["metric"] != "memory_images"]
+    assert (set(networks["steps"]), set(networks["order"]), set(networks["repeat"])) == ({5}, {"0"}, {0})
+    assert set(networks["compute"]) == {"eager, float32"}
+    assert networks["value"].between(-100, 100).all()
+    assert (rows["wall_seconds"] > 0).all()
+    assert (rows["peak_bytes"] > 50 * 2**20).all()  # with torch loaded, whatever is done
+
+
+def test_the_matrix_and_the_sums_agree(oracle: tuple[Path, Finished, Counter[str]]) -> None:
+    rows, digits = oracle[1].rows, data.load("digits")
+    order = [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]  # numpy.random.RandomState(0).permutation(10)
+    images = [int(torch.isin(digits.test_labels, torch.tensor(order[s : s + 2])).sum()) for s in range(0, 10, 2)]
+    seen = rows[rows["metric"] == "seen_accuracy"].set_index("experience")
+    single = rows[rows["metric"] == "experience_accuracy"].set_index(["experience", "tested_experience"])["value"]
+    for t in range(5):
+        expected = sum(single[t, s] * images[s] for s in range(t + 1)) / sum(images[: t + 1])
+        assert seen["value"][t] == pytest.approx(expected)
+        assert seen["classes_seen"][t] == 2 * t + 2
+        assert seen["stored_bytes"][t] == (2 * t + 2) * 2 * 64  # classes x ipc x pixels
+
+    def sum_of(metric: str) -> float:
+        return float(rows[rows["metric"] == metric]["value"].iloc[0])
+
+    assert sum_of("last_accuracy") == pytest.approx(seen["value"][4])
+    assert sum_of("average_incremental_accuracy") == pytest.approx(seen["value"].mean())
+    drops = [max(single[t, s] for t in range(s, 4)) - single[4, s] for s in range(4)]
+    assert sum_of("forgetting") == pytest.approx(sum(drops) / 4)
+
+
+def test_a_run_directory_holds_what_it_made(oracle: tuple[Path, Finished, Counter[str]]) -> None:
+    directory = oracle[1].directory
+    found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    assert found == {"config.json", "environment.json", "rows.csv", "memories/order-0.safetensors"}
+    memory_of_all, card = memories.load(directory / "memories" / "order-0.safetensors", data.load("digits"))
+    assert Counter(memory_of_all.labels.tolist()) == dict.fromkeys(range(10), 2)
+    assert (card["builder"], card["ipc"]) == ("random", 2)
+    assert rowfiles.read(directory).equals(oracle[1].rows)
+
+
+def test_a_rerun_does_nothing_and_gives_the_same_bytes(oracle: tuple[Path, Finished, Counter[str]]) -> None:
+    out, finished, _ = oracle
+    before = (finished.directory / "rows.csv").read_bytes()
+    _, events = carry_out(run_of(), out)
+    assert events == {"found": 10}
+    assert (finished.directory / "rows.csv").read_bytes() == before
+
+
+def test_the_python_form_gives_the_same_rows(oracle: tuple[Path, Finished, Counter[str]]) -> None:
+    rows = harness.run(run_of(), harness.Options(out=oracle[0], engine="serial"))
+    assert rows.equals(oracle[1].rows)
+
+
+@pytest.mark.parametrize(
+    ("more", "new"),
+    [
+        ({"steps": "2"}, 1),  # 5 classes; the memories and the network of all 10 are there
+        ({"steps": "10"}, 5),  # 1, 3, 5, 7 and 9 classes
+        ({"nets": "2"}, 5),
+        ({"memory": "full"}, 5),
+    ],
+)
+def test_a_related_run_reuses_what_is_there(
+    more: dict[str, str], new: int, oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "units").symlink_to(copy_of(oracle[0] / "units", tmp_path / "copy"))
+    _, events = carry_out(run_of(**more), tmp_path)
+    assert events["done"] == new
+
+
+def copy_of(units: Path, to: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(units, to))
+
+
+def test_more_orders_reuse_the_first(oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path) -> None:
+    (tmp_path / "units").symlink_to(copy_of(oracle[0] / "units", tmp_path / "copy"))
+    finished, events = carry_out(run_of(orders="0-1"), tmp_path)
+    assert events["found"] == events["done"] == 10
+    assert set(finished.rows["order"]) == {"0", "1"}
+
+
+def test_equal_units_give_equal_numbers_in_5_and_2_steps(
+    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path
+) -> None:
+    two, _ = carry_out(run_of(steps="2"), tmp_path)  # nothing reused
+
+    def last(finished: Finished) -> float:
+        return float(finished.rows.query("metric == 'last_accuracy'")["value"].iloc[0])
+
+    assert last(two) == last(oracle[1])
+
+
+# --- engines, shards, kills -----------------------------------------------------------------------------------------
+
+
+def test_the_local_engine_gives_the_serial_ones_rows(
+    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path
+) -> None:
+    finished, events = carry_out(run_of(), tmp_path, engine="local", jobs=2)
+    assert events["done"] == 10
+    assert without_cost(finished.directory) == without_cost(oracle[1].directory)
+
+
+def test_two_shards_make_the_whole(oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path) -> None:
+    first, events = carry_out(run_of(), tmp_path, shard=(1, 2))
+    assert events["done"] == 5 + 3  # the last network of this part needs every memory
+    assert "last_accuracy" not in set(first.rows["metric"])
+    second, events = carry_out(run_of(), tmp_path, shard=(2, 2))
+    assert (events["done"], events["found"]) == (2, 4)
+    assert without_cost(second.directory) == without_cost(oracle[1].directory)
+
+
+def test_a_time_limit_stops_and_the_same_command_continues(
+    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = ("--set", "recipe.epochs=300", "--engine", "serial", "--quiet", "--time-limit")
+    assert main(arguments(tmp_path / "cut", *longer, "0.3s")) == 3
+    assert capsys.readouterr().err.rstrip().endswith("units left (time limit); the same command continues")
+    codes: list[int] = []
+    while not codes or codes[-1] == 3:
+        codes.append(main(arguments(tmp_path / "cut", *longer, "3s")))
+    assert codes[-1] == 0
+    assert main(arguments(tmp_path / "whole", *longer, "1h")) == 0
+    (cut,), (whole,) = (list((tmp_path / name).glob("cl-*")) for name in ("cut", "whole"))
+    assert without_cost(cut) == without_cost(whole)
+
+
+@dataclass
+class Process:
+    """The command in a process of its own."""
+
+    popen: "subprocess.Popen[str]"
+    errors: Path
+
+    @classmethod
+    def start(cls, errors: Path, command: list[str]) -> "Process":
+        whole = [sys.executable, "-m", "harness.cli", *command]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with errors.open("w") as file:
+            popen = subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=file, text=True, env=environment)
+        return cls(popen, errors)
+
+    def wait_until(self, there: Callable[[], bool]) -> bool:
+        end = time.monotonic() + SECONDS
+        while not there() and self.popen.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        return there()
+
+    def has_said(self, words: str) -> bool:
+        return words in self.errors.read_text()
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+
+
+def test_kills_at_random_moments_change_nothing(oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path) -> None:
+    command, rng = arguments(tmp_path, "--engine", "serial"), random.Random(4)
+    counts = []
+    for number in range(4):
+        process = Process.start(tmp_path / f"errors-{number}", command)
+        process.wait_until(lambda process=process: process.has_said("results in"))  # type: ignore[misc]
+        time.sleep(rng.uniform(0.0, 4.0))
+        process.kill()
+        counts.append(len(unit_files(tmp_path)))
+    assert counts == sorted(counts)  # nothing finished is lost
+    last = Process.start(tmp_path / "errors-last", command)
+    assert last.popen.wait(SECONDS) == 0
+    (directory,) = tmp_path.glob("cl-*")
+    assert without_cost(directory) == without_cost(oracle[1].directory)
+    assert not [*(tmp_path / "units").rglob("*.claim*"), *(tmp_path / "units").rglob("*checkpoint*")]
+
+
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="a job in the background ignores Ctrl-C, and so do its own",
+)
+def test_ctrl_c_stops_within_seconds_and_keeps_the_state(tmp_path: Path) -> None:
+    more = ("--set", "steps=1", "--set", "recipe.epochs=1000000", "--jobs", "1")
+    process = Process.start(tmp_path / "errors", arguments(tmp_path, *more))
+    try:
+        training = "network 0, order 0, 10 classes: "
+        assert process.wait_until(lambda: process.has_said(training)), process.errors.read_text()
+        process.popen.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.popen.wait(SECONDS) == 3
+        assert time.monotonic() - began < 15
+    finally:
+        process.kill()
+    lines = process.errors.read_text().splitlines()
+    assert lines[-1] == "harness: 1 unit left (interrupted); the same command continues"
+    assert len(list((tmp_path / "units").rglob("*.checkpoint.safetensors"))) == 1
+    assert "Traceback" not in "\n".join(lines)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_unit_is_set_aside_and_done_again(
+    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path
+) -> None:
+    copy_of(oracle[0] / "units", tmp_path / "units")
+    victim = unit_files(tmp_path)[3]
+    victim.write_bytes(victim.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match=rf"set aside as {victim.name}\.damaged-0, to be done again"):
+        finished, events = carry_out(run_of(), tmp_path)
+    assert (events["done"], events["found"]) == (1, 9)
+    assert victim.with_name(f"{victim.name}.damaged-0").is_file()
+    assert without_cost(finished.directory) == without_cost(oracle[1].directory)
+
+
+def test_a_damaged_configuration_is_written_anew(oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path) -> None:
+    copy_of(oracle[0], tmp_path / "there")
+    file = tmp_path / "there" / oracle[1].directory.name / "config.json"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:20])
+    finished, events = carry_out(run_of(), tmp_path / "there")
+    assert events["done"] == 0
+    assert finished.directory == file.parent
+    assert file.read_bytes() == whole
+
+
+def test_rows_hold_what_others_finish_while_they_are_written(
+    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = runs.prepare(run_of(), Options(out=tmp_path, engine="serial"))
+    made, write = [], rowfiles.write
+
+    def write_as_others_finish(rows: list[Any], path: Path) -> None:
+        write(rows, path)
+        made.append(len(rows))
+        if len(made) == 1:
+            copy_of(oracle[0] / "units", tmp_path / "units")
+
+    monkeypatch.setattr(rowfiles, "write", write_as_others_finish)
+    runs.write_rows(prepared)
+    assert made == [0, len(oracle[1].rows)]
+    assert without_cost(prepared.directory) == without_cost(oracle[1].directory)
+
+
+@dataclass(frozen=True)
+class BrokenConfig:
+    """Nothing to choose."""
+
+    per_class: ClassVar[bool] = True
+
+
+def broken(
+    images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: BrokenConfig = BrokenConfig()
+) -> Memory:
+    """Random real images, but those of class 9 are not a number."""
+    made = random_real.build(images, labels, budget, rng)
+    where = (made.labels == 9).view(-1, 1, 1, 1)
+    return Memory(made.images.masked_fill(where, float("nan")), made.labels)
+
+
+def test_a_condensing_that_ends_in_nan_fails_by_name_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(memory.BUILDERS, "broken", broken)
+    finished, events = carry_out(run_of(memory="broken"), tmp_path)
+    name = "broken memory, order 0, classes 4 .. 9"
+    assert finished.outcome.failed == {name: "FloatingPointError: memory: an image is not finite"}
+    assert (events["done"], events["failed"]) == (4 + 1, 1)  # the network of the first two classes
+    assert all(label.endswith(f"(needs {name}, which failed)") for label in finished.outcome.left)
+    assert Counter(finished.rows["metric"])["seen_accuracy"] == 1
+    assert main(arguments(tmp_path, "--set", "memory=broken", "--engine", "serial", "--quiet")) == 3
+    errors = capsys.readouterr().err
+    assert f"harness: failed: {name}: FloatingPointError: memory: an image is not finite\n" in errors
+    assert "harness: 1 unit failed, 4 units left; the same command tries them again\n" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "names"),
+    [("cpu", None, []), ("cuda", None, ["0", "1", "2"]), ("cuda", "2,GPU-7", ["2", "GPU-7"]), ("cuda:1", None, [None])],
+)
+def test_each_worker_sees_one_of_the_gpus(
+    device: str, visible: str | None, names: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [place.get("CUDA_VISIBLE_DEVICES") for place in runs.gpus(device)] == names
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "jobs", "workers", "at_full_rate"),
+    [
+        ("cpu", "local", None, 7, 7),  # a core each
+        ("cpu", "local", 3, 3, 3),
+        ("cpu", "serial", 3, 1, 1),
+        ("cuda", "local", None, 2 * runs.WORKERS_PER_GPU, 2),
+        ("cuda", "local", 1, 1, 1),
+        ("cuda", "local", 8, 8, 2),  # four share each of two GPUs
+        ("cuda:1", "local", None, runs.WORKERS_PER_GPU, 1),
+        ("cuda", "serial", None, 1, 1),
+    ],
+)
+def test_how_many_units_are_worked_on_at_a_time(
+    device: str, engine: str, jobs: int | None, workers: int, at_full_rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(engines, "usable_cpus", lambda: 7)
+    assert runs.workers(device, engine, jobs) == workers
+    assert runs.at_full_rate(device, workers) == at_full_rate
+
+
+def test_a_worker_knows_how_many_share_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert runs.places("cpu", 4) == [{}]
+    assert runs.places("cuda:1", 1) == [{track.SHARED_BY: "1"}]
+    assert runs.places("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, track.SHARED_BY: "2"} for gpu in "01"]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU")
+    names = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv(track.SHARED_BY, workers)
+        names.append(track.device_name(torch.device("cuda")))
+    assert names == ["GPU", "GPU, shared by 2 workers"]  # whose seconds are others
+
+
+@pytest.mark.parametrize("name", ["gpu", "cudas", "cuda:", "cuda:x", "cuda:2"])
+def test_a_device_that_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runs.pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match=r"^device: [^\n]*$"):
+        runs.pick_device(name)
+
+
+def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Any = BrokenConfig()) -> Memory:
+        made = random_real.build(images, labels, budget, rng)
+        return Memory(made.images[1:], made.labels[1:])
+
+    monkeypatch.setitem(memory.BUILDERS, "short", short)
+    finished, _ = carry_out(run_of(memory="short"), tmp_path)
+    assert len(finished.outcome.failed) == 5
+    reason = "ValueError: short: the builder's memory does not hold as many images of each class"
+    assert set(finished.outcome.failed.values()) == {reason}
+    with pytest.raises(RuntimeError, match=r"the run is not complete; short memory, order 0, classes 2 \.\. 8"):
+        harness.run(run_of(memory="short"), Options(out=tmp_path, engine="serial"))
+
+
+def test_a_dm_that_diverges_fails_by_name(tmp_path: Path) -> None:
+    settings = {"memory": "dm", "memory.lr": "1e38", "memory.iterations": "5", "classes_per_unit": "10", "steps": "1"}
+    finished, _ = carry_out(run_of(**settings), tmp_path)
+    ((label, reason),) = finished.outcome.failed.items()
+    assert label == "dm memory, order 0, classes 2 .. 5"
+    assert reason.startswith("FloatingPointError: ")
+
+
+def test_a_training_that_diverges_fails_by_name_and_the_memories_stay(tmp_path: Path) -> None:
+    finished, events = carry_out(run_of(**{"recipe.lr": "1e30"}), tmp_path)
+    assert (events["done"], events["failed"]) == (5, 5)
+    assert all("training: the loss is nan" in reason for reason in finished.outcome.failed.values())
+    _, events = carry_out(run_of(), tmp_path)
+    assert (events["done"], events["found"]) == (5, 5)  # another recipe takes the memories up
+
+
+def test_a_directory_of_a_different_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], oracle: tuple[Path, Finished, Counter[str]]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    config = (oracle[1].directory / "config.json").read_bytes()
+    (tmp_path / "mine" / "config.json").write_bytes(config)
+    assert main(arguments(tmp_path, "--name", "mine", "--ipc", "3", "--set", "nets=2")) == 2
+    assert capsys.readouterr().err == (
+        f"harness: {tmp_path / 'mine'}: holds a different run (ipc, nets differ); use another --name\n"
+    )
+    assert (tmp_path / "mine" / "config.json").read_bytes() == config
+    assert not (tmp_path / "units").exists()
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_changes_name_what_sets_a_run_off_its_preset() -> None:
+    assert runs.changes(in_form(assemble(CLRun, "smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
+    run = assemble(CLRun, "smoke", {"dataset": "digits", "memory.iterations": "7", "recipe.epochs": "9"})
+    assert set(runs.changes(in_form(run, CPU)[0], CPU).split(", ")) == {"memory.iterations=7", "recipe.epochs=9"}
+
+
+def test_what_has_a_column_of_its_own_is_no_change() -> None:
+    run = assemble(CLRun, "smoke", {"dataset": "digits", "ipc": "9", "model": "convnet-d1-w4", "steps": "2"})
+    assert runs.changes(in_form(run, CPU)[0], CPU) == ""
+
+
+def test_different_runs_have_different_names() -> None:
+    usual = fitted(run_of())
+    others = [replace(usual, ipc=3), fitted(run_of(memory="dm")), fitted(run_of(**{"recipe.epochs": "4"}))]
+    names = [runs.default_name(run) for run in (usual, *others)]
+    assert len(set(names)) == 4
+    assert names[0].startswith("cl-digits-random-5steps-smoke-")
+    assert "/" not in runs.default_name(replace(usual, dataset="folder:/a/b"))
+
+
+def test_places_may_be_given_as_text() -> None:
+    assert Options(out="there", data="here") == Options(out=Path("there"), data=Path("here"))  # type: ignore[arg-type]

@@ -1,0 +1,281 @@
+"""Networks drawn at random or trained to a band of accuracy."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from harness import config, memory
+from harness.config import CondenseRun
+from harness.core import augment, compute, data, models
+from harness.core.memory import Budget, Memory
+from harness.core.progress import SILENT, Progress, State
+from harness.core.train import TrainConfig, correct_by_class, fit
+from harness.execution.units import Unit
+from harness.memory import dm
+from harness.memory.dm import DMConfig
+from harness.memory.shared import pool
+from harness.memory.shared.pool import Networks, band
+from harness.memory.shared.synthetic import Draws
+from harness.tracks import base as track
+from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, seeded
+
+CFG = DMConfig(iterations=4, lr=0.5, real_batch=8, model="convnet2-w4", networks="trained:50-100", augment="none")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three networks, looked at every 20 images."""
+    monkeypatch.setattr(pool, "POOL", 3)
+    monkeypatch.setattr(pool, "ROUND", 20)
+    monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, batch_size=10, lr=0.01))
+
+
+def networks(wanted: str, model: str = "convnet2-w4", seed: int = 1) -> Networks:
+    images, labels = a_set(FOUR)
+    return Networks(wanted, model, "none", images, labels, Draws.of(seeded(seed), images.device))
+
+
+def target(model: str = "convnet2-w4") -> models.Network:
+    return models.build(model, SHAPE, 1, seeded(9))
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("random", None),
+        ("trained:20-30", (20.0, 30.0)),
+        ("trained:0-100", (0.0, 100.0)),
+        ("trained:2.5-3.5", (2.5, 3.5)),
+    ],
+)
+def test_bands(name: str, expected: tuple[float, float] | None) -> None:
+    assert band(name) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["trained", "trained:30", "trained:30-20", "trained:20-20", "trained:20-101", "trained:-5-20", "noise", ""]
+)
+def test_what_is_no_band_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^networks: expected random, or trained:LO-HI with LO < HI in percent, got "):
+        band(name)
+    with pytest.raises(ValueError, match=r"^networks: expected random"):
+        DMConfig(networks=name)
+
+
+# --- draws -----------------------------------------------------------------------------------------------------------
+
+
+def test_random_networks_are_drawn_anew_and_never_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "fit", None)
+    some, rng, network = networks("random"), seeded(1), target()
+    for _ in range(3):
+        some.draw(network)
+        expected = models.build("convnet2-w4", SHAPE, 1, rng)
+        assert all(torch.equal(w, expected.state_dict()[name]) for name, w in network.state_dict().items())
+
+
+def weights(network: models.Network) -> tuple[float, ...]:
+    return tuple(network.features[0].weight.flatten().tolist())  # type: ignore[operator]
+
+
+def test_a_pool_is_trained_once_and_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    whole = Networks._train
+
+    def train(self: Networks, wanted: tuple[float, float], *more: Any) -> object:
+        made.append(wanted)
+        return whole(self, wanted, *more)
+
+    monkeypatch.setattr(Networks, "_train", train)
+    some, network, drawn = networks("trained:50-100"), target(), set()
+    classifier = network.classifier.weight.clone()
+    some.fill(SILENT, 30)
+    for _ in range(30):
+        some.draw(network)
+        drawn.add(weights(network))
+    assert made == [(50.0, 100.0)] * 3
+    assert len(drawn) == 3
+    assert torch.equal(network.classifier.weight, classifier)  # it has another number of classes
+    assert all(not name.startswith("classifier") for state in some.trained for name in state)
+
+
+def test_what_is_drawn_can_be_changed_without_changing_the_pool() -> None:
+    some, network = networks("trained:50-100"), target()
+    some.fill(SILENT, 1)
+    some.draw(network)
+    kept = [{name: part.clone() for name, part in state.items()} for state in some.trained]
+    models.draw_weights(network, seeded(0))
+    for state, before in zip(some.trained, kept, strict=True):
+        assert all(torch.equal(part, before[name]) for name, part in state.items())
+
+
+@pytest.mark.parametrize("model", ["convnet2-w4", "convnet2-w4-bn"])
+@pytest.mark.parametrize("wanted", ["trained:30-60", "trained:60-100"])
+def test_accuracies_lie_in_the_band_on_images_held_out(
+    wanted: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[tuple[float, Tensor]] = []  # an accuracy, and the images it was measured on
+    trained_on: list[Tensor] = []
+
+    def correct(logits: compute.Batch, images: Tensor, labels: Tensor, classes: int) -> Tensor:
+        torch.testing.assert_close(logits(images)[:1], logits(images[:1]))  # whatever else is in the batch
+        right = correct_by_class(logits, images, labels, classes)
+        looks.append((100 * int(right.sum()) / len(labels), images))
+        return right
+
+    def spy(network: models.Network, images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> None:
+        trained_on.append(images)
+        fit(network, images, labels, cfg, rng)
+
+    monkeypatch.setattr(pool, "correct_by_class", correct)
+    monkeypatch.setattr(pool, "fit", spy)
+    low, high = band(wanted) or (0.0, 0.0)
+    for seed in range(3):
+        looks.clear()
+        trained_on.clear()
+        some = networks(wanted, model, seed)
+        some._train((low, high))
+        assert low <= looks[-1][0] <= high
+        assert all(not low <= accuracy < high for accuracy, _ in looks[:-1])  # the first inside the band
+        assert len(trained_on) == len(looks) - 1
+        held = {tuple(image.flatten().tolist()) for image in looks[0][1]}
+        assert len(held) == 12  # a tenth of 120
+        assert all(len(images) == 20 for images in trained_on)
+        assert not held & {tuple(image.flatten().tolist()) for images in trained_on for image in images}
+
+
+def test_all_right_lies_in_a_band_up_to_100(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "correct_by_class", lambda logits, images, labels, classes: torch.tensor([len(labels)]))
+    assert networks("trained:70-100")._train((70.0, 100.0))
+    with pytest.raises(ValueError, match=r"^networks: training stood at 100.0 % when it passed 70-90 % or gave up"):
+        networks("trained:70-90")._train((70.0, 90.0))
+
+
+def test_a_band_out_of_reach_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "MOST_ROUNDS", 2)
+    monkeypatch.setattr(pool, "correct_by_class", lambda *_: torch.tensor([3]))
+    message = r"^networks: training stood at 25.0 % when it passed 80-90 % or gave up; use a wider or another band$"
+    with pytest.raises(ValueError, match=message):
+        networks("trained:80-90").fill(SILENT, 1)
+
+
+# --- in a method -----------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_no_longer_apart() -> None:
+    assert not CFG.per_class
+    assert DMConfig().per_class
+
+
+def test_matching_happens_in_the_pools_networks() -> None:
+    images, labels = a_set(FOUR)
+    seen: list[tuple[float, ...]] = []
+    whole = dm.Matching.backward
+
+    def backward(self: dm.Matching, pixels: Tensor, rows: list[Tensor], parameters: augment.Parameters) -> Tensor:
+        seen.append(weights(self.network))
+        return whole(self, pixels, rows, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dm.Matching, "backward", backward)
+        dm.build(images, labels, Budget(2), seeded(1), replace(CFG, iterations=12))
+    assert 1 < len(set(seen)) <= 3
+
+
+class KilledAt(Progress):
+    """Stops at its tick `number`, counted from 0, keeping the state; with `kept`, goes on from there."""
+
+    def __init__(self, number: int | None = None, kept: State | None = None) -> None:
+        self.number, self.kept = number, kept
+        self.done: list[tuple[int, int]] = []
+
+    def resume(self) -> State | None:
+        return self.kept
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        self.done.append((done, total))
+        if len(self.done) - 1 == self.number:
+            self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
+            raise KilledError
+
+
+@pytest.mark.parametrize("model", ["convnet2-w4", "convnet2-w4-bn"])
+def test_a_build_killed_anywhere_goes_on_bit_for_bit_and_trains_nothing_twice(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings: list[int] = []
+
+    def counted(*args: Any) -> None:
+        trainings.append(len(args[1]))
+        fit(*args)
+
+    def built(rng: Generator, progress: Progress) -> Memory:
+        return dm.build(*a_set(FOUR), Budget(2), rng, replace(CFG, model=model), progress)
+
+    monkeypatch.setattr(pool, "fit", counted)
+    whole, rng = KilledAt(), seeded(1)
+    expected, once = built(rng, whole), len(trainings)
+    updates = [(3 + done, 3 + CFG.iterations) for done in range(1, CFG.iterations + 1)]
+    assert whole.done[-CFG.iterations :] == updates  # the three networks count first
+    assert len(whole.done) == once + CFG.iterations  # a tick after every round of a network's training
+    assert once > 3
+    assert all(done < 3 for done, _ in whole.done[:once])
+    for number in range(len(whole.done)):
+        trainings.clear()
+        killed, again = KilledAt(number), seeded(1)
+        with pytest.raises(KilledError):
+            built(seeded(1), killed)
+        models.scratch.cache_clear()
+        resumed = KilledAt(kept=killed.kept)
+        made = built(again, resumed)
+        assert torch.equal(made.images, expected.images)
+        assert len(trainings) == once
+        assert resumed.done == whole.done[number + 1 :]
+        assert torch.equal(again.get_state(), rng.get_state())
+
+
+def test_networks_once_trained_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = Killed(4)  # the first update, after three networks
+    with pytest.raises(KilledError):
+        dm.build(*a_set(FOUR), Budget(2), seeded(1), CFG, killed)
+    assert killed.kept is not None
+    assert {name.split(".")[1] for name in killed.kept if name.startswith("pool.")} == {"0", "1", "2"}
+    never: Callable[..., None] = lambda *_: pytest.fail("trained again")  # noqa: E731
+    monkeypatch.setattr(Networks, "_train", never)
+    dm.build(*a_set(FOUR), Budget(2), seeded(1), CFG, Killed(0, killed.kept))
+
+
+# --- in a key ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_pool_is_trained_under_the_methods_augmentation() -> None:
+    images, labels = a_set(FOUR)
+    draws = Draws.of(seeded(1), images.device)
+    some = Networks("trained:50-100", "convnet2-w4", augment.DSA_WITHOUT_FLIP, images, labels, draws)
+    assert some.recipe.augment == augment.DSA_WITHOUT_FLIP
+
+
+@pytest.mark.parametrize("builder", ["dm", "mim-dm", "lo-dm"])
+def test_how_a_pool_is_trained_is_part_of_the_key(builder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = data.load("digits")
+
+    def unit(wanted: str) -> Unit:
+        run = config.assemble(CondenseRun, "smoke", {"memory": builder, "dataset": "digits", "networks": wanted})
+        return track.memory_unit(run, dataset, "set 0", [0, 1], {})
+
+    trained, random = unit("trained:50-100"), unit("random")
+    assert trained.spec["beyond"]["pool"]["round"] == 20
+    cfg = memory.default_config(memory.find(builder))
+    assert track.condensing_flop(cfg, dataset, random.spec) is not None
+    assert track.condensing_flop(cfg, dataset, trained.spec) is None  # how long the pool trains is not known before
+    assert "beyond" not in random.spec  # which keeps the keys of what is there
+    monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, lr=0.5))
+    assert unit("trained:50-100").key != trained.key
+    assert unit("random").key == random.key
