@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from harness.execution.engines import Event
 from harness.execution.units import Unit
-from harness.results.notes import some
+from harness.results.wording import quantity
 
 LINE_SECONDS = 15.0  # between lines in a pipe
 
@@ -125,7 +125,7 @@ class Bars:
 
     def __call__(self, event: Event) -> None:
         self.watch.note(event)
-        done = f"{self.watch.finished} of {some(len(self.watch.weights), 'unit')}"
+        done = f"{self.watch.finished} of {quantity(len(self.watch.weights), 'unit')}"
         self.progress.update(self.whole, description=done, completed=self.watch.share, eta=f"{self.watch.eta()} left")
         if event.kind == "started":
             self.tasks[event.key] = self.progress.add_task(event.label, total=None, eta="")

@@ -62,18 +62,18 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
     if quiet:
         return
     from harness.cli.display import duration
-    from harness.results.notes import some
     from harness.results.published import verdicts
+    from harness.results.wording import quantity
 
     if loud := verdicts.caption(plan.preset):
         say(loud)
     say(
-        f"{plan.name}: {plan.note}; {len(plan.chosen)} of {some(len(plan.cells), 'cell')}, "
-        f"{some(len(ready.prepared), 'run')}"
+        f"{plan.name}: {plan.note}; {len(plan.chosen)} of {quantity(len(plan.cells), 'cell')}, "
+        f"{quantity(len(ready.prepared), 'run')}"
     )
     for prepared, seconds in ready.prepared:
         left = len(prepared.left)
-        takes = f"{some(left, 'unit')} left, about {duration(seconds)}" if left else "done already"
+        takes = f"{quantity(left, 'unit')} left, about {duration(seconds)}" if left else "done already"
         say(f"  {prepared.track.title(prepared.run)}: {takes}")
     for cell, why in {**plan.missing, **ready.unavailable}.items():
         if cell in plan.chosen:
@@ -87,9 +87,9 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
 def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> None:
     """Print the verdicts and what is left; exit 3 where something is, 4 where a cell is below."""
     from harness.commands.reproduce import counts
-    from harness.results.notes import some
     from harness.results.published import verdicts
     from harness.results.tables import text
+    from harness.results.wording import quantity
 
     loud = verdicts.caption(plan.preset)
     if not given["quiet"]:
@@ -100,7 +100,7 @@ def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> Non
             text.to_console(verdicts.shown(reproduced.table), console.file)
             console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
         else:
-            cells = some(len(reproduced.table), "cell")
+            cells = quantity(len(reproduced.table), "cell")
             console.print(
                 f"no row fits any of {cells} of {plan.name} yet", markup=False, highlight=False, soft_wrap=True
             )
@@ -109,7 +109,7 @@ def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> Non
     complete = not reproduced.failed and not reproduced.left
     if not complete:
         why = f" ({reproduced.stopped})" if reproduced.stopped else ""
-        left = some(reproduced.left + len(reproduced.failed), "unit")
+        left = quantity(reproduced.left + len(reproduced.failed), "unit")
         complain(f"{left} or cells left{why}; the same command continues")
     if not given["quiet"]:
         say(f"verdicts: {' '.join(map(str, reproduced.files))}")

@@ -130,7 +130,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     from harness.commands import run as runs
     from harness.config import dotted
     from harness.execution import costs as estimates
-    from harness.results.notes import some
+    from harness.results.wording import quantity
     from harness.tracks import base as track
 
     run = prepared.run
@@ -140,7 +140,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     say(prepared.track.title(run))
     say(f"form: {prepared.form}; device {prepared.place.device}")
     left = prepared.left  # which measures this machine, the first time, and compiles for that
-    say(f"{some(len(prepared.units), 'unit')}, {len(prepared.units) - len(left)} of them done already")
+    say(f"{quantity(len(prepared.units), 'unit')}, {len(prepared.units) - len(left)} of them done already")
     device = prepared.place.device
     workers = min(runs.workers(device, options.engine, options.jobs), max(len(left), 1))
     seconds = estimates.seconds_left(left, runs.at_full_rate(device, workers))
@@ -170,7 +170,7 @@ def _print_each(prepared: "Prepared") -> None:
 
 def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> None:
     """Print the table and what is left; exit 3 where something is."""
-    from harness.results.notes import some
+    from harness.results.wording import quantity
 
     outcome, rows = finished.outcome, finished.rows
     complete = not outcome.failed and not outcome.left
@@ -187,15 +187,15 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
         complain(f"failed: {label}: {reason}")
     if not complete:
         why = f" ({outcome.stopped})" if outcome.stopped else ""
-        waiting = f"{some(len(outcome.left), 'unit')} left{why}"
+        waiting = f"{quantity(len(outcome.left), 'unit')} left{why}"
         if outcome.failed:
-            complain(f"{some(len(outcome.failed), 'unit')} failed, {waiting}; the same command tries them again")
+            complain(f"{quantity(len(outcome.failed), 'unit')} failed, {waiting}; the same command tries them again")
         else:
             complain(f"{waiting}; the same command continues")
     elif not quiet:
         say(f"rows: {finished.directory / 'rows.csv'}")
         if left:
-            say(f"this part is done; left to others: {some(left, 'unit')}")
+            say(f"this part is done; left to others: {quantity(left, 'unit')}")
     if as_json:
         print(json.dumps(_as_json(finished, left)))
     if not complete:

@@ -33,12 +33,12 @@ def gather(
 ) -> None:
     """Gather the networks of searches in one Parquet file, the tabular benchmark: what `--truth tabular` reads."""
     from harness.results import rows, tabular
-    from harness.results.notes import some
+    from harness.results.wording import quantity
 
     if output.suffix != ".parquet":
         raise ValueError(f"{output}: a table is a file whose name ends in .parquet")
     tabular.extend(output, rows.read(runs))
-    print(f"{output}: {some(len(tabular.load(output).archs()), 'architecture')} trained on all images")
+    print(f"{output}: {quantity(len(tabular.load(output).archs()), 'architecture')} trained on all images")
 
 
 def plot(

@@ -26,7 +26,7 @@ from harness.results import rows
 from harness.results.figures import images as memory_plots
 from harness.results.figures import plots
 from harness.results.figures.images import MOST, REAL, SYNTHETIC, Images, Shown
-from harness.results.notes import marked, some
+from harness.results.wording import memory_label, quantity
 
 Made = tuple[Figure, DataFrame | None]  # a figure, and the numbers in it where it shows numbers
 
@@ -101,7 +101,9 @@ def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
         ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
     """
     held = _read(path, data_dir)
-    title = f"{marked(held.card['builder'])}, {held.dataset.name}, {some(held.card['ipc'], 'image')} per class"
+    title = (
+        f"{memory_label(held.card['builder'])}, {held.dataset.name}, {quantity(held.card['ipc'], 'image')} per class"
+    )
     return plots.memory_images(_pixels(held), held.memory.labels.numpy(), list(held.dataset.classes), title)
 
 
@@ -222,7 +224,7 @@ def _pixels(held: Held) -> Images:
 def _title(all_held: Sequence[Held]) -> str:
     """The data, and the budget where it is one."""
     budgets = {held.card["ipc"] for held in all_held}
-    return all_held[0].dataset.name + (f", {some(budgets.pop(), 'image')} per class" if len(budgets) == 1 else "")
+    return all_held[0].dataset.name + (f", {quantity(budgets.pop(), 'image')} per class" if len(budgets) == 1 else "")
 
 
 def _names_apart(all_held: Sequence[Held]) -> list[str]:
@@ -230,7 +232,7 @@ def _names_apart(all_held: Sequence[Held]) -> list[str]:
     several_budgets = len({held.card["ipc"] for held in all_held}) > 1
     builders = [str(held.card["builder"]) for held in all_held]
     budgets = [f", {held.card['ipc']} per class" if several_budgets else "" for held in all_held]
-    called = [marked(builder) + budget for builder, budget in zip(builders, budgets, strict=True)]
+    called = [memory_label(builder) + budget for builder, budget in zip(builders, budgets, strict=True)]
     return [
         f"{name} ({_origin(held.path)})" if called.count(name) > 1 else name
         for name, held in zip(called, all_held, strict=True)
@@ -260,7 +262,7 @@ def _places(all_held: Sequence[Held], cfg: FeatureConfig) -> tuple[DataFrame, st
         columns=["memory", "kind", "class"],
     ).assign(x=places[:, 0], y=places[:, 1])
     return points, (
-        f"t-SNE of {len(points)} features under {name}, trained for {some(cfg.epochs, 'epoch')} "
+        f"t-SNE of {len(points)} features under {name}, trained for {quantity(cfg.epochs, 'epoch')} "
         f"on {len(labels)} real images\n"
         f"(its test accuracy on these classes: {_accuracy(network, dataset, classes):.1f} %, n = 1)"
     )

@@ -14,8 +14,8 @@ from harness.core import data, models
 from harness.core.registry import known
 from harness.core.train import find_recipe, recipe_names
 from harness.nas import space as spaces
-from harness.results.notes import some
 from harness.results.published.reproductions import REPRODUCTIONS
+from harness.results.wording import quantity
 
 Lines = Iterator[tuple[str, str]]  # (name, what it is in one line)
 KINDS = ("memories", "recipes", "presets", "datasets", "spaces", "figures", "reproductions", "runs")
@@ -105,7 +105,7 @@ def _space(name: str) -> str:
         for arch in space
     ]
     heading = f"{'id':>5}  {'parameters':>9}  {'MACs':>12}  network, of 3 x 32 x 32 images in 10 classes"
-    return "\n".join([f"{space.about}; {some(len(space), 'architecture')}", "", *axes, "", heading, *lines])
+    return "\n".join([f"{space.about}; {quantity(len(space), 'architecture')}", "", *axes, "", heading, *lines])
 
 
 def _dataset(name: str) -> str:

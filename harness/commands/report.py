@@ -12,9 +12,9 @@ from harness.core import atomic as files
 from harness.core import parametrisation
 from harness.core.atomic import Card
 from harness.results.figures import plots
-from harness.results.notes import marked, some
 from harness.results.report import page as report
 from harness.results.report.page import Picture
+from harness.results.wording import memory_label, quantity
 from harness.tracks import base as track
 from harness.tracks import search as nas
 
@@ -91,7 +91,7 @@ def _run_directories(path: Path) -> list[Path]:
 def _picture(path: Path, of: int) -> Picture:
     tensors, card = files.load(path)
     images, labels = _as_seen(tensors, card)
-    title = f"{marked(card['builder'])}, {card['dataset']}, {some(card['ipc'], 'image')} per class"
+    title = f"{memory_label(card['builder'])}, {card['dataset']}, {quantity(card['ipc'], 'image')} per class"
     names = [f"class {c}" for c in range(int(labels.max()) + 1)]
     figure = plots.memory_images(images.permute(0, 2, 3, 1).numpy(), labels.numpy(), names, title)
     content = io.BytesIO()

@@ -21,11 +21,11 @@ from harness.core.models import ConvNetSpec
 from harness.core.registry import known
 from harness.execution.engines import Event
 from harness.results import rows as rowfiles
-from harness.results.notes import some
 from harness.results.published import verdicts
 from harness.results.published.reproductions import REPRODUCTIONS, Cell, Reproduction
 from harness.results.published.verdicts import Wanted
 from harness.results.tables import text
+from harness.results.wording import quantity
 from harness.tracks import base as track
 
 Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # what is shown while a run works
@@ -231,7 +231,7 @@ def from_rows(plan: Plan, paths: Sequence[Path], out: Path) -> Reproduced:
     if asked["ours"].isna().all():
         one = asked["cell"].iloc[0]
         raise ValueError(
-            f"none of {some(len(rows), 'row')} fits any of {some(len(asked), 'cell')} of {plan.name}, preset "
+            f"none of {quantity(len(rows), 'row')} fits any of {quantity(len(asked), 'cell')} of {plan.name}, preset "
             f"{plan.preset}, such as {one}: a cell wants the data set, builder, budget, recipe and networks of its run"
         )
     files = write(plan, table, out / f"reproduce-{plan.name}-{plan.preset}-rows")

@@ -25,8 +25,8 @@ from harness.nas import space as spaces
 from harness.nas.proxy import Labelled
 from harness.nas.space import Arch
 from harness.results import tabular
-from harness.results.notes import some
 from harness.results.statistics import searches
+from harness.results.wording import quantity
 from harness.tracks import base as track
 from harness.tracks.base import Place, Result, Row
 
@@ -371,11 +371,11 @@ def _candidate_rows(
 
 def title(run: NASRun) -> str:
     """What a run does, in one line."""
-    ranked = f"{len(run.searched)} of {some(len(spaces.find(run.space)), 'architecture')} of {run.space}"
+    ranked = f"{len(run.searched)} of {quantity(len(spaces.find(run.space)), 'architecture')} of {run.space}"
     proxy = f"by {track.budgeted(run)}"
-    trained = f", against {some(run.truth_epochs, 'epoch')} on all images"
+    trained = f", against {quantity(run.truth_epochs, 'epoch')} on all images"
     against = {"run": trained, "none": ""}.get(run.truth, f", {run.truth}")
-    return f"{run.dataset}, {ranked} ranked {proxy}{against}, {some(run.nets, 'training')} each"
+    return f"{run.dataset}, {ranked} ranked {proxy}{against}, {quantity(run.nets, 'training')} each"
 
 
 def short_name(run: NASRun) -> str:

@@ -16,7 +16,7 @@ from harness.core.progress import Progress
 from harness.core.rng import generator
 from harness.core.train import correct_by_class, fit
 from harness.execution.units import Store, Unit
-from harness.results.notes import some
+from harness.results.wording import quantity
 from harness.tracks import base as track
 from harness.tracks.base import Place, Result, Row
 
@@ -263,8 +263,8 @@ def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> I
 def title(run: CondenseRun) -> str:
     """What a run does, in one line."""
     tested = ", ".join(run.eval_models or (run.model,))
-    sets = f"{some(run.sets, 'set')} by {track.budgeted(run)}"
-    return f"{run.dataset}, {sets}, {some(run.nets, 'network')} each: {tested}"
+    sets = f"{quantity(run.sets, 'set')} by {track.budgeted(run)}"
+    return f"{run.dataset}, {sets}, {quantity(run.nets, 'network')} each: {tested}"
 
 
 def short_name(run: CondenseRun) -> str:

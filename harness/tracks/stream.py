@@ -18,7 +18,7 @@ from harness.core.data import DataSet
 from harness.core.memory import Memory
 from harness.core.progress import Progress
 from harness.execution.units import Store, Unit
-from harness.results.notes import some
+from harness.results.wording import quantity
 from harness.scenarios import metrics
 from harness.scenarios.stream import class_order, split
 from harness.tracks import base as track
@@ -272,7 +272,7 @@ def title(run: CLRun) -> str:
     named = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
     orders = "the listed order" if run.class_order else named
     memory = f"memory {track.budgeted(run)}"
-    return f"{run.dataset}, {some(run.steps, 'step')}, {memory}, {orders}, {some(run.nets, 'network')}"
+    return f"{run.dataset}, {quantity(run.steps, 'step')}, {memory}, {orders}, {quantity(run.nets, 'network')}"
 
 
 def short_name(run: CLRun) -> str:

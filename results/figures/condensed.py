@@ -12,8 +12,8 @@ from pandas import DataFrame, Series
 
 from harness.results.figures import drawing
 from harness.results.figures.drawing import Style
-from harness.results.notes import marked
 from harness.results.tables.accuracy import CONDENSED, condense_table, last_of_each_run
+from harness.results.wording import memory_label
 
 ACCURACY = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
 DRAWN = [*CONDENSED, *ACCURACY, "n", "varies", "published", "published_std", "note"]
@@ -217,7 +217,7 @@ def _labels(data: DataFrame) -> list[str]:
 def _label(memory: str, *said: str) -> str:
     """The name of a memory and, on the lines below it, what is to be said of it."""
     below = textwrap.wrap(", ".join(part for part in said if part), 44, break_on_hyphens=False)
-    return "\n".join([marked(memory), *below])
+    return "\n".join([memory_label(memory), *below])
 
 
 def _usual(values: "Series[str]") -> str:

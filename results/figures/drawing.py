@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 from pandas import DataFrame, Series
 
-from harness.results.notes import SMOKE, marked, some
+from harness.results.wording import SMOKE, memory_label, quantity
 
 # What one figure may show one value of only; `full`, the bound without a memory, has no budget and no league.
 ONE_OF = ("dataset", "dataset_digest", "preset", "split", "recipe", "model")
@@ -56,7 +56,9 @@ def chosen_rows(rows: DataFrame, track: str, metric: str, needs: Collection[str]
         raise ValueError(f"none of the {len(rows)} rows is a {metric} of track {track}")
     for column in needs:
         if lacking := int(chosen[column].isna().sum()):
-            raise ValueError(f"{lacking} of {some(len(chosen), 'row')} of {metric}, track {track}, have no {column}")
+            raise ValueError(
+                f"{lacking} of {quantity(len(chosen), 'row')} of {metric}, track {track}, have no {column}"
+            )
     return chosen
 
 
@@ -127,7 +129,7 @@ def data_in_words(dataset: str, exactness: str) -> str:
 
 def images_in_words(ipc: str) -> str:
     """The budget."""
-    return some(int(ipc), "image per class")
+    return quantity(int(ipc), "image per class")
 
 
 def preset_in_words(preset: str) -> str:
@@ -137,7 +139,7 @@ def preset_in_words(preset: str) -> str:
 
 def of_league(memory: str, league: str) -> str:
     """A memory's name, and its league where that is not the usual one."""
-    return marked(memory) if league in ("", "pixel", memory) else f"{marked(memory)}, league {league}"
+    return memory_label(memory) if league in ("", "pixel", memory) else f"{memory_label(memory)}, league {league}"
 
 
 def styles_of(memories: Iterable[str]) -> dict[str, Style]:
@@ -271,7 +273,7 @@ def counts_in_words(data: DataFrame) -> str:
     """The n of most lines of `data`, and of which memories others have another: "n = 2 sets x 3 nets; full: 6 nets"."""
     usual = str(data["n"].mode().iloc[0])
     others = data[data["n"] != usual].groupby("n", sort=False)["memory"].unique()
-    told = [f"{_some_of(sorted(map(marked, memories)))}: {n}" for n, memories in others.items()]
+    told = [f"{_some_of(sorted(map(memory_label, memories)))}: {n}" for n, memories in others.items()]
     return "; ".join([f"n = {usual}", *told])
 
 

@@ -14,9 +14,9 @@ from pandas import DataFrame, Series
 
 from harness.results.figures import drawing
 from harness.results.figures.condensed import DRAWN
-from harness.results.notes import marked, some
 from harness.results.statistics.means import each_n_in_words, summary
 from harness.results.tables.accuracy import condense_table, last_of_each_run
+from harness.results.wording import memory_label, quantity
 
 COLOURS: Colormap = mpl.colormaps["cividis"]  # its lightness rises evenly: for every eye, and in grey
 ACCURACY = "test_accuracy"
@@ -154,7 +154,7 @@ def _matrix(part: DataFrame) -> Map:
             texts[row][column] = cell if steps <= ROOM_FOR_INTERVALS else f"{line['mean']:.0f}"
     counts = sorted(set(each_n_in_words(part, "order")))
     name = drawing.of_league(str(part["memory"].iloc[0]), str(part["league"].iloc[0]))
-    title = f"{name}, {some(steps, 'step')}\nn = {' or '.join(counts)}"
+    title = f"{name}, {quantity(steps, 'step')}\nn = {' or '.join(counts)}"
     return Map(title, list(map(str, range(steps))), values, texts)
 
 
@@ -178,7 +178,7 @@ def _maps(data: DataFrame, down: Sequence[str], across: str, columns: Sequence[s
 
 def _row_name(memory: str, model: str | None = None) -> str:
     """A memory, and where that is told the network it was condensed with."""
-    return f"{marked(memory)}, {drawing.network_in_words(model)}" if model else marked(memory)
+    return f"{memory_label(memory)}, {drawing.network_in_words(model)}" if model else memory_label(memory)
 
 
 def _stacked(maps: Sequence[Map], columns: Sequence[str], data: DataFrame, down: str, across: str) -> Figure:

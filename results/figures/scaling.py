@@ -12,8 +12,8 @@ from pandas import DataFrame, Series
 from harness.results.figures import drawing
 from harness.results.figures.condensed import ACCURACY, DRAWN
 from harness.results.figures.drawing import FILLS, Style
-from harness.results.notes import marked
 from harness.results.tables.accuracy import condense_table, last_of_each_run
+from harness.results.wording import memory_label
 
 APART = ("ipc", "league")  # what these figures keep apart themselves
 RELATIVE = ("relative", "relative_low", "relative_high")
@@ -81,9 +81,9 @@ def cost(rows: DataFrame) -> Figure:
     untimed = sorted(set(others["memory"]) - set(timed["memory"]))
     devices = _built(rows, timed["memory"])["device"]
     said = [f"seconds on {', '.join(sorted(set(devices) - {''})) or 'a device not told'}"]
-    said += [f"no seconds are told of {', '.join(map(marked, untimed))}"] if untimed else []
+    said += [f"no seconds are told of {', '.join(map(memory_label, untimed))}"] if untimed else []
     _caption(figure, data, said)
-    entries = [(marked(memory), drawing.handle(styles[memory])) for memory in styles if memory not in untimed]
+    entries = [(memory_label(memory), drawing.handle(styles[memory])) for memory in styles if memory not in untimed]
     _legend(figure, entries, timed)
     return figure
 
@@ -191,7 +191,7 @@ def large_ipc(rows: DataFrame) -> Figure:
     drawing.limit_to_percent(grid[:1, 0])
     drawing.label_outside(figure, "images per class", "")
     _caption(figure, data, said)
-    _legend(figure, [(marked(memory), drawing.handle(style)) for memory, style in styles.items()], data)
+    _legend(figure, [(memory_label(memory), drawing.handle(style)) for memory, style in styles.items()], data)
     return figure
 
 
@@ -224,7 +224,7 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
         axes.secondary_yaxis("right", functions=relative).set_ylabel(OF_ALL)
     drawing.label_outside(figure, name, _accuracy_of(data))
     drawing.limit_to_percent(figure.axes)
-    bounds = [(marked(BOUND), drawing.handle(styles[BOUND]))] if len(bound) else []
+    bounds = [(memory_label(BOUND), drawing.handle(styles[BOUND]))] if len(bound) else []
     _caption(figure, data, said)
     _legend(figure, [*bounds, ("the other memories of its league", Line2D([], [], color=drawing.BEHIND))], data)
     return figure

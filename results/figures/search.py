@@ -16,12 +16,12 @@ from scipy import stats
 
 from harness.results.figures import drawing
 from harness.results.figures.drawing import Style
-from harness.results.notes import some
 from harness.results.statistics import ranking
 from harness.results.statistics.means import t_interval
 from harness.results.statistics.ranking import Estimate, Statistic
 from harness.results.statistics.searches import AXES, TOGETHER, Compared, axes_of, compared, labels
 from harness.results.tables.search import DRAWS, STATISTICS
+from harness.results.wording import quantity
 
 FEWEST = 10  # points of a scatter: where 5 % are fewer, all are shown
 ENDS = ("spearman_rho", "spearman_rho_low", "spearman_rho_high")
@@ -448,7 +448,7 @@ def _ceiling_in_words(truth: Compared) -> str:
     one, other = ranking.halves(int((~np.isnan(truth.truth.test)).sum(1).max()))
     over_all, best = (ranking.noise_ceiling(truth.truth.test, default_rng(0), part) for part in (1.0, 0.2))
     among = "" if math.isnan(best) else f", {best:.2f} among its best 20 %"
-    told = f"{some(one, 'training')} of the truth against {other} more, rho {over_all:.2f}{among}"
+    told = f"{quantity(one, 'training')} of the truth against {other} more, rho {over_all:.2f}{among}"
     return f"full, the noise ceiling: {told}; no interval"
 
 
@@ -487,7 +487,7 @@ def _on_shared(several: Sequence[_Labelled]) -> list[_Labelled]:
 
 def _n_of(several: Sequence[_Labelled]) -> str:
     """The n of what `_on_shared` gave."""
-    return f"n = {some(len(several[0].each.archs), 'architecture')} that all have"
+    return f"n = {quantity(len(several[0].each.archs), 'architecture')} that all have"
 
 
 def _order(labelled: _Labelled) -> tuple[bool, str, bool, int, str]:

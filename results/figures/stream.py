@@ -6,9 +6,9 @@ from pandas import DataFrame
 
 from harness.results.figures import drawing
 from harness.results.figures.drawing import Style
-from harness.results.notes import marked, some
 from harness.results.published.values import published_end_points
 from harness.results.statistics.means import each_n_in_words, summary
+from harness.results.wording import memory_label, quantity
 
 
 def cl_accuracy_data(rows: DataFrame) -> DataFrame:
@@ -47,7 +47,7 @@ def cl_accuracy(rows: DataFrame) -> Figure:
         if setting["dataset"] == "cifar100" and setting["split"] == "test":
             here = {memory: style for memory, style in styles.items() if memory in set(panel["memory"])}
             published_is_drawn |= _draw_end_points(axes, steps, here)
-        drawing.put(axes.set_title("", fontsize="medium"), f"{some(steps, 'step')}, {_n_of(panel)}")
+        drawing.put(axes.set_title("", fontsize="medium"), f"{quantity(steps, 'step')}, {_n_of(panel)}")
         axes.set_xlabel("classes seen")
         counts = sorted(panel["classes_seen"].astype(int).unique(), reverse=True)
         axes.set_xticks(counts[:: 1 + len(counts) // 11])  # from the last one down, no more than fit
@@ -55,7 +55,7 @@ def cl_accuracy(rows: DataFrame) -> Figure:
     figure.axes[0].set_ylabel(f"{setting['split']} accuracy on seen classes (%)")
     figure.axes[0].set_ylim(drawing.within_percent(*figure.axes[0].get_ylim()))
 
-    entries = [(marked(memory), drawing.handle(style)) for memory, style in styles.items()]
+    entries = [(memory_label(memory), drawing.handle(style)) for memory, style in styles.items()]
     if published_is_drawn:
         ours_is_theirs = setting["ipc"] == "20" and setting["preset"] == "paper"
         entries.append(("published" if ours_is_theirs else "published (20 per class)", drawing.hollow()))

@@ -11,13 +11,13 @@ from typing import Any
 from pandas import DataFrame, Series
 from scipy import special
 
-from harness.results.notes import some
 from harness.results.published.reproductions import PICKED, Cell, Printed
 from harness.results.published.values import SHORT
 from harness.results.statistics import searches
 from harness.results.statistics.means import WHOLE
 from harness.results.tables import search as nas_tables
 from harness.results.tables.accuracy import cl_table, condense_table, last_of_each_run
+from harness.results.wording import quantity
 
 WITHIN, ABOVE, BELOW = "within", "above", "below"
 UNDECIDED = "undecided"  # one value, or one set or order and no standard deviation printed
@@ -209,9 +209,9 @@ def _searches(rows: DataFrame) -> DataFrame:
     return table.assign(
         n="",
         varies="",
-        performance_n=[f"{some(repeats, 'net')} of the selected" for repeats in table["true_repeats"]],
+        performance_n=[f"{quantity(repeats, 'net')} of the selected" for repeats in table["true_repeats"]],
         performance_varies=["nets" if several else "nothing" for several in has_several],
-        **{f"{PICKED}_n": [some(number, "architecture") for number in table["n_5_percent"]]},
+        **{f"{PICKED}_n": [quantity(number, "architecture") for number in table["n_5_percent"]]},
         **{f"{PICKED}_varies": "architectures"},
     )
 

@@ -26,10 +26,10 @@ from harness.results import rows as rowfiles
 from harness.results.figures import plots
 from harness.results.figures.drawing import data_in_words
 from harness.results.figures.plots import Plot
-from harness.results.notes import SMOKE, marked
 from harness.results.statistics.means import BLOCK
 from harness.results.tables import accuracy as tables
 from harness.results.tables import text
+from harness.results.wording import SMOKE, memory_label
 
 GENERATOR = "harness report"  # marks a page as ours
 # What a figure may have to be drawn apart for, in this order.
@@ -304,7 +304,7 @@ def _made(rows: DataFrame) -> tuple[str, list[dict[str, str]]]:
         units = part[part["key"] != ""].drop_duplicates("key")
         lines.append({
             "track": of["track"],
-            "memory": marked(of["memory"]),
+            "memory": memory_label(of["memory"]),
             "changes": of["changes"],
             "data set": data_in_words(of["dataset"], of["exactness"]),
             "digest": of["dataset_digest"][:12],

@@ -8,7 +8,7 @@ import pandas as pd
 from pandas import DataFrame
 from scipy import special
 
-from harness.results.notes import some
+from harness.results.wording import quantity
 
 # What makes a line of a table. Values that differ in any of it never enter one mean.
 BLOCK = ("dataset", "exactness", "dataset_digest", "split", "preset", "league")  # never mixed in one ranking
@@ -116,9 +116,9 @@ def within_std(rows: DataFrame, group: str) -> float:
 def n_in_words(n: int, n_groups: int, n_nets: int, group: str = "order") -> str:
     """How many values, and of what: "2 orders x 2 nets"; "3 nets in 2 sets" where the sets differ; "6 nets" of none."""
     if not n_groups:
-        return some(n, "net")
-    groups = some(n_groups, group)
-    return f"{groups} x {some(n_nets, 'net')}" if n == n_groups * n_nets else f"{some(n, 'net')} in {groups}"
+        return quantity(n, "net")
+    groups = quantity(n_groups, group)
+    return f"{groups} x {quantity(n_nets, 'net')}" if n == n_groups * n_nets else f"{quantity(n, 'net')} in {groups}"
 
 
 def each_n_in_words(table: DataFrame, group: str) -> list[str]:

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from harness.results.notes import note
 from harness.results.published.values import accuracies_for, end_points_for, published_end_points
 from harness.results.statistics.means import BLOCK, each_n_in_words, summary, within_std, without_group
 from harness.results.statistics.searches import has_results, tell_axes
 from harness.results.tables.search import nas_pairs, nas_partial, nas_table
 from harness.results.tables.text import to_console, to_rich, to_text
+from harness.results.wording import memory_note
 
 __all__ = [
     "cl_table",
@@ -221,4 +221,4 @@ def _devices(table: DataFrame, rows: DataFrame) -> "pd.Series[str]":
 
 
 def _notes(table: DataFrame) -> list[str]:
-    return [note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
+    return [memory_note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]

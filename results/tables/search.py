@@ -14,12 +14,12 @@ import pandas as pd
 from numpy.random import default_rng
 from pandas import DataFrame
 
-from harness.results.notes import note
 from harness.results.published.values import searches_for
 from harness.results.statistics import ranking
 from harness.results.statistics.means import t_interval
 from harness.results.statistics.ranking import Drawn, Estimate, Networks, Statistic
 from harness.results.statistics.searches import AXES, LINE, TOGETHER, Compared, axes_of, compared, labels
+from harness.results.wording import memory_note
 
 LAST = ("full", "")  # leagues of no proxy set, below the others
 DRAWS = 1000
@@ -85,7 +85,7 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     costs = [_costs(rows, line) for line in lines]
     table["images"], table["condensing_minutes"], table["condensing_device"] = zip(*costs, strict=True)
     table = table.join(searches_for(table))
-    table["note"] = [note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
+    table["note"] = [memory_note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
     table["place"] = [LAST.index(league) + 1 if league in LAST else 0 for league in table["league"]]
     order = [*TOGETHER, "place", "league", "spearman_rho", "memory", "ipc", "changes"]
     ascending = [name != "spearman_rho" for name in order]
@@ -174,7 +174,7 @@ def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
     table = DataFrame(lines, columns=[*LINE, "given", "partial_rho", "partial_rho_low", "partial_rho_high",
                                       "architectures"])  # fmt: skip
     table["ipc"] = table["ipc"].astype("Int64")
-    table["note"] = [note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
+    table["note"] = [memory_note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
     return table
 
 

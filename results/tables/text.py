@@ -18,8 +18,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from harness.results.notes import marked
 from harness.results.statistics.means import BLOCK, SETTING
+from harness.results.wording import memory_label
 
 HEADINGS = {
     "dataset_digest": "digest",
@@ -239,7 +239,7 @@ def _shown(table: DataFrame, name: str) -> list[str]:
     if name == "memory" and "note" in table:
         cells = [f"{cell} {note}".strip() for cell, note in zip(cells, map(_plain, table["note"]), strict=True)]
     elif name == "memory":
-        cells = [marked(cell) for cell in cells]
+        cells = [memory_label(cell) for cell in cells]
     return cells
 
 

@@ -9,7 +9,7 @@ from pandas import DataFrame, Series
 
 from harness.results import rows
 from harness.results.figures import drawing, plots
-from harness.results.notes import marked
+from harness.results.wording import memory_label
 from tests.results.condensed import CONVNET3, Row, Values, frame, memories, networks
 
 iterations = plots.FIGURES["condense_iterations"]
@@ -131,7 +131,7 @@ def test_runs_of_fewer_iterations_are_the_beginning_of_one_course(name: str, key
     figure = iterations.draw(frame(*begun, networks(two_sets(45), memory=name, changes="memory.lr=2")))
     (line, *_) = drawn(figure.axes[0], drawing.styles_of(Series([name]))[name].colour)
     assert points(line) == [(1000, 40), (2000, 42), (20000, 45)]
-    assert legend(figure)[0] == f"{marked(name)}\nmemory.lr=2"
+    assert legend(figure)[0] == f"{memory_label(name)}\nmemory.lr=2"
 
 
 def test_a_panel_of_courses_per_data_set_and_budget() -> None:

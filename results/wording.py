@@ -1,0 +1,30 @@
+"""Words that tables, figures and messages share: a number of things, and what stands beside a memory's name."""
+
+SMOKE = "(smoke: not a result)"
+RECONSTRUCTION = "(reconstruction)"
+
+
+def quantity(number: int, noun: str) -> str:
+    """A number with its noun: "1 net", "2 nets", "0 nets"; of a phrase, the first word takes the plural."""
+    thing, *more = noun.split(" ", 1)
+    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    return " ".join([str(number), thing if number == 1 else plural, *more])
+
+
+def memory_label(memory: str) -> str:
+    """The name of a memory, marked where its builder is a reconstruction.
+
+    Builders named mim-... (MIM4DD) were rebuilt from an abstract: neither code nor formula constants were published.
+    """
+    return f"{memory} {RECONSTRUCTION}" if memory.startswith("mim-") else memory
+
+
+def memory_note(memory: str, changes: str, preset: str) -> str:
+    """What a reader must know beside a memory's name.
+
+    The note says that the builder is a reconstruction, what was set otherwise than in the preset, and that rows of
+    the preset smoke are no result.
+    """
+    reconstruction = memory_label(memory).removeprefix(memory).strip()
+    parts = [reconstruction, f"({changes})" if changes else "", SMOKE if preset == "smoke" else ""]
+    return " ".join(part for part in parts if part)
