@@ -14,7 +14,7 @@ demo: $(INSTALLED)  ## the main job on scikit-learn's digits: a table and a figu
 	$(BIN)/harness plot runs/demo/cl-digits-* --figure cl-accuracy -o runs/demo/cl-accuracy.png
 
 test: lint  ## what has to pass: style, types, tests (warnings are errors)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --durations 20
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
