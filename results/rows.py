@@ -46,8 +46,6 @@ import csv
 import io
 import math
 import operator
-import os
-import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -83,24 +81,23 @@ IDENTITY = [
 ]  # fmt: skip
 
 
-def write(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
-    """Put `rows` at `path` as CSV, in one step: the same rows give the same bytes.
+def to_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """The content of a row file: the same rows give the same bytes.
 
     Args:
-        rows: column -> value; columns left out, None and NaN are written as empty cells.
-        path: where to; folders are made, an older file is replaced.
+        rows: column -> value; columns left out, None and NaN become empty cells.
     Raises:
         ValueError: a column that `COLUMNS` does not have, or a value that does not fit its column.
     """
     lines = [COLUMNS, *(_cells(row) for row in rows)]
-    write_bytes(Path(path), "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode())
+    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode()
 
 
 def to_frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
-    """The frame that `write` and then `read` would give, without a file.
+    """The frame that `read` gives for a file of these rows.
 
     Raises:
-        ValueError: as `write`.
+        ValueError: as `to_csv`.
     """
     return _frame([_typed([_cells(row) for row in rows], COLUMNS)])
 
@@ -139,20 +136,6 @@ def _some(names: list[str], between: str) -> str:
     """The first ten of them, and how many there are beside: a message is to be read."""
     more = [f"and {len(names) - 10} more"] if len(names) > 10 else []
     return between.join(names[:10] + more)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: readers see the old file, the new one, or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -25,7 +25,7 @@ import pyarrow as pa
 from pandas import DataFrame
 from pyarrow import parquet
 
-from harness.results.rows import COLUMNS, FLOATS, INTEGERS, write_bytes
+from harness.results.rows import COLUMNS, FLOATS, INTEGERS
 
 CARD = b"harness.tabular"
 SCHEMA = 1
@@ -151,31 +151,28 @@ def names() -> list[str]:
     return sorted(file.name.removesuffix(".parquet") for file in NAMED.iterdir() if file.name.endswith(".parquet"))
 
 
-def write(rows: DataFrame, path: str | Path) -> None:
-    """Put the finished rows of track nas at `path`, in one step; others are left out.
+def to_parquet(*parts: DataFrame) -> bytes:
+    """The content of a file with the finished networks of track nas in some rows; other rows are left out.
+
+    Each measurement stands in the file once; where two values differ, the earlier one stands, with a warning. The same
+    rows in another order give the same bytes.
 
     Args:
-        rows: as `results.rows.read` gives them, of one space, data set and preset.
+        parts: rows as `results.rows.read` gives them, all of one space, data set and preset.
     Raises:
-        ValueError: none of them is a result, they mix spaces, data sets or presets, or hold two networks for one
+        ValueError: no row is a result, the rows mix spaces, data sets or presets, or hold two networks for one
             architecture, proxy and repeat.
     """
-    write_bytes(Path(path), _serialised(_merged([rows])))
+    rows = _merge(parts)
+    arrays = {name: pa.array(_plain(rows, name), type=_type(name)) for name in COLUMNS}
+    card = json.dumps(_card(rows), sort_keys=True)
+    table = pa.table(arrays).replace_schema_metadata({CARD: card.encode()})
+    file = io.BytesIO()
+    parquet.write_table(table, file, compression="zstd")
+    return file.getvalue()
 
 
-def extend(path: str | Path, rows: DataFrame) -> None:
-    """Add rows to the table at `path`, or make it.
-
-    Each measurement stands in it once; where two differ, the earlier one, with a warning.
-
-    Raises:
-        ValueError: as `write` and `load`.
-    """
-    path = Path(path)
-    write_bytes(path, _serialised(_merged([load(path).rows(), rows] if path.exists() else [rows])))
-
-
-def _merged(parts: list[DataFrame]) -> DataFrame:
+def _merge(parts: Sequence[DataFrame]) -> DataFrame:
     """The finished rows of all parts, each measurement once, in an order that does not depend on theirs."""
     rows = pd.concat([part[part["track"] == "nas"] for part in parts], ignore_index=True)
     is_end = rows["metric"].isin(("test_accuracy", "diverged", "score"))
@@ -218,15 +215,6 @@ def _refuse_twins(of_archs: DataFrame) -> None:
         f"{_label_of(memory, ipc)}: arch {arch}, repeat {repeat} stands for two networks, of changes "
         f"{' and '.join(map(repr, of_one['changes']))}; select one"
     )
-
-
-def _serialised(rows: DataFrame) -> bytes:
-    arrays = {name: pa.array(_plain(rows, name), type=_type(name)) for name in COLUMNS}
-    card = json.dumps(_card(rows), sort_keys=True)
-    table = pa.table(arrays).replace_schema_metadata({CARD: card.encode()})
-    file = io.BytesIO()
-    parquet.write_table(table, file, compression="zstd")
-    return file.getvalue()
 
 
 def _plain(rows: DataFrame, name: str) -> Any:

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from harness.commands import report
-from harness.results import rows as rowfiles
 from harness.results.figures import plots
 from tests import browser
 from tests.results.condensed import memories, networks
+from tests.results.files import write_rows
 
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no chromium here")
 
@@ -108,7 +108,7 @@ def test_it_can_be_pictured(reference: browser.Page) -> None:
 
 def test_what_rows_say_is_text(page: browser.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*networks(memory=EVIL, changes=EVIL_PICTURE, recipe=EVIL), *memories({0: 1.0, 1: 2.0}, memory=EVIL)]
-    rowfiles.write(rows, tmp_path / "rows.csv")
+    write_rows(rows, tmp_path / "rows.csv")
     monkeypatch.setattr(plots, "FIGURES", {"condense_accuracy": plots.FIGURES["condense_accuracy"]})
     page.complaints.clear()
     page.open(report.write([tmp_path / "rows.csv"], tmp_path / "evil.html"))

@@ -32,12 +32,14 @@ def gather(
     output: Annotated[Path, typer.Option("-o", "--output", help="FILE.parquet; made, or added to.")],
 ) -> None:
     """Gather the networks of searches in one Parquet file, the tabular benchmark: what `--truth tabular` reads."""
+    from harness.core.atomic import write_bytes
     from harness.results import rows, tabular
     from harness.results.wording import quantity
 
     if output.suffix != ".parquet":
         raise ValueError(f"{output}: a table is a file whose name ends in .parquet")
-    tabular.extend(output, rows.read(runs))
+    known = [tabular.load(output).rows()] if output.exists() else []
+    write_bytes(output, tabular.to_parquet(*known, rows.read(runs)))
     print(f"{output}: {quantity(len(tabular.load(output).archs()), 'architecture')} trained on all images")
 
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.commands import figures
 from harness.core import atomic as files
@@ -40,7 +39,4 @@ def export(run: Path, output: Path | None = None, data_dir: Path | None = None) 
 
 def _grid(path: Path, data_dir: Path | None) -> bytes:
     """A memory's images as the bytes of a PNG."""
-    with TemporaryDirectory() as directory:
-        picture = Path(directory, "grid.png")
-        plots.save(figures.memory_figure(path, data_dir), picture, "memory-images")
-        return picture.read_bytes()
+    return plots.to_bytes(figures.memory_figure(path, data_dir), "grid.png", "memory-images")

@@ -255,7 +255,7 @@ def write_rows(prepared: Prepared) -> DataFrame:
     left: list[str] | None = None
     while left != (left := [unit.key for unit in prepared.left]):
         made = [*prepared.track.rows(prepared.run, prepared.planned, prepared.store, dataset, differs)]
-        rowfiles.write(made, prepared.directory / "rows.csv")
+        write_bytes(prepared.directory / "rows.csv", rowfiles.to_csv(made))
     environment = {
         "device": prepared.place.device,
         "form": prepared.form,

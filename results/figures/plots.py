@@ -42,9 +42,8 @@ from harness.results.figures.search import (
     nas_size_data,
 )
 from harness.results.figures.stream import cl_accuracy, cl_accuracy_data
-from harness.results.rows import write_bytes
 
-__all__ = ["FIGURES", "Plot", "about", "cl_accuracy", "kind_of", "memory_images", "save", "to_bytes"]
+__all__ = ["FIGURES", "Plot", "about", "cl_accuracy", "kind_of", "memory_images", "to_bytes"]
 
 KIND = ", a figure of the harness"  # what a file's title ends with, after the name of the figure in it
 
@@ -80,19 +79,15 @@ def about(draw: Callable[..., object]) -> str:
     return next(iter((inspect.getdoc(draw) or "").splitlines()), "")
 
 
-def save(figure: Figure, path: str | Path, kind: str = "") -> None:
-    """Write a figure as .pdf, .png or .svg, in one step; the same drawing gives the same bytes.
+def to_bytes(figure: Figure, path: str | Path, kind: str = "") -> bytes:
+    """The content of a .pdf, .png or .svg file of a figure; the same drawing gives the same bytes.
 
     Args:
+        path: name of the file, whose suffix is the format.
         kind: name of the figure, which `kind_of` reads back.
     Raises:
         ValueError: another suffix.
     """
-    write_bytes(Path(path), to_bytes(figure, path, kind))
-
-
-def to_bytes(figure: Figure, path: str | Path, kind: str = "") -> bytes:
-    """What `save` writes to `path`."""
     path = Path(path)
     # Dates, and the programs' versions, would make the bytes differ from day to day.
     metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}, ".svg": {"Date": None}}
@@ -106,6 +101,6 @@ def to_bytes(figure: Figure, path: str | Path, kind: str = "") -> bytes:
 
 
 def kind_of(content: bytes) -> str:
-    """The name of the figure in a file that `save` wrote; "" where the file does not say."""
+    """The name of the figure in a file of `to_bytes`; "" where the file does not say."""
     found = re.search(rb"([\w-]+)%s" % KIND.encode(), content)
     return found[1].decode() if found else ""

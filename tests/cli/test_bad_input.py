@@ -15,7 +15,7 @@ from PIL import Image
 from harness.cli import main
 from harness.core import atomic as files
 from harness.core import registry
-from harness.results import rows
+from tests.results.files import write_rows
 
 RUN = ["run", "cl"]
 DIGITS = [*RUN, "--dataset", "digits", "--preset", "smoke", "--steps", "2"]
@@ -303,7 +303,7 @@ def test_memory_images_of_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def some_rows() -> str:
     """A file of one row."""
-    rows.write([{"track": "nas", "metric": "parameters", "value": 1.0}], Path("rows.csv"))
+    write_rows([{"track": "nas", "metric": "parameters", "value": 1.0}], Path("rows.csv"))
     return "rows.csv"
 
 

@@ -9,6 +9,7 @@ import pytest
 from harness.cli import main
 from harness.results import rows as rowfiles
 from harness.results import tabular
+from tests.results.files import write_rows
 
 SMOKE = ["--dataset", "digits", "--preset", "smoke", "--engine", "serial"]
 FEW = ["--archs", "width=32,depth=1,pooling=avg", "--subset", "4"]
@@ -85,7 +86,7 @@ def test_a_table_without_the_architectures_is_refused(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "truth.parquet"
-    tabular.write(rowfiles.read([out]), path)
+    path.write_bytes(tabular.to_parquet(rowfiles.read([out])))
     command = ["run", "nas", "--proxy", "params", *SMOKE, "--archs", "width=32,depth=1,pooling=avg"]
     assert main([*command, "--subset", "6", "--out", str(tmp_path), "--truth", f"tabular:{path}"]) == 2
     assert "lacks 2 of 6 architectures" in capsys.readouterr().err
@@ -95,7 +96,7 @@ def test_a_table_of_another_recipe_is_refused_before_anything_is_trained(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "truth.parquet"
-    tabular.write(rowfiles.read([out]), path)
+    path.write_bytes(tabular.to_parquet(rowfiles.read([out])))
     command = ["run", "nas", "--proxy", "random", *SMOKE, *FEW, "--out", str(tmp_path), "--truth", f"tabular:{path}"]
     assert main([*command, "--set", "recipe.lr=0.5"]) == 2
     assert "random and the truth were trained by different recipes: lr 0.5 and " in capsys.readouterr().err
@@ -106,7 +107,7 @@ def test_a_table_of_another_preset_is_refused_before_anything_is_trained(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "truth.parquet"
-    tabular.write(rowfiles.read([out]).assign(preset="quick"), path)
+    path.write_bytes(tabular.to_parquet(rowfiles.read([out]).assign(preset="quick")))
     command = ["run", "nas", "--proxy", "random", *SMOKE, *FEW, "--out", str(tmp_path), "--truth", f"tabular:{path}"]
     assert main(command) == 2
     assert "is of preset quick, and the run of smoke" in capsys.readouterr().err
@@ -117,7 +118,7 @@ def test_a_truth_of_two_trainings_makes_no_table(out: Path, tmp_path: Path, caps
     both = rowfiles.read([out]).to_dict("records")
     spec = json.dumps({"recipe": {"lr": 0.5}})
     other = [row | {"spec": spec, "key": f"other {row['key']}", "repeat": 1} for row in both if row["memory"] == "full"]
-    rowfiles.write([*both, *other], tmp_path / "rows.csv")  # type: ignore[list-item]
+    write_rows([*both, *other], tmp_path / "rows.csv")
     assert main(["table", str(tmp_path)]) == 2
     assert "the truth was trained in several ways: lr 0.0" in capsys.readouterr().err
 

@@ -16,8 +16,8 @@ from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
 from harness.core.memory import from_stored, save
 from harness.core.parametrisation import Pixels
-from harness.results import rows
 from harness.results.figures import plots
+from tests.results.files import write_rows
 
 FEW = FeatureConfig(model="convnet-d3-w8", epochs=2, real_per_class=12, synthetic_per_class=2)
 
@@ -46,7 +46,7 @@ def stream(tmp_path: Path) -> Path:
             for e in range(2)]  # fmt: skip
     tested = [setting | {"metric": "experience_accuracy", "experience": e, "tested_experience": s, "value": 80 + s}
               for e in range(2) for s in range(e + 1)]  # fmt: skip
-    rows.write([*seen, *tested], tmp_path / "run" / "rows.csv")
+    write_rows([*seen, *tested], tmp_path / "run" / "rows.csv")
     return tmp_path / "run"
 
 

@@ -24,6 +24,7 @@ from harness.results import rows as rowfiles
 from harness.results.published.reproductions import REPRODUCTIONS, Cell, Printed, Reproduction
 from harness.tracks import base as track
 from tests.results.condensed import CONVNET3
+from tests.results.files import write_rows
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 SMOKE = ["--preset", "smoke", "--engine", "serial"]
@@ -317,7 +318,7 @@ def test_the_reference_rows_are_judged_without_a_run(tmp_path: Path) -> None:
 
 def paper_stream(path: Path, *values: float) -> Path:
     """Rows of DM's stream of ten steps under preset paper: a last accuracy for each order."""
-    rowfiles.write(
+    write_rows(
         (
             {"track": "cl", "dataset": "cifar100", "preset": "paper", "memory": "dm", "league": "pixel", "ipc": 20,
              "recipe": "dm", "model": CONVNET3, "steps": 10, "split": "test", "metric": "last_accuracy", "unit": "%",

@@ -326,15 +326,15 @@ def test_rows_hold_what_others_finish_while_they_are_written(
     oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = runs.prepare(run_of(), Options(out=tmp_path, engine="serial"))
-    made, write = [], rowfiles.write
+    made, to_csv = [], rowfiles.to_csv
 
-    def write_as_others_finish(rows: list[Any], path: Path) -> None:
-        write(rows, path)
+    def write_as_others_finish(rows: list[Any]) -> bytes:
         made.append(len(rows))
         if len(made) == 1:
             copy_of(oracle[0] / "units", tmp_path / "units")
+        return to_csv(rows)
 
-    monkeypatch.setattr(rowfiles, "write", write_as_others_finish)
+    monkeypatch.setattr(rowfiles, "to_csv", write_as_others_finish)
     runs.write_rows(prepared)
     assert made == [0, len(oracle[1].rows)]
     assert without_cost(prepared.directory) == without_cost(oracle[1].directory)

@@ -12,6 +12,7 @@ from pyarrow import parquet
 from harness.results import rows, tabular
 from harness.results.tables.search import nas_table
 from harness.results.tabular import Tabular
+from tests.results.files import write_rows
 from tests.results.searched import MODELS, Row, alike, condensed, frame, trained, zero_cost
 
 NAN = math.nan
@@ -31,7 +32,7 @@ def some() -> DataFrame:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Tabular:
     path = tmp_path_factory.mktemp("tabular") / "some.parquet"
-    tabular.write(some(), path)
+    path.write_bytes(tabular.to_parquet(some()))
     return tabular.load(path)
 
 
@@ -98,7 +99,7 @@ def test_looking_up_goes_by_dictionaries(table: Tabular) -> None:
 
 def test_several_budgets_have_names_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    tabular.write(frame(trained("dm", PROXY), trained("dm", {7: [(1.0, 2.0)]}, ipc=10)), path)
+    path.write_bytes(tabular.to_parquet(frame(trained("dm", PROXY), trained("dm", {7: [(1.0, 2.0)]}, ipc=10))))
     table = tabular.load(path)
     assert table.query(7, proxy="dm-10ipc").test_accuracy == 2
     with pytest.raises(ValueError, match="'dm' is not in this table; it has dm-10ipc, dm-50ipc"):
@@ -120,7 +121,7 @@ def test_the_card_says_what_is_held(table: Tabular) -> None:
 
 
 def test_the_rows_come_back_as_they_were_read(table: Tabular, tmp_path: Path) -> None:
-    rows.write(some().to_dict("records"), tmp_path / "rows.csv")  # type: ignore[arg-type]
+    write_rows(some().to_dict("records"), tmp_path / "rows.csv")
     key = ["memory", "arch", "repeat", "metric", "epoch", "key"]
     read, back = (of.sort_values(key, ignore_index=True) for of in (rows.read(tmp_path), table.rows()))
     pd.testing.assert_frame_equal(read, back)
@@ -136,18 +137,19 @@ def test_another_proxy_is_scored_by_the_tables_truth(table: Tabular) -> None:
 
 def test_a_table_grows_to_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     parts = [frame(trained("full", {arch: TRUTH[arch]})) for arch in TRUTH]
-    for path, order in (("a", parts), ("b", parts[::-1]), ("c", [*parts, *parts])):
-        for part in order:
-            tabular.extend(tmp_path / path, part)
-    tabular.write(pd.concat(parts, ignore_index=True), tmp_path / "d")
-    contents = {(tmp_path / path).read_bytes() for path in "abcd"}
-    assert len(contents) == 1
-    assert tabular.load(tmp_path / "a").archs() == ("7", "10", "437")
+    together = tabular.to_parquet(pd.concat(parts, ignore_index=True))
+    path = tmp_path / "t.parquet"
+    for order in (parts, parts[::-1], [*parts, *parts]):
+        path.write_bytes(tabular.to_parquet(order[0]))
+        for part in order[1:]:
+            path.write_bytes(tabular.to_parquet(tabular.load(path).rows(), part))
+        assert path.read_bytes() == together
+    assert tabular.load(path).archs() == ("7", "10", "437")
 
 
 def test_a_network_that_several_runs_share_stands_once(tmp_path: Path) -> None:
     again = [row | {"changes": "memory.lr=2"} for row in trained("full", TRUTH)]  # the same keys
-    tabular.write(frame(again, trained("full", TRUTH)), tmp_path / "t")
+    (tmp_path / "t").write_bytes(tabular.to_parquet(frame(again, trained("full", TRUTH))))
     back = tabular.load(tmp_path / "t").rows()
     assert len(back) == len(trained("full", TRUTH))
     assert set(back["changes"]) == {""}
@@ -155,14 +157,14 @@ def test_a_network_that_several_runs_share_stands_once(tmp_path: Path) -> None:
 
 def test_an_unfinished_network_is_left_out(tmp_path: Path) -> None:
     rest = [row for row in trained("full", TRUTH) if not (row["arch"] == "7" and row["metric"] == "test_accuracy")]
-    tabular.write(frame(rest), tmp_path / "t")
+    (tmp_path / "t").write_bytes(tabular.to_parquet(frame(rest)))
     assert tabular.load(tmp_path / "t").archs() == ("10", "437")
 
 
 def test_the_earlier_of_two_values_is_kept_with_a_warning(tmp_path: Path) -> None:
-    tabular.write(frame(trained("full", alike((1.0,)))), tmp_path / "t")
+    earlier, later = frame(trained("full", alike((1.0,)))), frame(trained("full", {0: [(1.0, 5.0)]}))
     with pytest.warns(UserWarning, match="1 rows repeat a measurement with another value .* the earlier one is kept"):
-        tabular.extend(tmp_path / "t", frame(trained("full", {0: [(1.0, 5.0)]})))
+        (tmp_path / "t").write_bytes(tabular.to_parquet(earlier, later))
     assert tabular.load(tmp_path / "t").query(0).test_accuracy == 1
 
 
@@ -184,13 +186,13 @@ def mixed(**other: object) -> list[Row]:
 )  # fmt: skip
 def test_what_one_table_cannot_hold_is_refused(made: list[Row], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        tabular.write(frame(made), tmp_path / "t")
+        (tmp_path / "t").write_bytes(tabular.to_parquet(frame(made)))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
     whole = tmp_path / "whole.parquet"
-    tabular.write(some(), whole)
+    whole.write_bytes(tabular.to_parquet(some()))
     foreign = tmp_path / "foreign.parquet"
     parquet.write_table(pa.table({"a": [1]}), foreign)
     strange = tmp_path / "strange.parquet"
@@ -220,7 +222,7 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(FileNotFoundError, match=r"mine\.parquet: no such file"):
         tabular.load(str(tmp_path / "mine.parquet"))
     monkeypatch.setattr(tabular, "NAMED", tmp_path)
-    tabular.write(some(), tmp_path / "mine.parquet")
+    (tmp_path / "mine.parquet").write_bytes(tabular.to_parquet(some()))
     assert tabular.names() == ["mine"]
     assert tabular.load("mine") == tabular.load(tmp_path / "mine.parquet")
     monkeypatch.setattr(tabular, "NAMED", tmp_path / "none")

@@ -10,6 +10,7 @@ from pandas import DataFrame
 from harness.results import rows
 from harness.results.figures import plots
 from tests.results.condensed import CONVNET3, Row, Values, frame, networks
+from tests.results.files import write_rows
 
 cl_matrix, cross_arch, recipes = (plots.FIGURES[name] for name in ("cl_matrix", "cross_arch", "recipe_by_memory"))
 each_figure = pytest.mark.parametrize("plot", [cl_matrix, cross_arch, recipes])
@@ -213,7 +214,7 @@ def test_the_same_rows_give_the_same_bytes(plot: plots.Plot) -> None:
 @each_figure
 def test_the_numbers_survive_a_file(plot: plots.Plot, tmp_path: Path) -> None:
     some = of(plot, "dm", "own")
-    rows.write(some.assign(key=[f"{i}" for i in range(len(some))]).to_dict("records"), tmp_path / "rows.csv")  # type: ignore[arg-type]
+    write_rows(some.assign(key=[f"{i}" for i in range(len(some))]).to_dict("records"), tmp_path / "rows.csv")
     assert plot.data(rows.read(tmp_path)).equals(plot.data(some))
 
 

@@ -11,6 +11,7 @@ from pandas import DataFrame
 from harness.results import rows
 from harness.results.figures import drawing, plots
 from tests.results.condensed import Row, Values, frame, memories, networks
+from tests.results.files import write_rows
 
 budget, cost, large_ipc = (plots.FIGURES[name] for name in ("budget", "cost", "large_ipc"))
 each_figure = pytest.mark.parametrize("plot", [budget, cost, large_ipc])
@@ -275,5 +276,5 @@ def test_the_same_rows_give_the_same_bytes(plot: plots.Plot, tmp_path: Path, mon
 @each_figure
 def test_the_numbers_survive_a_file(plot: plots.Plot, tmp_path: Path) -> None:
     some = frame(judged(), judged("own", ipc=50), whole())
-    rows.write(some.assign(key=[f"{i}" for i in range(len(some))]).to_dict("records"), tmp_path / "rows.csv")  # type: ignore[arg-type]
+    write_rows(some.assign(key=[f"{i}" for i in range(len(some))]).to_dict("records"), tmp_path / "rows.csv")
     assert plot.data(rows.read(tmp_path)).equals(plot.data(some))

@@ -11,6 +11,7 @@ from pandas import DataFrame
 from harness.results import rows
 from harness.results.figures import drawing, plots
 from harness.results.figures import search as nas_plots
+from tests.results.files import write_rows
 from tests.results.searched import MODELS, NEAR, TRUE, Row, alike, frame, trained, zero_cost
 
 NAN = math.nan
@@ -269,7 +270,7 @@ def test_smoke_and_other_data_are_marked(name: str) -> None:
 
 @each_figure
 def test_the_numbers_survive_a_file(name: str, tmp_path: Path) -> None:
-    rows.write(some().to_dict("records"), tmp_path / "rows.csv")  # type: ignore[arg-type]
+    write_rows(some().to_dict("records"), tmp_path / "rows.csv")
     data = plots.FIGURES[name].data
     assert data(rows.read(tmp_path)).equals(data(some()))
 
@@ -282,9 +283,9 @@ def test_drawing_is_the_same_each_time_and_writes_no_file(
     odd = frame(trained("full", TRUE), trained("$\\frac{$", NEAR))
     figures = [plots.FIGURES[name].draw(odd) for _ in range(2)]
     assert not list(tmp_path.iterdir())
-    for figure, file in zip(figures, "ab", strict=True):  # a name read as mathematics would raise here
-        plots.save(figure, tmp_path / f"{file}.svg")
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    # A name read as mathematics would raise here.
+    first, second = (plots.to_bytes(figure, "a.svg") for figure in figures)
+    assert first == second
 
 
 def test_names_that_begin_with_an_underscore_are_shown() -> None:

@@ -26,6 +26,7 @@ from harness.results.report import page as report
 from harness.results.report.page import Facts, Picture, Store, figures, missing, page
 from tests.results import searched
 from tests.results.condensed import CONVNET3, frame, memories, networks
+from tests.results.files import write_rows
 from tests.results.searched import alike, trained
 
 EVIL = "<script>alert(1)</script>"
@@ -280,7 +281,7 @@ def run_directory(path: Path, rows: list[dict[str, object]] | None, **configurat
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(SETS | {"memory_config": {"lr": 0.5, "train": {}}} | configuration))
     if rows is not None:
-        rowfiles.write(rows, path / "rows.csv")
+        write_rows(rows, path / "rows.csv")
     return path
 
 

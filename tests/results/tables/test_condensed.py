@@ -11,6 +11,7 @@ from rich.console import Console
 from harness.results import rows
 from harness.results.tables import accuracy as tables
 from tests.results.condensed import CONVNET3, TWO_BY_TWO, Row, frame, memories, networks
+from tests.results.files import write_rows
 
 
 def line_of(*parts: list[Row]) -> dict[str, object]:
@@ -311,7 +312,7 @@ def test_reconstructions_and_smoke_are_marked_everywhere() -> None:
 
 def test_the_table_survives_files(tmp_path: Path) -> None:
     some = [*networks(), *memories({0: 10.0, 1: 30.0}), *networks(iterations=None, memory="random", memory_model="")]
-    rows.write((row | {"key": f"{i}"} for i, row in enumerate(some)), tmp_path / "rows.csv")
+    write_rows((row | {"key": f"{i}"} for i, row in enumerate(some)), tmp_path / "rows.csv")
     table = tables.condense_table(rows.read(tmp_path))
     text = tables.to_text(table, "csv")
     assert text == tables.to_text(tables.condense_table(rows.to_frame(some)), "csv")

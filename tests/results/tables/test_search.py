@@ -11,6 +11,7 @@ from harness.results.statistics.searches import AXES, tell_axes
 from harness.results.tables import accuracy as tables
 from harness.results.tables import search as nas_tables
 from harness.results.tables.search import holm, nas_pairs, nas_partial, nas_table
+from tests.results.files import write_rows
 from tests.results.searched import MODELS, NEAR, TRUE, Row, alike, condensed, frame, trained, zero_cost
 
 NAN = math.nan
@@ -311,6 +312,6 @@ def test_text_of_a_table() -> None:
 def test_the_table_survives_a_file(tmp_path: Path) -> None:
     some = frame(trained("full", TRUE), trained("dm", NEAR), condensed("dm", 500, 6.0),
                  zero_cost("params", {arch: float(arch) for arch in range(5)}))  # fmt: skip
-    rows.write(some.to_dict("records"), tmp_path / "rows.csv")  # type: ignore[arg-type]
+    write_rows(some.to_dict("records"), tmp_path / "rows.csv")
     again: DataFrame = rows.read(tmp_path)
     assert nas_table(again, draws=20).equals(nas_table(some, draws=20))
