@@ -1,1 +1,1 @@
-"""Architecture search on proxy sets: search spaces, candidates trained on small sets, and how well these rank them."""
+"""Neural architecture search on proxy sets: the search spaces, and the training of one candidate on a small set."""

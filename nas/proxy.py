@@ -1,4 +1,7 @@
-"""A candidate trained on a proxy set and scored: what ranks architectures when the full data are too much."""
+"""Train one candidate of a search space on a proxy set and score it on held-out images.
+
+The scores of all candidates rank the space at a fraction of the cost of training each of them on all images.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +13,17 @@ from harness.core import compute, models
 from harness.core.progress import SILENT, Progress, State
 from harness.core.train import TrainConfig, correct_by_class, fit
 
-Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) float32, normalised, and their classes (N,) int64
+LabelledImages = tuple[Tensor, Tensor]  # images (N, C, H, W) float32, normalised, and their classes (N,) int64
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a trained candidate gets right.
+    """How many images a trained candidate classifies correctly.
 
-    curve: (E, 2) int64, epochs trained and validation images classified rightly, ascending; its last line is the end.
-    test: test images classified rightly, at the end.
+    Attributes:
+        curve: (E, 2) int64. Each line holds a number of epochs and the validation images that are classified correctly
+            after them. Epochs ascend; the last line is the end of training.
+        test: number of test images that are classified correctly at the end of training.
     """
 
     curve: Tensor
@@ -27,9 +32,9 @@ class Score:
 
 def score(
     model: str,
-    train: Labelled,
-    validation: Labelled,
-    test: Labelled,
+    train: LabelledImages,
+    validation: LabelledImages,
+    test: LabelledImages,
     num_classes: int,
     cfg: TrainConfig,
     weights: Generator,
@@ -39,71 +44,89 @@ def score(
     epoch_rows: Callable[[int], Tensor] | None = None,
     progress: Progress = SILENT,
 ) -> Score | None:
-    """Train a fresh network on the proxy set; None where it diverges: its loss is no longer finite.
+    """Train a new network on the proxy set and score it.
 
     Args:
-        train: the proxy set, its labels or class probabilities (N, K); validation, test: what it is scored on.
-        weights, batches: CPU generators of the first weights, and of the images' order and augmentation.
-        curve_every: epochs between two looks at the validation images; 0 for one look, at the end.
-        epoch_rows: the rows of an epoch (`early_stopping`); by default all of them, shuffled.
+        model: name of the candidate's network.
+        train: the proxy set; its labels may also be class probabilities, (N, K) float32.
+        validation: the images of the curve.
+        test: the images that are scored once, at the end.
+        num_classes: number of classes K.
+        cfg: the training recipe.
+        weights: CPU generator of the initial weights.
+        batches: CPU generator of the order of the images and of their augmentation.
+        curve_every: epochs between two evaluations on the validation images; 0 evaluates at the end only.
+        epoch_rows: gives the rows that an epoch trains on (see `early_stopping_rows`); by default every row, shuffled.
+        progress: is told of every epoch, and may resume an interrupted training.
+    Returns:
+        The score, or None if the training diverges, that is, if its loss is no longer finite.
     """
     images, labels = train
     device = images.device
     shape = (images.shape[1], images.shape[2], images.shape[3])
-    network = in_layout(models.build(model, shape, num_classes, weights).to(device, images.dtype), cfg)
+    network = models.build(model, shape, num_classes, weights).to(device, images.dtype)
+    network = choose_memory_format(network, cfg)
     logits = compute.evaluation_form(network, "forward", cfg.compute, images)
 
-    def right(of: Labelled) -> int:
+    def count_correct(held_out: LabelledImages) -> int:
         with models.evaluating(network):
-            return int(correct_by_class(logits, *of, num_classes).sum())
+            return int(correct_by_class(logits, *held_out, num_classes).sum())
 
-    curve = _Curve(progress, curve_every, lambda: right(validation))
+    curve = _ValidationCurve(progress, curve_every, lambda: count_correct(validation))
     try:
         fit(network, images, labels, cfg, batches, curve, epoch_rows=epoch_rows)
     except FloatingPointError:
         return None
-    return Score(curve.points, right(test))
+    return Score(curve.points, count_correct(test))
 
 
-def in_layout(network: models.Network, cfg: TrainConfig) -> models.Network:
-    """The network with its filters where a CPU's convolutions and poolings are fastest; the numbers are the same.
+def choose_memory_format(network: models.Network, cfg: TrainConfig) -> models.Network:
+    """Move the filters to channels last where that makes a CPU's convolutions and pooling faster.
 
-    Channels last against the usual way, eager, forward and backward (depth 2, width 32, one core): 1.2 to 2.1 times as
-    fast with pooling under BatchNorm or no norm, and in float32 with max pooling under norms of groups (1.0 to 1.5). In
-    bfloat16 these are 1.0 to 6 times slower in it, without pooling most networks are, layer norms always. What is
-    compiled gains 5 % at most.
+    The results of the network stay the same. Measured speed of channels last over the default format, eager, forward
+    and backward, depth 2, width 32, one core: 1.2 to 2.1 times with pooling under BatchNorm or no norm; 1.0 to 1.5
+    times with max pooling under group norms in float32. In bfloat16, networks with group norms take 1.0 to 6 times as
+    long; so do most networks without pooling, and networks with layer norms always. Compiled networks gain 5 % at most.
     """
-    if next(network.parameters()).device.type != "cpu" or _has(network, nn.LayerNorm):
+    if next(network.parameters()).device.type != "cpu" or _has_layer(network, nn.LayerNorm):
         return network
     if cfg.compute == "compiled":
-        moves = True
-    elif _has(network, nn.GroupNorm):
-        moves = _has(network, nn.MaxPool2d) and cfg.dtype == "float32"
+        is_faster = True
+    elif _has_layer(network, nn.GroupNorm):
+        is_faster = _has_layer(network, nn.MaxPool2d) and cfg.dtype == "float32"
     else:
-        moves = _has(network, nn.MaxPool2d, nn.AvgPool2d)
-    return network.to(memory_format=torch.channels_last) if moves else network
+        is_faster = _has_layer(network, nn.MaxPool2d, nn.AvgPool2d)
+    return network.to(memory_format=torch.channels_last) if is_faster else network
 
 
-def _has(network: nn.Module, *kinds: type[nn.Module]) -> bool:
+def _has_layer(network: nn.Module, *kinds: type[nn.Module]) -> bool:
     return any(isinstance(module, kinds) for module in network.modules())
 
 
-def early_stopping(images: int, per_epoch: int, epochs: int, rng: Generator) -> Callable[[int], Tensor]:
-    """Epochs as short as a proxy set's, out of shuffled passes over all the images, one after the other.
+def early_stopping_rows(images: int, per_epoch: int, epochs: int, rng: Generator) -> Callable[[int], Tensor]:
+    """Cut shuffled passes over all images into epochs that are as short as those of a proxy set.
 
-    So a candidate gets as many updates as on the proxy set: with 500 images an epoch and 200 epochs, 2.2 passes
-    over 45,000.
+    A candidate then makes as many updates on the real images as another makes on the proxy set. With 500 images an
+    epoch, 200 epochs are 2.2 passes over 45,000 images.
+
+    Args:
+        images: number of real images.
+        per_epoch: number of images in an epoch.
+        epochs: number of epochs.
+        rng: CPU generator of the order of the images.
+    Returns:
+        A function from the number of an epoch to the rows it trains on.
     """
     passes = -(-per_epoch * epochs // images)
     order = torch.cat([torch.randperm(images, generator=rng) for _ in range(passes)])
     return lambda epoch: order[epoch * per_epoch : (epoch + 1) * per_epoch]
 
 
-class _Curve(Progress):
-    """Looks at the validation images every so many epochs and at the end; a kill does not lose what was seen."""
+class _ValidationCurve(Progress):
+    """Evaluate on the validation images every so many epochs; a resumed training keeps its earlier points."""
 
-    def __init__(self, progress: Progress, every: int, right: Callable[[], int]) -> None:
-        self.progress, self.every, self.right = progress, every, right
+    def __init__(self, progress: Progress, every: int, count_correct: Callable[[], int]) -> None:
+        self.progress, self.every, self.count_correct = progress, every, count_correct
         self.points = torch.zeros(0, 2, dtype=torch.int64)
 
     def resume(self) -> State | None:
@@ -114,5 +137,5 @@ class _Curve(Progress):
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         if done == total or (self.every and done % self.every == 0):
-            self.points = torch.cat([self.points, torch.tensor([[done, self.right()]])])
+            self.points = torch.cat([self.points, torch.tensor([[done, self.count_correct()]])])
         self.progress.tick(done, total, lambda: state() | {"curve": self.points})

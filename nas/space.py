@@ -1,7 +1,8 @@
-"""Search spaces: what architectures there are, their axes, and fixed subsets of them.
+"""Search spaces: their architectures and axes, filters, and balanced subsets.
 
-A filter such as "width<=64,pooling=avg,norm!=none" keeps what fits every part of it; "norm=bn|in" allows either, and
-"id=3|17" names architectures. Another package offers a space through the entry-point group `harness.spaces`.
+A filter such as "width<=64,pooling=avg,norm!=none" selects the architectures that meet every condition; "norm=bn|in"
+allows either value, and "id=3|17" selects architectures by number. Another package offers a search space through the
+entry-point group `harness.spaces`.
 """
 
 import hashlib
@@ -23,11 +24,17 @@ Value = int | str
 
 @dataclass(frozen=True)
 class Arch:
-    """One candidate: `id` is its place in the space, `model` its name for `harness.core.models`."""
+    """One architecture of a search space.
+
+    Attributes:
+        id: its position in the space, from 0.
+        model: its name for `harness.core.models`.
+        axes: (axis, value) pairs in the order of the space's axes.
+    """
 
     id: int
     model: str
-    axes: tuple[tuple[str, Value], ...]  # (axis, value), in the space's order
+    axes: tuple[tuple[str, Value], ...]
 
     def __getitem__(self, axis: str) -> Value:
         return self.id if axis == "id" else dict(self.axes)[axis]
@@ -35,10 +42,16 @@ class Arch:
 
 @dataclass(frozen=True)
 class Space:
-    """Candidates in the order of their ids."""
+    """A search space: its architectures in ascending order of their ids.
+
+    Attributes:
+        name: the name that `--space` takes.
+        about: one line on what the space holds and where it comes from.
+        archs: the architectures.
+    """
 
     name: str
-    about: str  # one line: what it is, where it comes from
+    about: str
     archs: tuple[Arch, ...]
 
     def __iter__(self) -> Iterator[Arch]:
@@ -49,12 +62,12 @@ class Space:
 
     @property
     def axes(self) -> dict[str, list[Value]]:
-        """Every axis with its values, in the order they first come."""
+        """The values of each axis, in the order of their first appearance."""
         values: dict[str, dict[Value, None]] = {}
         for arch in self.archs:
             for axis, value in arch.axes:
                 values.setdefault(axis, {})[value] = None
-        return {axis: list(found) for axis, found in values.items()}
+        return {axis: list(of_axis) for axis, of_axis in values.items()}
 
 
 def _convnet720() -> Space:
@@ -67,53 +80,54 @@ def _convnet720() -> Space:
     }
     archs = []
     for id, values in enumerate(itertools.product(*axes.values())):
-        named = dict(zip(axes, values, strict=True))
-        archs.append(Arch(id, str(ConvNetSpec(**named)), tuple(named.items())))  # type: ignore[arg-type]
+        by_axis = dict(zip(axes, values, strict=True))
+        archs.append(Arch(id, str(ConvNetSpec(**by_axis)), tuple(by_axis.items())))  # type: ignore[arg-type]
     about = "the 720 ConvNets of DC, DSA and DM: width, depth, norm, activation, pooling"
     return Space("convnet720", about, tuple(archs))
 
 
-# The value lists multiply to the published count; as a quotation they are unverified: the appendix of DC that lists
-# them could not be fetched, they are those of the first public version of its code.
+# The product of the numbers of values is the published count, 720. The values themselves are those of the first public
+# version of DC's code; they are not verified against the appendix of DC, which could not be fetched.
 SPACES: Mapping[str, Space] = {"convnet720": _convnet720()}
-GROUP = "harness.spaces"  # of entry points, where other packages offer spaces
+GROUP = "harness.spaces"  # the entry points through which other packages offer search spaces
 
 
 def names() -> list[str]:
-    """Every space that can be asked for, those of other packages included."""
+    """The names of all search spaces, including those of other packages."""
     return registry.names(SPACES, GROUP)
 
 
 def find(name: str) -> Space:
-    """The space of that name.
+    """Return the search space of that name.
 
     Raises:
-        ValueError: there is none, and the message names the nearest; or another package's is none.
+        ValueError: no space has the name (the message suggests the nearest one), or another package's entry point
+            does not hold a `Space`.
     """
     space = registry.find(name, SPACES, GROUP, "space")
     if not isinstance(space, Space):
-        raise ValueError(f"space: {name!r} is a {type(space).__name__}, not a nas.space.Space")
+        raise ValueError(f"space: {name!r} is a {type(space).__name__}, not a harness.nas.space.Space")
     return space
 
 
-# --- what a candidate costs -----------------------------------------------------------------------------------------
+# --- the cost of an architecture --------------------------------------------------------------------------------------
 
 
-def parameters(model: str, image_shape: tuple[int, int, int], num_classes: int) -> int:
-    """How many numbers a network learns."""
+def count_parameters(model: str, image_shape: tuple[int, int, int], num_classes: int) -> int:
+    """Count the learned parameters of a network."""
     return sum(weight.numel() for weight in _without_weights(model, image_shape, num_classes).parameters())
 
 
-def macs(model: str, image_shape: tuple[int, int, int], num_classes: int) -> int:
-    """Multiply-adds of its convolutions and linear layers, for one image forward."""
+def count_macs(model: str, image_shape: tuple[int, int, int], num_classes: int) -> int:
+    """Count the multiply-adds of the convolutions and linear layers in the forward pass of one image."""
     spec = models.parse(model)
-    if isinstance(spec, ConvNetSpec):  # its norm and activation multiply nothing by a weight
+    if isinstance(spec, ConvNetSpec):  # normalisation and activation count no multiply-adds; fewer networks are built
         spec = replace(spec, norm="nonorm", activation="relu")
-    return _macs(str(spec), image_shape, num_classes)
+    return _count_macs(str(spec), image_shape, num_classes)
 
 
 @lru_cache(maxsize=1024)
-def _macs(model: str, image_shape: tuple[int, int, int], num_classes: int) -> int:
+def _count_macs(model: str, image_shape: tuple[int, int, int], num_classes: int) -> int:
     return models.forward_flop(_without_weights(model, image_shape, num_classes), image_shape) // 2
 
 
@@ -122,12 +136,12 @@ def _without_weights(model: str, image_shape: tuple[int, int, int], num_classes:
         return models.make(model, image_shape, num_classes)
 
 
-# --- parts of a space -----------------------------------------------------------------------------------------------
+# --- filters and subsets ----------------------------------------------------------------------------------------------
 
 _SIGNS: Mapping[str, Callable[[Value, Value], bool]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-_SHORT = {  # of values whose axis says what they are
+_SHORT_NAMES = {  # (axis, short name) -> value
     ("norm", "none"): "nonorm", ("norm", "bn"): "batchnorm", ("norm", "ln"): "layernorm",
     ("norm", "in"): "instancenorm", ("norm", "gn"): "groupnorm",
     ("pooling", "none"): "nopooling", ("pooling", "max"): "maxpooling", ("pooling", "avg"): "avgpooling",
@@ -135,70 +149,79 @@ _SHORT = {  # of values whose axis says what they are
 
 
 @lru_cache(maxsize=64)
-def select(space: Space, wanted: str = "", size: int = 0) -> Space:
-    """The part of a space that a filter keeps, and of that a subset of `size`; "" and 0 keep everything.
+def select(space: Space, archs: str = "", size: int = 0) -> Space:
+    """Select the architectures of a space that a filter fits, or a balanced subset of them.
 
+    Args:
+        space: the search space.
+        archs: a filter as this module's documentation describes it; "" selects every architecture.
+        size: size of the subset; 0 takes every architecture that the filter selects. A smaller subset lies within a
+            larger one.
     Raises:
-        ValueError: a filter that is none or keeps nothing, or a size beyond what it keeps.
+        ValueError: the filter cannot be read or selects nothing, or it selects fewer than `size` architectures.
     """
-    tests = [_test(part.strip(), space) for part in wanted.split(",")] if wanted.strip() else []
-    kept = [arch for arch in space if all(test(arch) for test in tests)]
-    if not kept:
-        raise ValueError(f"archs: no architecture of {space.name} fits {wanted!r}; use a wider filter")
-    if size < 0 or size > len(kept):
-        of = f"{wanted!r} keeps" if wanted else f"{space.name} has"
-        raise ValueError(f"subset: {size} architectures are asked for, {of} {len(kept)}")
+    conditions = [_parse_condition(part.strip(), space) for part in archs.split(",")] if archs.strip() else []
+    selected = [arch for arch in space if all(holds(arch) for holds in conditions)]
+    if not selected:
+        raise ValueError(f"archs: no architecture of {space.name} fits {archs!r}; use a wider filter")
+    if size < 0 or size > len(selected):
+        has = f"{archs!r} selects" if archs else f"{space.name} has"
+        raise ValueError(f"subset: {size} architectures are asked for, {has} {len(selected)}")
     if size:
-        chosen = {arch.id for arch in _spread(kept)[:size]}
-        kept = [arch for arch in kept if arch.id in chosen]
-    return replace(space, archs=tuple(kept))
+        subset = {arch.id for arch in _draw_balanced(selected, size)}
+        selected = [arch for arch in selected if arch.id in subset]
+    return replace(space, archs=tuple(selected))
 
 
-def _test(part: str, space: Space) -> Callable[[Arch], bool]:
-    """What one part of a filter asks of an architecture."""
-    match = re.fullmatch(r"(\w+)\s*(=|!=|<=|>=|<|>)\s*([\w|.-]+)", part)
+def _parse_condition(text: str, space: Space) -> Callable[[Arch], bool]:
+    """Turn one condition of a filter, such as "width<=64", into a function of an architecture."""
+    match = re.fullmatch(r"(\w+)\s*(=|!=|<=|>=|<|>)\s*([\w|.-]+)", text)
     axes: dict[str, Sequence[Value]] = {"id": [arch.id for arch in space], **space.axes}
     if match is None or match[1] not in axes:
-        raise ValueError(f"archs: {part!r} is no filter; write AXIS=VALUE|VALUE, AXIS<=VALUE ... of {', '.join(axes)}")
+        raise ValueError(
+            f"archs: {text!r} is not a filter; write AXIS=VALUE|VALUE, AXIS<=VALUE ... of {', '.join(axes)}"
+        )
     axis, sign, texts = match[1], match[2], match[3].split("|")
     if sign not in ("=", "!=") and (len(texts) > 1 or isinstance(axes[axis][0], str)):
-        raise ValueError(f"archs: {part!r}: {sign} compares one number")
-    values = [_value(axis, text, axes[axis]) for text in texts]
+        raise ValueError(f"archs: {text!r}: {sign} compares with one number")
+    values = [_parse_value(axis, each, axes[axis]) for each in texts]
     if sign == "!=":
         return lambda arch: arch[axis] not in values
     return lambda arch: any(_SIGNS[sign](arch[axis], value) for value in values)
 
 
-def _value(axis: str, text: str, known: Sequence[Value]) -> Value:
-    value: Value = _SHORT.get((axis, text), text)
-    if isinstance(known[0], int):
+def _parse_value(axis: str, text: str, values: Sequence[Value]) -> Value:
+    """Turn the text of a value into the value of an axis; `values` are all values of the axis."""
+    value: Value = _SHORT_NAMES.get((axis, text), text)
+    if isinstance(values[0], int):
         if not re.fullmatch(r"\d+", text):
             raise ValueError(f"archs: {axis} is a number, got {text!r}")
         return int(text)
-    if value not in known:
-        raise ValueError(f"archs: {axis} has no {text!r}; it has {', '.join(map(str, known))}")
+    if value not in values:
+        raise ValueError(f"archs: {axis} has no {text!r}; it has {', '.join(map(str, values))}")
     return value
 
 
-def _spread(archs: Sequence[Arch]) -> list[Arch]:
-    """The candidates in an order whose every beginning is balanced, so that a small subset lies within a larger one.
+def _draw_balanced(archs: Sequence[Arch], size: int) -> list[Arch]:
+    """Take `size` architectures one by one so that after each of them the values of the axes are balanced.
 
-    The next one is always that whose values have been taken least, of single axes first, then of pairs of axes; among
-    equals a digest of the id decides, which is the same everywhere.
+    The next architecture is always the one whose values occur least among the earlier ones: first the values of single
+    axes, then those of pairs of axes. A digest of the id breaks ties, so that the order is the same on every machine.
     """
-    taken: Counter[tuple[object, ...]] = Counter()
-    order, left = [], sorted(archs, key=lambda arch: hashlib.sha256(str(arch.id).encode()).hexdigest())
+    counts: Counter[tuple[object, ...]] = Counter()
+    drawn: list[Arch] = []
+    left = sorted(archs, key=lambda arch: hashlib.sha256(str(arch.id).encode()).hexdigest())
     singles = {arch.id: [(axis,) for axis in arch.axes] for arch in archs}
     pairs = {arch.id: list(itertools.combinations(arch.axes, 2)) for arch in archs}
-    while left:
-        best = min(left, key=lambda arch: (_weight(singles[arch.id], taken), _weight(pairs[arch.id], taken)))
-        left.remove(best)
-        order.append(best)
-        taken.update(singles[best.id])
-        taken.update(pairs[best.id])
-    return order
+    while len(drawn) < size:
+        rarest = min(left, key=lambda arch: (_imbalance(singles[arch.id], counts), _imbalance(pairs[arch.id], counts)))
+        left.remove(rarest)
+        drawn.append(rarest)
+        counts.update(singles[rarest.id])
+        counts.update(pairs[rarest.id])
+    return drawn
 
 
-def _weight(parts: Sequence[tuple[object, ...]], taken: Counter[tuple[object, ...]]) -> int:
-    """How often the parts have been taken: squared, so that the most uneven one counts most."""
-    return sum(taken[part] ** 2 for part in parts)
+def _imbalance(values: Sequence[tuple[object, ...]], counts: Counter[tuple[object, ...]]) -> int:
+    """The sum of squared counts of some values; the square makes the most frequent value weigh most."""
+    return sum(counts[value] ** 2 for value in values)

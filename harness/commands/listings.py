@@ -100,8 +100,8 @@ def _space(name: str) -> str:
     space, shape, classes = spaces.find(name), (3, 32, 32), 10
     axes = [f"{axis} = {', '.join(map(str, values))}" for axis, values in space.axes.items()]
     lines = [
-        f"{arch.id:>5}  {spaces.parameters(arch.model, shape, classes):>9,}  "
-        f"{spaces.macs(arch.model, shape, classes):>13,}  {arch.model}"
+        f"{arch.id:>5}  {spaces.count_parameters(arch.model, shape, classes):>9,}  "
+        f"{spaces.count_macs(arch.model, shape, classes):>13,}  {arch.model}"
         for arch in space
     ]
     heading = f"{'id':>5}  {'parameters':>9}  {'MACs':>12}  network, of 3 x 32 x 32 images in 10 classes"

@@ -22,7 +22,7 @@ from harness.core.train import TrainConfig
 from harness.execution.units import Store, Unit
 from harness.nas import proxy
 from harness.nas import space as spaces
-from harness.nas.proxy import Labelled
+from harness.nas.proxy import LabelledImages
 from harness.nas.space import Arch
 from harness.results import tabular
 from harness.results.statistics import searches
@@ -210,9 +210,9 @@ def _zero_cost(name: str, arch: Arch, dataset: DataSet) -> tuple[int, str]:
         ValueError: depth, of a space that has no such axis.
     """
     if name == "params":
-        return spaces.parameters(arch.model, dataset.image_shape, dataset.num_classes), "parameters"
+        return spaces.count_parameters(arch.model, dataset.image_shape, dataset.num_classes), "parameters"
     if name == "macs":
-        return spaces.macs(arch.model, dataset.image_shape, dataset.num_classes), "MACs"
+        return spaces.count_macs(arch.model, dataset.image_shape, dataset.num_classes), "MACs"
     depth = dict(arch.axes).get("depth")
     if not isinstance(depth, int):
         raise ValueError("proxy: this space has no axis depth; use params or macs")
@@ -242,7 +242,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
         card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}
     if spec["memory"] == EARLY_STOPPING:
         rng = generator("early stopping", *spec["seed"])
-        epoch_rows = proxy.early_stopping(len(train[1]), spec["images_per_epoch"], recipe.rounds, rng)
+        epoch_rows = proxy.early_stopping_rows(len(train[1]), spec["images_per_epoch"], recipe.rounds, rng)
     score = proxy.score(
         spec["model"],
         train,
@@ -263,7 +263,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 
 
 @lru_cache(maxsize=3)
-def _images(part: str, name: str, directory: str | None, device: torch.device) -> Labelled:
+def _images(part: str, name: str, directory: str | None, device: torch.device) -> LabelledImages:
     """Normalised images on the device and their labels: nine tenths of train, the tenth held out, or test."""
     dataset = track.dataset_of(name, directory, "test" if part == "test" else "validation")
     if part == "train":

@@ -4,7 +4,6 @@ import itertools
 from collections import Counter
 from importlib import resources
 from importlib.metadata import EntryPoint
-from typing import Any
 
 import pytest
 import torch
@@ -22,30 +21,28 @@ def listed() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_space_is_the_listed_one_id_by_id() -> None:
-    theirs = {"none": ("nonorm", "nopooling")}
+def test_architectures_are_the_listed_ones() -> None:
     for arch, line in zip(SPACE, listed(), strict=True):
         assert arch.id == int(line["id"])
-        norm, pooling = theirs.get(line["norm"], (line["norm"], ""))[0], theirs.get(line["pooling"], ("", ""))[1]
         assert dict(arch.axes) == {
             "width": int(line["width"]),
             "depth": int(line["depth"]),
-            "norm": norm,
+            "norm": "nonorm" if line["norm"] == "none" else line["norm"],
             "activation": line["act"],
-            "pooling": pooling or line["pooling"],
+            "pooling": "nopooling" if line["pooling"] == "none" else line["pooling"],
         }
     assert len(SPACE) == 4 * 4 * 5 * 3 * 3
     assert len({arch.model for arch in SPACE}) == 720
 
 
-def test_every_architecture_has_the_listed_parameters_and_macs() -> None:
+def test_parameters_and_macs_are_the_listed_ones() -> None:
     for arch, line in zip(SPACE, listed(), strict=True):
-        assert space.parameters(arch.model, IMAGE, 10) == int(line["params_10cls"])
-        assert space.macs(arch.model, IMAGE, 10) == int(line["macs_per_image_32x32"])
+        assert space.count_parameters(arch.model, IMAGE, 10) == int(line["params_10cls"])
+        assert space.count_macs(arch.model, IMAGE, 10) == int(line["macs_per_image_32x32"])
 
 
-def test_every_architecture_goes_forward_and_backward() -> None:
-    # At a width of 4: the widths of the space differ in nothing but size, and 256 filters take their time.
+def test_every_architecture_trains() -> None:
+    # At width 4: the networks of the other widths differ from these in their size alone, and 256 filters are slow.
     narrow = {models.parse(arch.model).__class__(**{**dict(arch.axes), "width": 4}) for arch in SPACE}  # type: ignore[arg-type]
     assert len(narrow) == 720 / 4
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -58,7 +55,7 @@ def test_every_architecture_goes_forward_and_backward() -> None:
 
 
 @pytest.mark.parametrize("width", [32, 256])
-def test_the_widest_and_narrowest_learn_too(width: int) -> None:
+def test_the_widest_and_narrowest_train(width: int) -> None:
     (arch,) = select(SPACE, f"width={width},depth=4,norm=gn,activation=leakyrelu,pooling=max")
     network = models.build(arch.model, IMAGE, 10, torch.Generator().manual_seed(0))
     network(torch.ones(1, *IMAGE)).sum().backward()
@@ -78,20 +75,20 @@ def test_a_subset_is_balanced_on_every_axis(size: int) -> None:
         assert max(counts) - min(counts) <= 1, axis
 
 
-def test_subsets_lie_within_each_other() -> None:
-    sizes = [{arch.id for arch in select(SPACE, size=size)} for size in (10, 72, 144, 720)]
-    assert all(small < large for small, large in itertools.pairwise(sizes))
+def test_a_smaller_subset_lies_within_a_larger_one() -> None:
+    subsets = [{arch.id for arch in select(SPACE, size=size)} for size in (10, 72, 144)]
+    assert all(small < large for small, large in itertools.pairwise(subsets))
 
 
-def test_a_subset_of_a_filter_is_balanced_on_what_is_left() -> None:
+def test_a_subset_of_a_filter_is_balanced() -> None:
     chosen = select(SPACE, "width=32,pooling!=none", 36)
     assert Counter(arch["depth"] for arch in chosen) == {1: 9, 2: 9, 3: 9, 4: 9}
     assert Counter(arch["pooling"] for arch in chosen) == {"maxpooling": 18, "avgpooling": 18}
     assert [arch.id for arch in chosen] == sorted(arch.id for arch in chosen)
 
 
-def test_a_subset_does_not_depend_on_what_the_process_is() -> None:
-    # By the rule: the first is that with the smallest sha256 of its id among all, since nothing is taken yet.
+def test_a_subset_is_the_same_on_every_machine() -> None:
+    # All architectures tie for the first place, so the smallest SHA-256 digest of an id decides.
     first = min(range(720), key=lambda id: hashlib.sha256(str(id).encode()).hexdigest())
     assert [arch.id for arch in select(SPACE, size=1)] == [first]
 
@@ -114,7 +111,7 @@ def test_a_subset_does_not_depend_on_what_the_process_is() -> None:
         ("id>=700", 20),
     ],
 )
-def test_a_filter_keeps_what_fits_every_part(wanted: str, count: int) -> None:
+def test_a_filter_selects_what_meets_every_condition(wanted: str, count: int) -> None:
     assert len(select(SPACE, wanted)) == count
 
 
@@ -122,43 +119,35 @@ def test_a_filter_keeps_what_fits_every_part(wanted: str, count: int) -> None:
     ("wanted", "size", "message"),
     [
         ("width=33", 0, "archs: no architecture of convnet720 fits 'width=33'"),
-        ("widht=32", 0, "archs: 'widht=32' is no filter; write AXIS=VALUE"),
-        ("width", 0, "archs: 'width' is no filter"),
+        ("widht=32", 0, "archs: 'widht=32' is not a filter; write AXIS=VALUE"),
+        ("width", 0, "archs: 'width' is not a filter"),
         ("norm=foo", 0, "archs: norm has no 'foo'; it has nonorm, batchnorm"),
-        ("norm<=bn", 0, "archs: 'norm<=bn': <= compares one number"),
-        ("width<=32|64", 0, "<= compares one number"),
+        ("norm<=bn", 0, "archs: 'norm<=bn': <= compares with one number"),
+        ("width<=32|64", 0, "<= compares with one number"),
         ("width=big", 0, "archs: width is a number, got 'big'"),
         ("", 721, "subset: 721 architectures are asked for, convnet720 has 720"),
-        ("width=32", 181, "subset: 181 architectures are asked for, 'width=32' keeps 180"),
+        ("width=32", 181, "subset: 181 architectures are asked for, 'width=32' selects 180"),
         ("", -1, "subset: -1 architectures"),
     ],
 )
-def test_what_is_no_filter_is_refused(wanted: str, size: int, message: str) -> None:
+def test_bad_filters_and_sizes_are_refused(wanted: str, size: int, message: str) -> None:
     with pytest.raises(ValueError, match=r"^archs|^subset") as error:
         select(SPACE, wanted, size)
     assert message in str(error.value)
 
 
-# --- spaces of others -----------------------------------------------------------------------------------------------
+# --- spaces of other packages ----------------------------------------------------------------------------------------
 
 TINY = Space("tiny", "two networks", (Arch(0, "mlp", (("kind", "mlp"),)), Arch(1, "lenet", (("kind", "lenet"),))))
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    def entries(group: str, name: str = "tiny") -> list[EntryPoint]:
-        assert group == "harness.spaces"
-        return [EntryPoint("tiny", value, group)] if name == "tiny" else []
-
-    monkeypatch.setattr(registry, "entry_points", entries)
-
-
 def test_another_package_offers_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Offered(EntryPoint):
-        def load(self) -> Any:
+    class TinyEntryPoint(EntryPoint):
+        def load(self) -> Space:
             return TINY
 
     def entries(group: str, name: str = "tiny") -> list[EntryPoint]:
-        return [Offered("tiny", "theirs:TINY", group)] if name == "tiny" else []
+        return [TinyEntryPoint("tiny", "package:TINY", group)] if name == "tiny" else []
 
     monkeypatch.setattr(registry, "entry_points", entries)
     assert space.names() == ["convnet720", "tiny"]
@@ -169,12 +158,14 @@ def test_another_package_offers_a_space(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("no_such_module:TINY", "cannot be loaded"), ("math:pi", "'tiny' is a float, not a nas.space.Space")],
+    [("no_such_module:TINY", "cannot be loaded"), ("math:pi", "'tiny' is a float, not a harness.nas.space.Space")],
 )
-def test_what_cannot_be_loaded_or_is_no_space_is_named(
-    value: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    offer(monkeypatch, value)
+def test_a_bad_entry_point_is_named(value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(group: str, name: str = "tiny") -> list[EntryPoint]:
+        assert group == "harness.spaces"
+        return [EntryPoint("tiny", value, group)]
+
+    monkeypatch.setattr(registry, "entry_points", entries)
     with pytest.raises(ValueError, match=r"^space") as error:
         find("tiny")
     assert message in str(error.value)

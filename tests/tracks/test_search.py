@@ -292,7 +292,7 @@ def test_what_costs_nothing_is_scored_untrained(toy_set: DataSet) -> None:
     first = run_of().searched.archs[0]
     run = run_of(proxy="params", truth="none")
     row = next(nas.rows(run, plan(run, digest, Place()), None, digest, ""))  # type: ignore[arg-type]
-    assert row["value"] == space.parameters(first.model, (1, 8, 8), 10)
+    assert row["value"] == space.count_parameters(first.model, (1, 8, 8), 10)
 
 
 def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
