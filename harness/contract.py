@@ -29,7 +29,7 @@ from harness.config import CLRun, CondenseRun, Run, assemble, in_form, plain
 from harness.core import atomic as files
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.progress import Progress, State
-from harness.tracks import base as track
+from harness.tracks.memories import config_from
 
 CLASSES = (2, 5, 7)  # of `toy`
 SHAPE = (3, 8, 8)
@@ -93,7 +93,7 @@ def check_config(build: Builder, cfg: Any) -> None:
         f"{type(cfg).__name__}.per_class says whether each class depends on its own images alone: "
         f"per_class: ClassVar[bool] = True or False; got {per_class!r}"
     )
-    back = track.config_from(memory.default_config(build), json.loads(json.dumps(plain(cfg), allow_nan=False)))
+    back = config_from(memory.default_config(build), json.loads(json.dumps(plain(cfg), allow_nan=False)))
     assert back == cfg, f"results are named by a configuration as JSON, from which {cfg} came back as {back}"
 
 

@@ -20,7 +20,7 @@ from harness.core.progress import SILENT, Progress, State
 from harness.execution import costs as estimates
 from harness.memory import random_real
 from harness.memory.shared.sampling import rows_by_class
-from harness.tracks import static as condense
+from harness.tracks import static
 from harness.tracks.base import Place
 
 
@@ -88,7 +88,7 @@ def test_a_configuration_that_says_what_it_costs_need_not_name_a_form(
     run, _ = in_form(
         assemble(CondenseRun, "smoke", {"memory": "counted", "model": "convnet-d1-w8"}), torch.device("cpu")
     )
-    unit, *_ = estimates.with_costs(condense.plan(run, toy_set, Place()).units, run, toy_set)
+    unit, *_ = estimates.with_costs(static.plan(run, toy_set, Place()).units, run, toy_set)
     assert unit.cost == 2.0  # 10 classes of 2 images, forward and backward
 
 

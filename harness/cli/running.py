@@ -127,11 +127,11 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     if quiet:
         return
     from harness.cli.display import duration
-    from harness.commands import run as runs
     from harness.config import dotted
     from harness.execution import costs as estimates
+    from harness.execution.resources import count_full_rate_workers, count_workers
     from harness.results.wording import quantity
-    from harness.tracks import base as track
+    from harness.tracks.base import is_file
 
     run = prepared.run
     if configuration:
@@ -142,11 +142,11 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     left = prepared.left  # which measures this machine, the first time, and compiles for that
     say(f"{quantity(len(prepared.units), 'unit')}, {len(prepared.units) - len(left)} of them done already")
     device = prepared.place.device
-    workers = min(runs.workers(device, options.engine, options.jobs), max(len(left), 1))
-    seconds = estimates.seconds_left(left, runs.at_full_rate(device, workers))
+    workers = min(count_workers(device, options.engine, options.jobs), max(len(left), 1))
+    seconds = estimates.seconds_left(left, count_full_rate_workers(device, workers))
     if left:
         say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
-    if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not track.is_file(run.memory):
+    if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not is_file(run.memory):
         say(f"for an answer in minutes: {_quick_command(run, options)}")
 
 

@@ -13,7 +13,7 @@ import torch
 
 from harness.core import compute, data
 from harness.core.compute import hardware
-from harness.execution import engines
+from harness.execution.resources import usable_cpus
 
 PACKAGES = ("condensation-harness", "torch", "torchvision", "avalanche-lib", "pandas", "scipy", "matplotlib")
 
@@ -31,7 +31,7 @@ def examine(out: Path, data_dir: Path | None = None) -> Iterator[Finding]:
     """All that a run depends on here: versions, devices, the form of computing, data sets, and room in `out`."""
     yield Finding("python", f"{platform.python_version()}, {platform.platform()}")
     yield from map(_package, PACKAGES)
-    yield Finding("processors", f"{hardware.processor()}; {engines.usable_cpus()} usable, {_memory()}")
+    yield Finding("processors", f"{hardware.processor()}; {usable_cpus()} usable, {_memory()}")
     yield _cuda()
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         form, why = compute.resolve("auto", torch.device(device), smoke=False)

@@ -15,8 +15,8 @@ from harness.results.figures import plots
 from harness.results.report import page as report
 from harness.results.report.page import Picture
 from harness.results.wording import memory_label, quantity
-from harness.tracks import base as track
-from harness.tracks import search as nas
+from harness.tracks.base import memory_name
+from harness.tracks.search import trained_on
 
 MOST_PICTURES = 3  # of a run's memories
 DPI = 90  # of a picture: an image takes about 45 pixels
@@ -79,7 +79,7 @@ def searched(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
         search = NASRun(**own)
     except ValueError as error:
         return [], [f"{run.name}: what is missing of it is not known ({error})"]
-    kinds = [track.name_of(search) if kind == search.memory else kind for kind in nas.trained_on(search)]
+    kinds = [memory_name(search) if kind == search.memory else kind for kind in trained_on(search)]
     return [(kind, str(arch.id)) for kind in kinds for arch in search.searched.archs], []
 
 

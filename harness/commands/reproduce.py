@@ -20,13 +20,14 @@ from harness.core.atomic import write_bytes
 from harness.core.models import ConvNetSpec
 from harness.core.registry import known
 from harness.execution.engines import Event
+from harness.execution.resources import count_full_rate_workers, count_workers, pick_device
 from harness.results import rows as rowfiles
 from harness.results.published import verdicts
 from harness.results.published.reproductions import REPRODUCTIONS, Cell, Reproduction
 from harness.results.published.verdicts import Wanted
 from harness.results.tables import text
 from harness.results.wording import quantity
-from harness.tracks import base as track
+from harness.tracks.base import is_stored, memory_name, model_of
 
 Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # what is shown while a run works
 
@@ -108,7 +109,7 @@ def plan_of(
 ) -> Plan:
     """`plan` of any table, listed or not."""
     known(preset, PRESETS, "preset")
-    where, cells = runs.pick_device(device), reproduction.cells()
+    where, cells = pick_device(device), reproduction.cells()
     exactly = [cell.name for cell in cells if cell.name == only]  # mnist/dm/1 is in mnist/dm/10 as well
     chosen = exactly or [cell.name for cell in cells if only is None or _fits(cell.name, only)]
     if not chosen:
@@ -167,7 +168,7 @@ def prepare(plan: Plan, options: Options) -> Ready:
     Raises:
         ValueError, FileNotFoundError: bad options, or none of the runs can start.
     """
-    device = str(runs.pick_device(options.device))
+    device = str(pick_device(options.device))
     found: list[tuple[Prepared, dict[str, float]]] = []
     unavailable: dict[str, str] = {}
     first: Exception | None = None
@@ -184,7 +185,7 @@ def prepare(plan: Plan, options: Options) -> Ready:
         raise first
     ready: list[tuple[Prepared, float]] = []
     counted: set[str] = set()  # what runs share is done once, by the first
-    workers = runs.at_full_rate(device, runs.workers(device, options.engine, options.jobs))
+    workers = count_full_rate_workers(device, count_workers(device, options.engine, options.jobs))
     for prepared, costs in sorted(found, key=lambda each: sum(each[1].values())):
         own = [cost for key, cost in costs.items() if key not in counted]
         ready.append((prepared, sum(own) / workers))
@@ -279,15 +280,15 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, Any]:
         "split": run.split,
         "preset": run.preset,
         "changes": runs.changes(run, device),
-        "memory": track.name_of(run),
-        "ipc": run.ipc if track.is_stored(run) or run.memory == EARLY_STOPPING else None,  # as shortly as on so many
+        "memory": memory_name(run),
+        "ipc": run.ipc if is_stored(run) or run.memory == EARLY_STOPPING else None,  # as shortly as on so many
         "recipe": run.recipe,
     }
     if cell.track == "cl":
         return columns | {"model": str(models.parse(run.model)), "steps": int(cell.settings["steps"])}
     if not isinstance(run, NASRun):
         model = narrowed(cell.model, cell.track, run.preset) if cell.model else run.model
-        built_with = track.model_of(run.memory_config)
+        built_with = model_of(run.memory_config)
         return columns | {
             "model": str(models.parse(model)),
             "memory_model": "" if built_with is None else str(models.parse(built_with)),

@@ -1,7 +1,6 @@
 """Carry a run out: plan its units, skip finished ones, hand the rest to an engine, leave rows."""
 
 import json
-import os
 import platform
 import re
 import time
@@ -23,17 +22,18 @@ from harness.core.registry import known
 from harness.execution import costs as estimates
 from harness.execution import engines
 from harness.execution.engines import Event, Outcome
+from harness.execution.resources import count_workers, pick_device, worker_environments
 from harness.execution.units import Store, Unit
 from harness.results import rows as rowfiles
-from harness.tracks import base as track
-from harness.tracks import search as nas
-from harness.tracks import static as condense
-from harness.tracks import stream as cl
-from harness.tracks.base import Place
+from harness.tracks import search, static, stream
+from harness.tracks.base import LOGGERS, Place, adopt_file_budget, load_dataset
+from harness.tracks.memories import origin
+from harness.tracks.rows import add_costs
 
 UNITS = "units"  # where the units of all runs are kept, under --out
-WORKERS_PER_GPU = 1  # unless --jobs says otherwise; unmeasured: `harness bench nas` says what is best on a GPU
-TRACKS: dict[str, Any] = {module.NAME: module for module in (cl, condense, nas)}  # each plans, works, and gives rows
+TRACKS: dict[str, Any] = {
+    module.NAME: module for module in (stream, static, search)
+}  # each plans, works, and gives rows
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Prepared:
     @cached_property
     def units(self) -> list[Unit]:
         """All there is to do, with the seconds that each takes on this machine; what tells them is measured once."""
-        return estimates.with_costs(self.planned.units, self.run, track.load(self.run, self.place))
+        return estimates.with_costs(self.planned.units, self.run, load_dataset(self.run, self.place))
 
     @property
     def left(self) -> list[Unit]:
@@ -103,31 +103,16 @@ def prepare(run: Run, options: Options) -> Prepared:
     if any(path.is_file() for path in (options.out, *options.out.parents)):
         raise ValueError(f"{options.out}: cannot be used as a directory, for there is a file; use another --out")
     if options.logger is not None:
-        known(options.logger, track.LOGGERS, "avalanche logger")
+        known(options.logger, LOGGERS, "avalanche logger")
     run, form = config.in_form(run, device)
     data = None if options.data is None else str(options.data.resolve())
     place = Place(str(device), data, options.logger)
-    dataset = track.load(run, place)
-    run = track.settled(run, dataset)
+    dataset = load_dataset(run, place)
+    run = adopt_file_budget(run, dataset)
     directory = options.out / (_plain_name(options.name) if options.name else default_name(run))
     place = replace(place, logs=str((directory / "tensorboard").resolve()))
     planned = TRACKS[run.track].plan(run, dataset, place)
     return Prepared(run, form, planned, Store(options.out / UNITS), directory, place)
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one.
-
-    Raises:
-        ValueError: unknown, or CUDA asked for where there is none.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ValueError(f"device: {name!r} is unknown; choose from auto, cpu, cuda, cuda:N")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("device: cuda is asked for, but torch finds no CUDA device here; use --device cpu")
-    if name.startswith("cuda:") and int(name.removeprefix("cuda:")) >= torch.cuda.device_count():
-        raise ValueError(f"device: {name} is asked for, but there are {torch.cuda.device_count()} here, from cuda:0 on")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def default_name(run: Run) -> str:
@@ -185,7 +170,7 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
     began = time.monotonic()
     claim_directory(prepared)
     device = prepared.place.device
-    jobs = workers(device, options.engine, options.jobs)
+    jobs = count_workers(device, options.engine, options.jobs)
     outcome = engines.run(
         _shard(prepared.units, options.shard),
         prepared.store,
@@ -194,38 +179,9 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
         jobs=jobs,
         deadline=None if options.time_limit is None else began + options.time_limit,
         report=report,
-        places=places(device, jobs),
+        places=worker_environments(device, jobs),
     )
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
-
-
-def workers(device: str, engine: str = "local", jobs: int | None = None) -> int:
-    """Units that are worked on at a time: `jobs`, or by default one a core, or `WORKERS_PER_GPU` for each GPU."""
-    if engine == "serial":
-        return 1
-    return jobs or WORKERS_PER_GPU * len(gpus(device)) or engines.usable_cpus()
-
-
-def at_full_rate(device: str, workers: int) -> int:
-    """As many of so many workers as do not slow each other down: of those that share a GPU, one."""
-    return min(workers, len(gpus(device)) or workers)
-
-
-def places(device: str, workers: int) -> list[dict[str, str]]:
-    """What so many workers have in their environment: the GPU that each of them sees, and how many share one."""
-    found = gpus(device)
-    each = -(-workers // len(found)) if found else 1
-    return [{**gpu, track.SHARED_BY: str(each)} for gpu in found] or [{}]
-
-
-def gpus(device: str) -> list[dict[str, str]]:
-    """What makes a worker's process see one GPU alone, for each that `device` allows; none on a CPU."""
-    if not device.startswith("cuda"):
-        return []
-    if device != "cuda":  # the one with this number
-        return [{}]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in visible.split(",")]
 
 
 def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
@@ -250,7 +206,7 @@ def write_rows(prepared: Prepared) -> DataFrame:
 
     Those who share a run each write its rows: whoever ends while others finish units writes again, with theirs.
     """
-    dataset = track.load(prepared.run, prepared.place)
+    dataset = load_dataset(prepared.run, prepared.place)
     differs = changes(prepared.run, torch.device(prepared.place.device))
     left: list[str] | None = None
     while left != (left := [unit.key for unit in prepared.left]):
@@ -269,10 +225,10 @@ def write_rows(prepared: Prepared) -> DataFrame:
         parts = [prepared.store.load(unit.key) for unit in units]
         whole = [memories.decode(*part, dataset) for part in parts if part is not None]
         if whole and len(whole) == len(units):
-            cost = track.whole_cost([part[1]["cost"] for part in parts if part is not None])
-            origin = {**track.origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
+            cost = add_costs([part[1]["cost"] for part in parts if part is not None])
+            made_by = {**origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
             path = prepared.directory / "memories" / f"{name}.safetensors"
-            memories.save(memories.join(whole), path, dataset, origin)
+            memories.save(memories.join(whole), path, dataset, made_by)
     return rowfiles.to_frame(made)
 
 

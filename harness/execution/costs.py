@@ -15,7 +15,8 @@ from harness.core.atomic import write_bytes
 from harness.core.compute import hardware, heap
 from harness.core.data import DataSet, cache_dir
 from harness.execution.units import Unit
-from harness.tracks import base as track
+from harness.tracks.base import images_per_class, model_of
+from harness.tracks.memories import config_from, flop_per_image, recipe_from
 
 SECONDS = 0.4  # of measuring each rate
 AVALANCHE_SECONDS = 2.0  # per training unit: the stream, evaluation, a share of what a worker imports
@@ -36,17 +37,17 @@ def _seconds(unit: Unit, run: Run, dataset: DataSet) -> float:
     device = torch.device(unit.context["device"])
     shape = dataset.image_shape
     if unit.kind != "memory":
-        recipe, model = track.recipe_from(unit.spec["recipe"]), unit.spec["model"]
+        recipe, model = recipe_from(unit.spec["recipe"]), unit.spec["model"]
         images: float = unit.context["images"] * recipe.rounds
         overhead = AVALANCHE_SECONDS if unit.kind == "training" else 0.0
         return overhead + images / _rate(model, run.model, shape, recipe.compute, recipe.dtype, device, training=True)
     cfg = run.memory_config
-    if not hasattr(cfg, "passes") or (model := track.model_of(cfg)) is None:
+    if not hasattr(cfg, "passes") or (model := model_of(cfg)) is None:
         return 0.0  # a builder that trains nothing, or does not say what it costs
     classes, per_class = len(unit.spec["classes"]), len(dataset.train_labels) // dataset.num_classes
     if "continues" in unit.spec:
-        cfg = track.config_from(cfg, unit.spec["config"])
-    forward, both = cfg.passes(classes, per_class, track.images_per_class(run, dataset))
+        cfg = config_from(cfg, unit.spec["config"])
+    forward, both = cfg.passes(classes, per_class, images_per_class(run, dataset))
     form = getattr(cfg, "host", cfg)
     form = form if hasattr(form, "compute") else getattr(form, "train", form)
     how = getattr(form, "compute", "eager")
@@ -67,7 +68,7 @@ def _rate(
     """The rate of `model`: measured for the run's own network, of others worked out from it by their FLOP."""
     if models.parse(model) == models.parse(known):
         return rate(model, shape, form, dtype, device, training=training)
-    ratio = track.flop_of(known, shape, 10) / track.flop_of(model, shape, 10)
+    ratio = flop_per_image(known, shape, 10) / flop_per_image(model, shape, 10)
     return ratio * rate(known, shape, form, dtype, device, training=training)
 
 

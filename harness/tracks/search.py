@@ -27,8 +27,22 @@ from harness.nas.space import Arch
 from harness.results import tabular
 from harness.results.statistics import searches
 from harness.results.wording import quantity
-from harness.tracks import base as track
-from harness.tracks.base import Place, Result, Row
+from harness.tracks.base import (
+    Place,
+    Result,
+    cached_dataset,
+    check_fit,
+    describe_memory,
+    do_unit,
+    has_seen_validation,
+    images_per_class,
+    is_file,
+    is_stored,
+    memory_name,
+    unit_context,
+)
+from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
+from harness.tracks.rows import Row, add_costs, compute_form, cost_columns, shared_columns
 
 NAME = "nas"
 
@@ -75,14 +89,14 @@ def plan(run: NASRun, dataset: DataSet, place: Place) -> Plan:
     subset that holds the architecture shares it.
 
     Args:
-        dataset: with the validation images in the place of test (`track.load`).
+        dataset: with the validation images in the place of test (`load_dataset`).
     Raises:
         ValueError: an architecture does not fit the images, a class has fewer than ipc, the proxy set lacks classes,
             or the tabular truth architectures.
     """
     archs = run.searched.archs
-    track.check(run, dataset, [arch.model for arch in archs] if run.memory not in ZERO_COST else [])
-    context = track.context_of(run, place)
+    check_fit(run, dataset, [arch.model for arch in archs] if run.memory not in ZERO_COST else [])
+    context = unit_context(run, place)
     memory = _memory(run, dataset, context)
     candidates = [
         Candidate(_unit(run, dataset, kind, arch, repeat, memory, context), arch, kind, repeat)
@@ -103,14 +117,14 @@ def trained_on(run: NASRun) -> list[str]:
 
 
 def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[Unit]:
-    if not track.is_stored(run):
+    if not is_stored(run):
         return []
-    if track.is_file(run.memory):
-        if track.has_seen_validation(run, dataset):
-            warnings.warn(f"{track.name_of(run)}: {SEEN}", stacklevel=2)
-        return [track.file_unit(run, dataset, 0, context)]
-    groups = track.condensed_together(run, range(dataset.num_classes))
-    return [track.memory_unit(run, dataset, "set 0", group, context) for group in groups]
+    if is_file(run.memory):
+        if has_seen_validation(run, dataset):
+            warnings.warn(f"{memory_name(run)}: {SEEN}", stacklevel=2)
+        return [file_unit(run, dataset, 0, context)]
+    groups = group_classes(run, range(dataset.num_classes))
+    return [memory_unit(run, dataset, "set 0", group, context) for group in groups]
 
 
 def _unit(
@@ -118,7 +132,7 @@ def _unit(
 ) -> Unit:
     recipe = _recipe(run)  # one for all, whatever the recipe says of other networks
     keys = [unit.key for unit in memory]
-    images = dataset.num_classes * track.images_per_class(run, dataset)
+    images = dataset.num_classes * images_per_class(run, dataset)
     if kind == FULL:
         recipe, images = replace(recipe, epochs=run.truth_epochs), len(dataset.train_labels)
     elif kind == EARLY_STOPPING:
@@ -137,7 +151,7 @@ def _unit(
     }
     if kind == EARLY_STOPPING:
         spec["images_per_epoch"] = images
-    name = track.name_of(run) if kind == run.memory else kind
+    name = memory_name(run) if kind == run.memory else kind
     needs = tuple(keys) if kind not in (FULL, EARLY_STOPPING) else ()
     return Unit("candidate", spec, f"{arch.model} {repeat} on {name}", {**context, "images": images}, needs)
 
@@ -192,7 +206,7 @@ def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list
         raise ValueError(f"truth: {name} is of preset {', '.join(sorted(other))}, and the run of {run.preset}")
     if run.memory not in ZERO_COST:
         own = searches.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(_recipe(run))}))
-        searches.refuse_another_recipe(track.name_of(run), own, searches.recipe_of_truth(truth))
+        searches.refuse_another_recipe(memory_name(run), own, searches.recipe_of_truth(truth))
     wanted = {str(arch.id) for arch in archs}
     if missing := sorted(wanted - set(truth["arch"]), key=int):
         first = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
@@ -223,21 +237,21 @@ def _zero_cost(name: str, arch: Arch, dataset: DataSet) -> tuple[int, str]:
 
 
 def work(unit: Unit, store: Store, progress: Progress) -> None:
-    """Do one unit and save its result; see `track.work_on`."""
-    track.work_on(unit, store, progress, track.condense if unit.kind == "memory" else _train)
+    """Do one unit and save its result; see `do_unit`."""
+    do_unit(unit, store, progress, build_memory if unit.kind == "memory" else _train)
 
 
 def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
     """Train an architecture once; right answers on the validation images along the way, and on test at the end."""
     spec = unit.spec
-    recipe = track.recipe_from(spec["recipe"])
+    recipe = recipe_from(spec["recipe"])
     epoch_rows = None
     if spec["memory"] in (FULL, EARLY_STOPPING):
         train = _images("train", dataset.name, unit.context["data"], device)
         card: dict[str, Any] = {"stored_bytes": dataset.train_images.numel(), "images": len(dataset.train_labels)}
         card["league"] = "full"
     else:
-        memory = track.kept(spec, store, dataset)
+        memory = load_memory(spec, store, dataset)
         train = memory.images.to(device), memory.targets.to(device)
         card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}
     if spec["memory"] == EARLY_STOPPING:
@@ -265,7 +279,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 @lru_cache(maxsize=3)
 def _images(part: str, name: str, directory: str | None, device: torch.device) -> LabelledImages:
     """Normalised images on the device and their labels: nine tenths of train, the tenth held out, or test."""
-    dataset = track.dataset_of(name, directory, "test" if part == "test" else "validation")
+    dataset = cached_dataset(name, directory, "test" if part == "test" else "validation")
     if part == "train":
         return dataset.normalise(dataset.train_images.to(device)), dataset.train_labels.to(device)
     return dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
@@ -276,13 +290,13 @@ def _images(part: str, name: str, directory: str | None, device: torch.device) -
 
 def rows(run: NASRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
-    if track.has_seen_validation(run, dataset):
+    if has_seen_validation(run, dataset):
         changes = ", ".join(filter(None, (changes, SEEN)))
-    shared = track.shared_row(run, NAME, dataset, changes)
+    shared = shared_columns(run, NAME, dataset, changes)
     shared |= {"space": run.space, "classes_seen": dataset.num_classes}
     cards = [found[1] for unit in planned.memory if (found := store.load(unit.key)) is not None]
     if cards and len(cards) == len(planned.memory):
-        yield _memory_row(shared, planned.memory[0], cards, track.form_of(run.memory_config))
+        yield _memory_row(shared, planned.memory[0], cards, compute_form(run.memory_config))
     if run.memory in ZERO_COST:
         for arch in planned.archs:
             value, unit = _zero_cost(run.memory, arch, dataset)
@@ -299,10 +313,10 @@ def rows(run: NASRun, planned: Plan, store: Store, dataset: DataSet, changes: st
 
 def _memory_row(shared: Row, unit: Unit, cards: list[Any], form: str) -> Row:
     """What the proxy set holds and what it cost, over the units that made it."""
-    cost = track.whole_cost([card["cost"] for card in cards])
+    cost = add_costs([card["cost"] for card in cards])
     return (
         shared
-        | track.measured(unit, cards[0])
+        | cost_columns(unit, cards[0])
         | {
             "wall_seconds": cost["wall_seconds"],
             "peak_bytes": cost.get("peak_bytes"),
@@ -344,16 +358,16 @@ def _candidate_rows(
     shared: Row, candidate: Candidate, tensors: dict[str, torch.Tensor], card: Card, dataset: DataSet
 ) -> Iterator[Row]:
     """The validation accuracy along the training, and the test accuracy at its end; of one that diverged, neither."""
-    recipe = track.recipe_from(candidate.unit.spec["recipe"])
+    recipe = recipe_from(candidate.unit.spec["recipe"])
     row = (
         shared
         | _of_arch(candidate.arch)
-        | track.measured(candidate.unit, card)
+        | cost_columns(candidate.unit, card)
         | {
             "repeat": candidate.repeat,
             "league": card["league"],
             "stored_bytes": card["stored_bytes"],
-            "compute": track.form_of(recipe),
+            "compute": compute_form(recipe),
         }
     )
     validation = row | {"metric": "validation_accuracy", "unit": "%", "split": "validation"}
@@ -372,7 +386,7 @@ def _candidate_rows(
 def title(run: NASRun) -> str:
     """What a run does, in one line."""
     ranked = f"{len(run.searched)} of {quantity(len(spaces.find(run.space)), 'architecture')} of {run.space}"
-    proxy = f"by {track.budgeted(run)}"
+    proxy = f"by {describe_memory(run)}"
     trained = f", against {quantity(run.truth_epochs, 'epoch')} on all images"
     against = {"run": trained, "none": ""}.get(run.truth, f", {run.truth}")
     return f"{run.dataset}, {ranked} ranked {proxy}{against}, {quantity(run.nets, 'training')} each"

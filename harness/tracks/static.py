@@ -17,8 +17,20 @@ from harness.core.rng import generator
 from harness.core.train import correct_by_class, fit
 from harness.execution.units import Store, Unit
 from harness.results.wording import quantity
-from harness.tracks import base as track
-from harness.tracks.base import Place, Result, Row
+from harness.tracks.base import (
+    Place,
+    Result,
+    check_fit,
+    describe_memory,
+    do_unit,
+    images_per_class,
+    is_file,
+    is_stored,
+    memory_name,
+    unit_context,
+)
+from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
+from harness.tracks.rows import Row, add_costs, compute_form, cost_columns, shared_columns, spec_column
 
 NAME = "condense"
 
@@ -74,8 +86,8 @@ def plan(run: CondenseRun, dataset: DataSet, place: Place) -> Plan:
         ValueError: a class has fewer images than ipc, a network does not fit the images, iterations cannot be counted.
     """
     tested = run.eval_models or (run.model,)
-    track.check(run, dataset, tested)
-    context = track.context_of(run, place)
+    check_fit(run, dataset, tested)
+    context = unit_context(run, place)
     sets = [made for number in range(run.sets) for made in _sets(run, dataset, number, context)]
     judged = []
     for made in sets:
@@ -90,19 +102,19 @@ def plan(run: CondenseRun, dataset: DataSet, place: Place) -> Plan:
 def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Iterator[CondensedSet]:
     """Set `number` after each of the numbers of iterations it is judged at."""
     lengths = _lengths(run)
-    if track.is_file(run.memory):
-        yield CondensedSet(number, None, [track.file_unit(run, dataset, number, context)])
+    if is_file(run.memory):
+        yield CondensedSet(number, None, [file_unit(run, dataset, number, context)])
         return
-    if not track.is_stored(run):
+    if not is_stored(run):
         yield CondensedSet(number, None, [])
         return
-    groups = track.condensed_together(run, range(dataset.num_classes))
+    groups = group_classes(run, range(dataset.num_classes))
     earlier: list[Unit] = []
     done = 0
     for cfg in lengths:
         units = []
         for i, group in enumerate(groups):
-            unit = track.memory_unit(run, dataset, f"set {number}", group, context, cfg)
+            unit = memory_unit(run, dataset, f"set {number}", group, context, cfg)
             if run.at:
                 # What is made on the way keeps where it ends, to be gone on from; the end is the same as without it.
                 ends = {**unit.spec, "continues": True} if _iterations_of(cfg) in run.at else unit.spec
@@ -140,7 +152,7 @@ def updates_of(cfg: Any) -> int | None:
 
 def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
     """Whether rounding to 8 bits makes sense, and another memory: selected images have 8 bits, factors no pixels."""
-    if track.is_file(run.memory):
+    if is_file(run.memory):
         first = imported.load(imported.path_of(run.memory), dataset, run.memory_config)[0]
         return first.form.stores_pixels and not first.real
     return updates_of(run.memory_config) is not None and getattr(run.memory_config, "stores_pixels", True)
@@ -166,8 +178,8 @@ def _network_unit(
         "seed": [run.seed, made.number, repeat],
     }
     after = "" if made.updates is None else f" after {made.updates} updates"
-    label = f"{model} {repeat} on set {made.number} of {track.name_of(run)}{after}{', 8 bits' if is_rounded else ''}"
-    images = dataset.num_classes * track.images_per_class(run, dataset)
+    label = f"{model} {repeat} on set {made.number} of {memory_name(run)}{after}{', 8 bits' if is_rounded else ''}"
+    images = dataset.num_classes * images_per_class(run, dataset)
     return Unit("network", spec, label, {**context, "images": images}, tuple(unit.key for unit in made.units))
 
 
@@ -176,18 +188,18 @@ def _network_unit(
 
 def work(unit: Unit, store: Store, progress: Progress) -> None:
     """Do one unit and save its result; see `work_on`."""
-    track.work_on(unit, store, progress, track.condense if unit.kind == "memory" else _judge)
+    do_unit(unit, store, progress, build_memory if unit.kind == "memory" else _judge)
 
 
 def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
     """Train a network on a set from scratch; its right answers by class on all test images, once, at the end."""
     spec = unit.spec
-    memory = track.kept(spec, store, dataset)
+    memory = load_memory(spec, store, dataset)
     if spec["rounded"]:
         rounded = memories.rounded(memory, dataset)
         assert rounded is not None  # `plan` asks only where there are pixels
         memory = rounded
-    recipe = track.recipe_from(spec["recipe"])
+    recipe = recipe_from(spec["recipe"])
     network = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
     models.draw_weights(network, generator("weights", *spec["seed"]))
     images, targets = memory.images.to(device), memory.targets.to(device)
@@ -205,19 +217,19 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 
 def rows(run: CondenseRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
-    shared = track.shared_row(run, NAME, dataset, changes)
+    shared = shared_columns(run, NAME, dataset, changes)
     for made in planned.sets:
         found = [store.load(unit.key) for unit in made.units]
         cards = [card for _, card in filter(None, found)]
         if cards and len(cards) == len(made.units):
-            yield from _set_rows(shared, made, cards, track.form_of(run.memory_config))
+            yield from _set_rows(shared, made, cards, compute_form(run.memory_config))
     for judged in planned.judged:
         if (result := store.load(judged.unit.key)) is None:
             continue
         tensors, card = result
         row = (
             shared
-            | track.measured(judged.unit, card)
+            | cost_columns(judged.unit, card)
             | {
                 "league": card["league"],
                 "stored_bytes": card["stored_bytes"],
@@ -227,10 +239,10 @@ def rows(run: CondenseRun, planned: Plan, store: Store, dataset: DataSet, change
                 "repeat": judged.repeat,
                 "classes_seen": dataset.num_classes,
                 "iterations": judged.condensed.updates,
-                "compute": track.form_of(track.recipe_from(judged.unit.spec["recipe"])),
+                "compute": compute_form(recipe_from(judged.unit.spec["recipe"])),
                 "metric": "test_accuracy_uint8" if judged.is_rounded else "test_accuracy",
                 "unit": "%",
-                "spec": track.spec_of(run, judged.unit.spec["recipe"]),
+                "spec": spec_column(run, judged.unit.spec["recipe"]),
                 "value": 100 * float(tensors["right"].sum()) / float(tensors["total"].sum()),
             }
         )
@@ -239,10 +251,10 @@ def rows(run: CondenseRun, planned: Plan, store: Store, dataset: DataSet, change
 
 def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> Iterator[Row]:
     """What a whole set holds and what it cost, summed over the units that made it."""
-    cost = track.whole_cost([card["cost"] for card in cards])
+    cost = add_costs([card["cost"] for card in cards])
     row = (
         shared
-        | track.measured(made.units[0], cards[0])
+        | cost_columns(made.units[0], cards[0])
         | {
             "wall_seconds": cost["wall_seconds"],
             "peak_bytes": cost.get("peak_bytes"),
@@ -263,7 +275,7 @@ def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> I
 def title(run: CondenseRun) -> str:
     """What a run does, in one line."""
     tested = ", ".join(run.eval_models or (run.model,))
-    sets = f"{quantity(run.sets, 'set')} by {track.budgeted(run)}"
+    sets = f"{quantity(run.sets, 'set')} by {describe_memory(run)}"
     return f"{run.dataset}, {sets}, {quantity(run.nets, 'network')} each: {tested}"
 
 

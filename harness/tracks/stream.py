@@ -21,8 +21,22 @@ from harness.execution.units import Store, Unit
 from harness.results.wording import quantity
 from harness.scenarios import metrics
 from harness.scenarios.stream import class_order, split
-from harness.tracks import base as track
-from harness.tracks.base import Place, Result, Row
+from harness.tracks.base import (
+    Place,
+    Result,
+    cached_dataset,
+    check_fit,
+    describe_memory,
+    do_unit,
+    images_per_class,
+    is_file,
+    is_per_class,
+    is_stored,
+    memory_name,
+    unit_context,
+)
+from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
+from harness.tracks.rows import Row, compute_form, cost_columns, shared_columns
 
 NAME = "cl"
 
@@ -72,7 +86,7 @@ def plan(run: CLRun, dataset: DataSet, place: Place) -> Plan:
             images than ipc.
     """
     _check(run, dataset)
-    context = track.context_of(run, place)
+    context = unit_context(run, place)
     memory_units: dict[str, list[Unit]] = {}
     trainings = []
     for name, order in orders(run, dataset).items():
@@ -95,8 +109,8 @@ def _check(run: CLRun, dataset: DataSet) -> None:
     if run.class_order and sorted(run.class_order) != list(range(dataset.num_classes)):
         raise ValueError(f"class_order: expected each of 0 .. {dataset.num_classes - 1} once")
     split(range(dataset.num_classes), run.steps)
-    track.check(run, dataset, [run.model])
-    if track.is_file(run.memory):
+    check_fit(run, dataset, [run.model])
+    if is_file(run.memory):
         _check_labels(imported.load(imported.path_of(run.memory), dataset, run.memory_config)[0])
 
 
@@ -106,24 +120,24 @@ def _check_labels(memory: Memory) -> None:
 
 
 def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
-    if not track.is_stored(run):
+    if not is_stored(run):
         return []
-    if track.is_file(run.memory):
+    if is_file(run.memory):
         return [order]
-    return track.condensed_together(run, order) if track.is_per_class(run) else split(order, run.steps)
+    return group_classes(run, order) if is_per_class(run) else split(order, run.steps)
 
 
 def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Mapping[str, Any]) -> Unit:
-    if track.is_file(run.memory):
-        return track.file_unit(run, dataset, 0, context)  # the first set, whatever the order
-    return track.memory_unit(run, dataset, order, classes, context, kind="order ")
+    if is_file(run.memory):
+        return file_unit(run, dataset, 0, context)  # the first set, whatever the order
+    return memory_unit(run, dataset, order, classes, context, kind="order ")
 
 
 def _training_unit(
     run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], own: Mapping[str, Any]
 ) -> Unit:
     spec = {
-        "memory": [unit.key for unit in needed] if track.is_stored(run) else run.memory,
+        "memory": [unit.key for unit in needed] if is_stored(run) else run.memory,
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": seen,
@@ -131,8 +145,8 @@ def _training_unit(
         "model": str(models.parse(run.model)),
         "seed": [run.seed, order, repeat],
     }
-    label = f"{track.name_of(run)} network {repeat}, order {order}, {len(seen)} classes"
-    images = len(seen) * track.images_per_class(run, dataset)
+    label = f"{memory_name(run)} network {repeat}, order {order}, {len(seen)} classes"
+    images = len(seen) * images_per_class(run, dataset)
     return Unit("training", spec, label, {**own, "images": images}, tuple(unit.key for unit in needed))
 
 
@@ -141,14 +155,14 @@ def _training_unit(
 
 def work(unit: Unit, store: Store, progress: Progress) -> None:
     """Do one unit and save its result; see `work_on`."""
-    track.work_on(unit, store, progress, track.condense if unit.kind == "memory" else _train)
+    do_unit(unit, store, progress, build_memory if unit.kind == "memory" else _train)
 
 
 def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
     from harness.scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, evaluator
 
     spec, context = unit.spec, unit.context
-    memory = track.kept(spec, store, dataset)
+    memory = load_memory(spec, store, dataset)
     _check_labels(memory)
     stream = _stream(dataset.name, context["data"], context["split"], tuple(context["class_order"]), context["steps"])
     t = context["experience"]
@@ -156,7 +170,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     old = spec["classes"][: -len(stream.train_stream[t].classes_in_this_experience)]
     if old:
         buffer.append(memories.of_classes(memory, old))
-    recipe = track.recipe_from(spec["recipe"])
+    recipe = recipe_from(spec["recipe"])
     counts = RightByClass(dataset.num_classes)
     model = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
     strategy = MemoryOnly(
@@ -186,7 +200,7 @@ def _new_classes(experience: Any, order: Sequence[int]) -> list[int]:
 def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> Any:
     from harness.scenarios.stream import class_incremental
 
-    return class_incremental(track.dataset_of(name, directory, part), order, steps)
+    return class_incremental(cached_dataset(name, directory, part), order, steps)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -194,26 +208,26 @@ def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...],
 
 def rows(run: CLRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
-    shared = track.shared_row(run, NAME, dataset, changes)
+    shared = shared_columns(run, NAME, dataset, changes)
     for order, units in planned.memories.items():
         for unit in units:
             if (found := store.load(unit.key)) is not None:
                 card = found[1]
                 yield (
                     shared
-                    | track.measured(unit, card)
+                    | cost_columns(unit, card)
                     | {
                         "order": order,
                         "league": card["league"],
                         "stored_bytes": card["budget"]["bytes"],
                         "model": shared["memory_model"],
-                        "compute": track.form_of(run.memory_config),
+                        "compute": compute_form(run.memory_config),
                         "metric": "memory_images",
                         "unit": "images",
                         "value": card["budget"]["images"],
                     }
                 )
-    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": track.form_of(run.recipe_config)}
+    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": compute_form(run.recipe_config)}
     streams: dict[tuple[str, int], list[Training]] = {}
     for training in planned.trainings:
         streams.setdefault((training.order, training.repeat), []).append(training)
@@ -240,7 +254,7 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
             right[t, s], total[t, s] = tensors["right"][classes].sum(), tensors["total"][classes].sum()
         here = (
             shared
-            | track.measured(training.unit, card)
+            | cost_columns(training.unit, card)
             | {
                 "order": training.order,
                 "repeat": training.repeat,
@@ -271,7 +285,7 @@ def title(run: CLRun) -> str:
     """What a run does, in one line."""
     named = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
     orders = "the listed order" if run.class_order else named
-    memory = f"memory {track.budgeted(run)}"
+    memory = f"memory {describe_memory(run)}"
     return f"{run.dataset}, {quantity(run.steps, 'step')}, {memory}, {orders}, {quantity(run.nets, 'network')}"
 
 

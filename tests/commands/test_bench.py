@@ -47,7 +47,7 @@ def test_a_search_is_timed_with_several_workers_on_each_gpu(
 ) -> None:
     seen: Tried = []
     monkeypatch.setattr(engines, "run", engine(seen))
-    monkeypatch.setattr(engines, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(bench, "usable_cpus", lambda: 3)
     times = bench._search_times(UNITS, torch.device(device))
     assert seen == tried
     assert list(times) == [jobs for jobs, _ in tried]
@@ -76,7 +76,7 @@ def test_a_search_on_a_cpu_says_how_many_worked(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(bench, "NAS_SIZES", {"quick": (20, 1)})
     monkeypatch.setattr(bench, "HELD_OUT", (20, 20))
     monkeypatch.setattr(bench, "SEARCHED", {"archs": "width=32,depth=1,pooling=avg,norm=none", "subset": "2"})
-    monkeypatch.setattr(engines, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(bench, "usable_cpus", lambda: 1)
     result = bench.run("nas", "quick", 0.0, 1, "cpu")
     assert (result["jobs"], result["networks"], result["device"]) == (1, 2, "cpu")
     assert result["ratio"] == result["plain_seconds"] / result["shipped_seconds"]

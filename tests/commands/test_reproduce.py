@@ -22,7 +22,7 @@ from harness.execution.engines import Event
 from harness.execution.units import Unit
 from harness.results import rows as rowfiles
 from harness.results.published.reproductions import REPRODUCTIONS, Cell, Printed, Reproduction
-from harness.tracks import base as track
+from harness.tracks.memories import recipe_from
 from tests.results.condensed import CONVNET3
 from tests.results.files import write_rows
 
@@ -445,5 +445,5 @@ def test_what_is_left_is_told_by_what_each_unit_costs(
     main([*command, *SMOKE, "--out", str(tmp_path), "--device", "cpu"])
     assert {unit.kind for unit in watched} == {"memory", "network"}
     for unit in watched:
-        rounds = track.recipe_from(unit.spec["recipe"]).rounds if unit.kind == "network" else 0
+        rounds = recipe_from(unit.spec["recipe"]).rounds if unit.kind == "network" else 0
         assert unit.cost == unit.context.get("images", 0) * rounds / 10

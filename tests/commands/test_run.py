@@ -25,11 +25,19 @@ from harness.config import CLRun, assemble, fitted, in_form
 from harness.core import data
 from harness.core import memory as memories
 from harness.core.memory import Budget, Memory
-from harness.execution import engines
+from harness.execution import resources
 from harness.execution.engines import Event
+from harness.execution.resources import (
+    SHARED_BY,
+    count_full_rate_workers,
+    count_workers,
+    device_name,
+    gpu_environments,
+    pick_device,
+    worker_environments,
+)
 from harness.memory import random_real
 from harness.results import rows as rowfiles
-from harness.tracks import base as track
 
 CPU = torch.device("cpu")
 # Five memories of two classes each and five networks, of which the first and the last thing takes milliseconds.
@@ -384,7 +392,7 @@ def test_each_worker_sees_one_of_the_gpus(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [place.get("CUDA_VISIBLE_DEVICES") for place in runs.gpus(device)] == names
+    assert [place.get("CUDA_VISIBLE_DEVICES") for place in gpu_environments(device)] == names
 
 
 @pytest.mark.parametrize(
@@ -393,10 +401,10 @@ def test_each_worker_sees_one_of_the_gpus(
         ("cpu", "local", None, 7, 7),  # a core each
         ("cpu", "local", 3, 3, 3),
         ("cpu", "serial", 3, 1, 1),
-        ("cuda", "local", None, 2 * runs.WORKERS_PER_GPU, 2),
+        ("cuda", "local", None, 2 * resources.WORKERS_PER_GPU, 2),
         ("cuda", "local", 1, 1, 1),
         ("cuda", "local", 8, 8, 2),  # four share each of two GPUs
-        ("cuda:1", "local", None, runs.WORKERS_PER_GPU, 1),
+        ("cuda:1", "local", None, resources.WORKERS_PER_GPU, 1),
         ("cuda", "serial", None, 1, 1),
     ],
 )
@@ -405,22 +413,22 @@ def test_how_many_units_are_worked_on_at_a_time(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(engines, "usable_cpus", lambda: 7)
-    assert runs.workers(device, engine, jobs) == workers
-    assert runs.at_full_rate(device, workers) == at_full_rate
+    monkeypatch.setattr(resources, "usable_cpus", lambda: 7)
+    assert count_workers(device, engine, jobs) == workers
+    assert count_full_rate_workers(device, workers) == at_full_rate
 
 
 def test_a_worker_knows_how_many_share_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert runs.places("cpu", 4) == [{}]
-    assert runs.places("cuda:1", 1) == [{track.SHARED_BY: "1"}]
-    assert runs.places("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, track.SHARED_BY: "2"} for gpu in "01"]
+    assert worker_environments("cpu", 4) == [{}]
+    assert worker_environments("cuda:1", 1) == [{SHARED_BY: "1"}]
+    assert worker_environments("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, SHARED_BY: "2"} for gpu in "01"]
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU")
     names = []
     for workers in ("1", "2"):
-        monkeypatch.setenv(track.SHARED_BY, workers)
-        names.append(track.device_name(torch.device("cuda")))
+        monkeypatch.setenv(SHARED_BY, workers)
+        names.append(device_name(torch.device("cuda")))
     assert names == ["GPU", "GPU, shared by 2 workers"]  # whose seconds are others
 
 
@@ -428,9 +436,9 @@ def test_a_worker_knows_how_many_share_its_gpu(monkeypatch: pytest.MonkeyPatch) 
 def test_a_device_that_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert runs.pick_device("cuda:1") == torch.device("cuda:1")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ValueError, match=r"^device: [^\n]*$"):
-        runs.pick_device(name)
+        pick_device(name)
 
 
 def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

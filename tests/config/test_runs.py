@@ -26,7 +26,7 @@ from harness.core.train import GROUP, RECIPES, TrainConfig
 from harness.memory.dm import DMConfig
 from harness.memory.dsa import DSAConfig
 from harness.memory.shared.embedding import EmbeddingConfig
-from harness.tracks import base as track
+from harness.tracks.memories import config_from
 
 CPU = torch.device("cpu")
 each_builder = pytest.mark.parametrize("builder", memory.names())
@@ -416,9 +416,9 @@ def test_smoke_is_eager_and_says_why() -> None:
 def test_a_configuration_survives_plain_json(kind: type[Run], preset: str, builder: str) -> None:
     run, _ = in_form(assemble(kind, preset, {"memory": builder}), CPU)
     text = json.dumps(plain(run.memory_config))
-    assert track.config_from(memory.default_config(memory.find(builder)), json.loads(text)) == run.memory_config
+    assert config_from(memory.default_config(memory.find(builder)), json.loads(text)) == run.memory_config
     recipe = json.loads(json.dumps(plain(run.recipe_config)))
-    assert track.config_from(TrainConfig(), recipe) == run.recipe_config
+    assert config_from(TrainConfig(), recipe) == run.recipe_config
 
 
 def test_plain_and_dotted_name_the_same_values() -> None:

@@ -123,7 +123,7 @@ def test_a_claim_excludes_others_until_it_is_released(store: Store) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from harness.units import Store
+from harness.execution.units import Store
 claim = Store(Path(sys.argv[1])).claim(sys.argv[2])
 Path(sys.argv[3]).write_text(str(claim is not None))
 time.sleep(60)

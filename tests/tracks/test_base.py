@@ -21,12 +21,31 @@ from harness.core.data.holdout import hold_out
 from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import LowRank, MultiFormation
 from harness.core.progress import SILENT, Progress, State
+from harness.execution import resources
+from harness.execution.resources import peak_memory, reset_resident_peak
 from harness.execution.units import Store, Unit
 from harness.memory import BUILDERS, random_real
-from harness.tracks import base as track
-from harness.tracks import static as condense
-from harness.tracks import stream as cl
-from harness.tracks.base import Clock, Place
+from harness.tracks import static, stream
+from harness.tracks.base import (
+    Clock,
+    Place,
+    Result,
+    adopt_file_budget,
+    check_fit,
+    do_unit,
+    images_per_class,
+    unit_context,
+)
+from harness.tracks.memories import (
+    build_memory,
+    check_memory,
+    condensing_flop,
+    file_unit,
+    flop_per_image,
+    memory_unit,
+    real_images,
+)
+from harness.tracks.rows import add_costs, compute_form, shared_columns
 
 CPU = torch.device("cpu")
 
@@ -39,7 +58,7 @@ def run_of(**settings: Any) -> CondenseRun:
 
 def unit_of(run: CondenseRun, dataset: DataSet, classes: list[int] | None = None) -> Unit:
     chosen = list(range(10)) if classes is None else classes
-    return track.memory_unit(run, dataset, "set 0", chosen, track.context_of(run, Place()))
+    return memory_unit(run, dataset, "set 0", chosen, unit_context(run, Place()))
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +70,9 @@ def digits() -> DataSet:
 
 
 def test_a_label_says_of_what_the_memory_is(toy_set: DataSet) -> None:
-    run, context = run_of(), track.context_of(run_of(), Place())
-    of_set = track.memory_unit(run, toy_set, "set 1", [3, 4, 5], context)
-    of_order = track.memory_unit(run, toy_set, "1", [7], context, kind="order ")
+    run, context = run_of(), unit_context(run_of(), Place())
+    of_set = memory_unit(run, toy_set, "set 1", [3, 4, 5], context)
+    of_order = memory_unit(run, toy_set, "1", [7], context, kind="order ")
     assert (of_set.label, of_order.label) == ("dm memory, set 1, classes 3 .. 5", "dm memory, order 1, classes 7")
     assert (of_set.spec["seed"], of_order.spec["seed"]) == ([0, "set 1"], [0, "1"])
 
@@ -72,7 +91,7 @@ class AroundConfig:
 def test_what_results_depend_on_besides_fields_is_in_the_key_of_host_and_plug_in_alike(toy_set: DataSet) -> None:
     pooled = run_of(networks="trained:50-100").memory_config
     alone, around = (
-        track.memory_unit(run_of(), toy_set, "set 0", [0, 1], {}, cfg).spec["beyond"]
+        memory_unit(run_of(), toy_set, "set 0", [0, 1], {}, cfg).spec["beyond"]
         for cfg in (pooled, AroundConfig(pooled))
     )
     assert set(alone) == {"pool"}
@@ -100,9 +119,9 @@ def test_a_file_of_a_set_is_known_by_its_content_and_its_number(toy_set: DataSet
         path.parent.mkdir()
         images = torch.randn(20, 1, 8, 8, generator=Generator().manual_seed(seed))
         torch.save({"data": [[images, torch.arange(10).repeat(2)]] * 3}, path)
-        run = track.settled(run_of(memory=f"file:{path}", sets=2), toy_set)
+        run = adopt_file_budget(run_of(memory=f"file:{path}", sets=2), toy_set)
         assert (run.ipc, run.sets) == (2, 2)  # of the file, but no more sets than asked for
-        keys += [track.file_unit(run, toy_set, number, {}).key for number in (0, 1)]
+        keys += [file_unit(run, toy_set, number, {}).key for number in (0, 1)]
     assert keys[:2] == keys[2:4]
     assert len(set(keys)) == 4
 
@@ -110,18 +129,18 @@ def test_a_file_of_a_set_is_known_by_its_content_and_its_number(toy_set: DataSet
 def test_a_file_has_the_sets_and_the_budget_it_has(toy_set: DataSet, tmp_path: Path) -> None:
     torch.save({"data": [[torch.randn(30, 1, 8, 8), torch.arange(10).repeat(3)]]}, tmp_path / "set.pt")
     of_file = {"memory": f"file:{tmp_path / 'set.pt'}"}
-    settled = track.settled(run_of(**of_file, sets=5), toy_set)
+    settled = adopt_file_budget(run_of(**of_file, sets=5), toy_set)
     assert (settled.ipc, settled.sets) == (3, 1)
-    assert track.settled(assemble(CLRun, "smoke", of_file), toy_set).ipc == 3
+    assert adopt_file_budget(assemble(CLRun, "smoke", of_file), toy_set).ipc == 3
     with pytest.raises(ValueError, match=r"^split: a set that others condensed has seen the validation images; judge"):
-        track.settled(run_of(**of_file, split="validation"), hold_out(toy_set))
+        adopt_file_budget(run_of(**of_file, split="validation"), hold_out(toy_set))
     ours = run_of(sets=4)
-    assert track.settled(ours, toy_set) is ours
+    assert adopt_file_budget(ours, toy_set) is ours
 
 
 def test_places_are_those_of_the_official_train_set(toy_set: DataSet) -> None:
     part = hold_out(toy_set)
-    images, labels, places = track.real_images(part, [2, 7], CPU)
+    images, labels, places = real_images(part, [2, 7], CPU)
     assert torch.equal(toy_set.train_labels[places], labels)
     assert torch.equal(images, toy_set.normalise(toy_set.train_images[places]))
     assert len(places) == 2 * 11  # of 12 images each, one is held out
@@ -131,17 +150,17 @@ def test_places_are_those_of_the_official_train_set(toy_set: DataSet) -> None:
 def test_data_that_have_changed_are_not_worked_on(digits: DataSet, tmp_path: Path) -> None:
     unit = unit_of(run_of(), replace(digits, digest="0" * 64))
     with pytest.raises(ValueError, match=r"^digits: the data have changed since the run was planned$"):
-        track.work_on(unit, Store(tmp_path), SILENT, track.condense)
+        do_unit(unit, Store(tmp_path), SILENT, build_memory)
 
 
 def test_a_file_that_has_changed_is_not_worked_on(digits: DataSet, tmp_path: Path) -> None:
     path = tmp_path / "set.pt"
     torch.save({"data": [[torch.randn(20, 1, 8, 8), torch.arange(10).repeat(2)]]}, path)
-    run = track.settled(run_of(memory=f"file:{path}"), digits)
-    unit = track.file_unit(run, digits, 0, track.context_of(run, Place()))
+    run = adopt_file_budget(run_of(memory=f"file:{path}"), digits)
+    unit = file_unit(run, digits, 0, unit_context(run, Place()))
     torch.save({"data": [[torch.randn(20, 1, 8, 8), torch.arange(10).repeat(2)]]}, path)
     with pytest.raises(ValueError, match=r"set\.pt: the file has changed since the run was planned$"):
-        track.work_on(unit, Store(tmp_path / "units"), SILENT, track.condense)
+        do_unit(unit, Store(tmp_path / "units"), SILENT, build_memory)
 
 
 # --- what a run must fit --------------------------------------------------------------------------------------------
@@ -163,13 +182,13 @@ def test_what_does_not_fit_is_said_before_anything_is_done(
     settings: dict[str, Any], tested: list[str], message: str, toy_set: DataSet
 ) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        track.check(run_of(**settings), toy_set, tested)
+        check_fit(run_of(**settings), toy_set, tested)
 
 
 def test_scores_must_fit_the_data(toy_set: DataSet, tmp_path: Path) -> None:
     def check(dataset: DataSet, **arrays: Any) -> None:
         np.savez(tmp_path / "scores.npz", **arrays)
-        track.check(run_of(memory="cscore", **{"memory.scores": str(tmp_path / "scores.npz")}), dataset, [])
+        check_fit(run_of(memory="cscore", **{"memory.scores": str(tmp_path / "scores.npz")}), dataset, [])
 
     labels = toy_set.train_labels.numpy()
     check(toy_set, scores=np.zeros(120), labels=labels)
@@ -193,7 +212,7 @@ def test_scores_must_fit_the_data(toy_set: DataSet, tmp_path: Path) -> None:
     ],
 )
 def test_images_a_network_is_trained_on(settings: dict[str, Any], expected: int, toy_set: DataSet) -> None:
-    assert track.images_per_class(run_of(**settings), toy_set) == expected
+    assert images_per_class(run_of(**settings), toy_set) == expected
 
 
 # --- what a builder gives back --------------------------------------------------------------------------------------
@@ -225,7 +244,7 @@ def stored_in(form: LowRank | MultiFormation, each: int) -> Memory:
     ],
 )
 def test_a_memory_within_its_budget_passes(built: Memory, toy_set: DataSet) -> None:
-    track.check_built(built, SPEC, toy_set)
+    check_memory(built, SPEC, toy_set)
 
 
 UNEVEN = "memory does not hold as many images of each class"
@@ -256,7 +275,7 @@ UNEVEN = "memory does not hold as many images of each class"
 )
 def test_a_memory_that_is_uneven_or_too_large_is_refused(built: Memory, message: str, toy_set: DataSet) -> None:
     with pytest.raises(ValueError, match=rf"^theirs: the builder's {message}$"):
-        track.check_built(built, SPEC, toy_set)
+        check_memory(built, SPEC, toy_set)
 
 
 # --- what is offered to a builder -----------------------------------------------------------------------------------
@@ -290,7 +309,7 @@ def test_a_builder_is_offered_what_it_asks_for(
     monkeypatch.setitem(memory.BUILDERS, "asking", build)
     for split, whole in (("test", digits), ("validation", hold_out(digits))):
         run = run_of(memory="asking", split=split)
-        track.work_on(unit_of(run, whole, [4, 7]), Store(tmp_path), SILENT, track.condense)
+        do_unit(unit_of(run, whole, [4, 7]), Store(tmp_path), SILENT, build_memory)
         assert got["of"] == 1442
         assert isinstance(got["progress"], Progress)
         assert torch.equal(digits.train_labels[got["rows"]], got["labels"])
@@ -337,17 +356,17 @@ def test_parts_of_a_memory_add_up_but_for_what_they_hold() -> None:
         {"wall_seconds": 1.5, "device": "CPU", "flop": 10.0, "peak_bytes": 7},
         {"wall_seconds": 2.0, "device": "CPU", "flop": 5.0, "peak_bytes": 9},
     ]
-    assert track.whole_cost(costs) == {"wall_seconds": 3.5, "device": "CPU", "flop": 15.0, "peak_bytes": 9}
+    assert add_costs(costs) == {"wall_seconds": 3.5, "device": "CPU", "flop": 15.0, "peak_bytes": 9}
     unknown = [costs[0], {"wall_seconds": 1.0, "device": "CPU"}]
-    assert track.whole_cost(unknown) == {"wall_seconds": 2.5, "device": "CPU", "peak_bytes": 7}
+    assert add_costs(unknown) == {"wall_seconds": 2.5, "device": "CPU", "peak_bytes": 7}
 
 
 def test_the_peak_is_of_what_is_done_inside() -> None:
-    if not track.forget_resident_peak():
+    if not reset_resident_peak():
         pytest.skip("the system cannot measure anew")
     peaks = []
     for mib in (1, 96, 1):
-        with track.peak_memory(CPU) as peak, mmap.mmap(-1, mib * 2**20) as held:  # fresh pages, none of a used heap
+        with peak_memory(CPU) as peak, mmap.mmap(-1, mib * 2**20) as held:  # fresh pages, none of a used heap
             for page in range(0, len(held), mmap.PAGESIZE):
                 held[page] = 1
         peaks.append(peak["peak_bytes"] / 2**20)
@@ -356,8 +375,8 @@ def test_the_peak_is_of_what_is_done_inside() -> None:
 
 
 def test_a_peak_that_cannot_be_measured_anew_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(track, "forget_resident_peak", lambda: False)
-    with track.peak_memory(CPU) as peak:
+    monkeypatch.setattr(resources, "reset_resident_peak", lambda: False)
+    with peak_memory(CPU) as peak:
         pass
     assert peak == {}
 
@@ -366,11 +385,11 @@ def test_flop_of_condensing_by_hand(toy_set: DataSet) -> None:
     # convnet1-w8 on 1 x 8 x 8, padded by 3 as the authors' code pads one channel: a convolution 12 x 12 x (8 x 9) and,
     # after pooling, a classifier 6 x 6 x 8 x 10, two operations each
     once = 2 * (144 * 72 + 288 * 10)
-    assert track.flop_of("convnet-d1-w8", (1, 8, 8), 10) == once
+    assert flop_per_image("convnet-d1-w8", (1, 8, 8), 10) == once
     spec = {"classes": list(range(10)), "ipc": 2}
 
     def of(**settings: Any) -> float | None:
-        return track.condensing_flop(run_of(**settings).memory_config, toy_set, spec)
+        return condensing_flop(run_of(**settings).memory_config, toy_set, spec)
 
     # 3 updates: 12 real images a class, all there are, forward; 2 synthetic ones forward and, as twice that, backward
     assert of() == 3 * 10 * (12 + 3 * 2) * once
@@ -382,7 +401,7 @@ def test_flop_of_condensing_by_hand(toy_set: DataSet) -> None:
 
 def test_work_leaves_its_cost_beside_its_result(digits: DataSet, tmp_path: Path) -> None:
     unit, store = unit_of(run_of(ipc=1), digits, [3]), Store(tmp_path)
-    track.work_on(unit, store, SILENT, track.condense)
+    do_unit(unit, store, SILENT, build_memory)
     found = store.load(unit.key)
     assert found is not None
     tensors, card = found
@@ -398,17 +417,17 @@ def test_work_leaves_its_cost_beside_its_result(digits: DataSet, tmp_path: Path)
 def test_a_device_that_is_too_small_names_a_setting_that_the_memory_has(
     name: str, digits: DataSet, tmp_path: Path
 ) -> None:
-    def do(*_: object) -> track.Result:
+    def do(*_: object) -> Result:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     unit = unit_of(run_of(memory=name), digits)
     with pytest.raises(RuntimeError, match=r"^out of memory on cpu; .*use a narrower model$") as caught:
-        track.work_on(unit, Store(tmp_path), SILENT, do)
+        do_unit(unit, Store(tmp_path), SILENT, do)
     named = str(caught.value).partition("--set ")[2].partition(" ")[0]
     assert bool(named) == (name not in ("full", "random"))  # which put nothing through a device
     run_of(memory=name, **({named: 3} if named else {}))  # which refuses a setting that is not the memory's
     with pytest.raises(RuntimeError, match=r"^out of memory on cpu; --set recipe\.batch_size to less"):
-        track.work_on(replace(unit, kind="network"), Store(tmp_path), SILENT, do)
+        do_unit(replace(unit, kind="network"), Store(tmp_path), SILENT, do)
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -426,21 +445,21 @@ def test_a_device_that_is_too_small_names_a_setting_that_the_memory_has(
     ],
 )
 def test_forms_of_computing_in_words(name: str, words: str) -> None:
-    assert track.form_of(run_of(memory=name, real_dtype="bfloat16").memory_config) == words
+    assert compute_form(run_of(memory=name, real_dtype="bfloat16").memory_config) == words
 
 
 def test_rows_say_where_tf32_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     asked = {"memory": "dm", "compute": "eager", "recipe.dtype": "tf32", "memory.synthetic_dtype": "tf32"}
     run, _ = in_form(assemble(CondenseRun, "smoke", asked), torch.device("cuda"))
-    assert track.form_of(run.memory_config) == "eager, tf32, real float32"
+    assert compute_form(run.memory_config) == "eager, tf32, real float32"
     assert run.recipe_config is not None
-    assert track.form_of(run.recipe_config) == "eager, tf32"
+    assert compute_form(run.recipe_config) == "eager, tf32"
 
 
 def test_what_all_rows_of_a_run_say(toy_set: DataSet) -> None:
     run = run_of(memory="lo-dm", seed=3)
-    row = track.shared_row(run, "condense", toy_set, "x=1")
+    row = shared_columns(run, "condense", toy_set, "x=1")
     said = ("track", "dataset", "preset", "changes", "memory", "ipc", "split", "seed", "exactness", "dataset_digest")
     assert [row[name] for name in said] == [
         "condense", "toy", "smoke", "x=1", "lo-dm", 2, "test", 3, "as listed: made up", "0" * 64
@@ -448,14 +467,12 @@ def test_what_all_rows_of_a_run_say(toy_set: DataSet) -> None:
     assert row["memory_model"] == "convnet-d1-w8-instancenorm-relu-avgpooling"
     spec = json.loads(row["spec"])
     assert (spec["memory"]["rank"], spec["memory"]["host"]["iterations"], spec["recipe"]["epochs"]) == (2, 3, 3)
-    assert track.shared_row(run_of(memory="random"), "cl", toy_set, "")["memory_model"] is None
-    assert track.shared_row(run_of(memory="full"), "cl", toy_set, "")["ipc"] is None
+    assert shared_columns(run_of(memory="random"), "cl", toy_set, "")["memory_model"] is None
+    assert shared_columns(run_of(memory="full"), "cl", toy_set, "")["ipc"] is None
 
 
 def test_a_title_gives_a_budget_to_what_has_one() -> None:
     dm, full = (CLRun.of("smoke", dataset="digits", memory=name, steps=2) for name in ("dm", "full"))
-    assert cl.title(dm) == "digits, 2 steps, memory dm (2 per class), order 0, 1 network"
-    assert cl.title(full) == "digits, 2 steps, memory full, order 0, 1 network"
-    assert condense.title(CondenseRun.of("smoke", dataset="digits", memory="full")).startswith(
-        "digits, 1 set by full, "
-    )
+    assert stream.title(dm) == "digits, 2 steps, memory dm (2 per class), order 0, 1 network"
+    assert stream.title(full) == "digits, 2 steps, memory full, order 0, 1 network"
+    assert static.title(CondenseRun.of("smoke", dataset="digits", memory="full")).startswith("digits, 1 set by full, ")

@@ -22,10 +22,8 @@ from harness.core.train import TrainConfig
 from harness.execution.engines import Event
 from harness.execution.units import Unit
 from harness.nas import proxy, space
-from harness.tracks import base as track
-from harness.tracks import search as nas
-from harness.tracks import static as condense
-from harness.tracks.base import Place
+from harness.tracks import search, static
+from harness.tracks.base import Place, memory_name
 from harness.tracks.search import COMPILE_FROM, Plan, in_its_form, plan
 
 CPU = torch.device("cpu")
@@ -285,13 +283,13 @@ def test_what_costs_nothing_is_scored_untrained(toy_set: DataSet) -> None:
     digest = hold_out(toy_set)
     for name, unit in (("params", "parameters"), ("macs", "MACs"), ("depth", "layers")):
         run = run_of(proxy=name, truth="none")
-        rows = [*nas.rows(run, plan(run, digest, Place()), None, digest, "")]  # type: ignore[arg-type]
+        rows = [*search.rows(run, plan(run, digest, Place()), None, digest, "")]  # type: ignore[arg-type]
         assert len(rows) == COUNT
         assert {row["unit"] for row in rows} == {unit}
         assert {row["metric"] for row in rows} == {"score"}
     first = run_of().searched.archs[0]
     run = run_of(proxy="params", truth="none")
-    row = next(nas.rows(run, plan(run, digest, Place()), None, digest, ""))  # type: ignore[arg-type]
+    row = next(search.rows(run, plan(run, digest, Place()), None, digest, ""))  # type: ignore[arg-type]
     assert row["value"] == space.count_parameters(first.model, (1, 8, 8), 10)
 
 
@@ -332,6 +330,6 @@ def test_the_memory_is_that_of_track_condense_on_the_same_split(toy_set: DataSet
     run, _ = in_form(
         assemble(CondenseRun, "smoke", {"dataset": "digits", "memory": "random", "split": "validation"}), CPU
     )
-    theirs = condense.plan(run, hold_out(toy_set), Place())
+    theirs = static.plan(run, hold_out(toy_set), Place())
     assert keys(theirs.sets[0].units) == keys(planned(toy_set).memory)
-    assert track.name_of(run) == "random"
+    assert memory_name(run) == "random"

@@ -30,9 +30,9 @@ from harness.execution import costs as estimates
 from harness.execution.engines import Event
 from harness.execution.units import Store, Unit
 from harness.results import rows as rowfiles
-from harness.tracks import base as track
-from harness.tracks import static as condense
-from harness.tracks.base import Place
+from harness.tracks import static
+from harness.tracks.base import Place, images_per_class, model_of
+from harness.tracks.memories import flop_per_image
 from harness.tracks.static import Plan, plan
 
 CPU = torch.device("cpu")
@@ -246,8 +246,8 @@ def test_every_builder_can_be_planned_and_estimated(
     run = run_of("paper", memory=builder, nets=1, sets=1, ipc=10)
     units = estimates.with_costs(plan(run, toy_set, Place()).units, run, toy_set)
     condensing = sum(unit.cost for unit in units if unit.kind == "memory")
-    assert (condensing > 1) == (track.model_of(run.memory_config) is not None)
-    images = 120 * 101 if builder == "full" else 10 * track.images_per_class(run, toy_set) * 1001
+    assert (condensing > 1) == (model_of(run.memory_config) is not None)
+    images = 120 * 101 if builder == "full" else 10 * images_per_class(run, toy_set) * 1001
     assert next(unit.cost for unit in units if unit.kind == "network") == pytest.approx(images / 1000)
 
 
@@ -269,7 +269,7 @@ def test_stops_on_the_way_cost_nothing(builder: str, toy_set: DataSet, monkeypat
 
 def done(units: list[Unit], store: Store) -> None:
     for unit in units:
-        condense.work(unit, store, SILENT)
+        static.work(unit, store, SILENT)
 
 
 def tensors_of(unit: Unit, store: Store) -> dict[str, torch.Tensor]:
@@ -359,10 +359,10 @@ def test_a_killed_unit_goes_on_and_its_seconds_count(builder: str, digits: DataS
     for unit in [*memory_units(of), network]:
         killing = Killing()  # a unit of one update has then nothing left to do
         with pytest.raises(KilledError):
-            condense.work(unit, store, killing)
+            static.work(unit, store, killing)
         assert killing.kept is not None
         killing.kept["seconds"] = torch.tensor(1000.0, dtype=torch.float64)  # as if it had taken long
-        condense.work(unit, store, killing)
+        static.work(unit, store, killing)
         ours, theirs = tensors_of(unit, store), tensors_of(unit, undisturbed)
         assert set(ours) == set(theirs)
         assert all(torch.equal(part, theirs[name]) for name, part in ours.items())
@@ -447,7 +447,7 @@ def test_rows_of_a_set_are_sums_over_its_units(oracle: tuple[Path, Finished], di
         assert len(costs) == 2
         # per update 16 real images a class forward, and 2 synthetic ones forward and, as twice that, backward
         passes = 10 * (16 + 3 * 2) * (made.updates or 0)
-        flop = passes * track.flop_of("convnet-d1-w8", (1, 8, 8), 5)
+        flop = passes * flop_per_image("convnet-d1-w8", (1, 8, 8), 5)
         assert dict(values) == {"memory_images": 20, "memory_scalars": 20 * 64, "condensing_flop": flop}
         assert here["wall_seconds"].tolist() == pytest.approx([sum(cost["wall_seconds"] for cost in costs)] * 3)
         assert set(here["peak_bytes"]) == {max(cost["peak_bytes"] for cost in costs)}
@@ -488,11 +488,11 @@ def test_a_run_directory_holds_the_sets_at_their_end(oracle: tuple[Path, Finishe
 def test_an_unfinished_set_has_no_rows_and_a_finished_network_has(digits: DataSet, tmp_path: Path) -> None:
     run = run_of()
     of, store = plan(run, digits, Place()), Store(tmp_path)
-    condense.work(of.sets[0].units[0], store, SILENT)
-    assert list(condense.rows(run, of, store, digits, "")) == []
-    condense.work(of.sets[0].units[1], store, SILENT)
-    condense.work(of.judged[1].unit, store, SILENT)
-    metrics = [row["metric"] for row in condense.rows(run, of, store, digits, "")]
+    static.work(of.sets[0].units[0], store, SILENT)
+    assert list(static.rows(run, of, store, digits, "")) == []
+    static.work(of.sets[0].units[1], store, SILENT)
+    static.work(of.judged[1].unit, store, SILENT)
+    metrics = [row["metric"] for row in static.rows(run, of, store, digits, "")]
     assert metrics == ["memory_images", "memory_scalars", "condensing_flop", "test_accuracy_uint8"]
 
 
@@ -668,7 +668,7 @@ def test_scores_that_change_under_a_run_are_refused(scores: Path, digits: DataSe
     (unit, *_) = memory_units(planned(digits, memory="cscore", **{"memory.scores": str(path)}))
     np.savez(path, scores=np.zeros(len(digits.train_labels)), labels=digits.train_labels.numpy())
     with pytest.raises(ValueError, match=r"scores\.npz: the file has changed since the run was planned"):
-        condense.work(unit, Store(tmp_path), SILENT)
+        static.work(unit, Store(tmp_path), SILENT)
     assert not Store(tmp_path).has(unit.key)
 
 

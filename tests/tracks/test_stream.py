@@ -11,9 +11,10 @@ from harness.core.data.holdout import hold_out
 from harness.core.memory import Memory
 from harness.execution.units import Store
 from harness.scenarios.stream import class_order
-from harness.tracks import base as track
-from harness.tracks import stream as cl
+from harness.tracks import stream
 from harness.tracks.base import Place
+from harness.tracks.memories import real_images
+from harness.tracks.rows import compute_form
 from harness.tracks.stream import Plan, plan
 
 CPU = torch.device("cpu")
@@ -150,14 +151,14 @@ def test_planning_leaves_the_global_generator_alone(toy_set: DataSet) -> None:
 
 
 def test_real_images_of_classes_are_normalised_and_in_the_sets_order(toy_set: DataSet) -> None:
-    images, labels, _ = track.real_images(toy_set, [7, 2], CPU)
+    images, labels, _ = real_images(toy_set, [7, 2], CPU)
     assert labels.tolist() == [2, 7] * 12
     expected = (toy_set.train_images[2].float() / 255 - 0.5) / 0.25
     torch.testing.assert_close(images[0], expected, rtol=0, atol=1e-6)
 
 
 def test_a_memory_survives_its_file(toy_set: DataSet) -> None:
-    images, labels, _ = track.real_images(toy_set, [1], CPU)
+    images, labels, _ = real_images(toy_set, [1], CPU)
     for real in (True, False):
         memory = Memory(images[:3], labels[:3], real=real)
         back = memories.decode(*memories.encode(memory, toy_set, {}), toy_set)
@@ -176,7 +177,7 @@ def test_a_matrix_of_counts_becomes_rows(toy_set: DataSet, tmp_path: Any) -> Non
         cost = {"wall_seconds": 1.5, "device": "CPU", "torch": "2"}
         card = {"stored_bytes": 640, "league": "pixel", "cost": cost}
         store.save(training.unit.key, {"right": right, "total": total}, card)
-    rows = list(cl.rows(run, of, store, toy_set, ""))
+    rows = list(stream.rows(run, of, store, toy_set, ""))
     found = [(row["metric"], row["experience"], row.get("tested_experience"), row["value"]) for row in rows]
     assert found == [
         ("seen_accuracy", 0, None, 40.0),
@@ -191,7 +192,7 @@ def test_a_matrix_of_counts_becomes_rows(toy_set: DataSet, tmp_path: Any) -> Non
     assert all(row["classes_seen"] == 5 * (row["experience"] + 1) for row in rows)
     unfinished = Store(tmp_path / "other")
     unfinished.save(of.trainings[1].unit.key, *store.load(of.trainings[1].unit.key))  # type: ignore[misc]
-    metrics = [row["metric"] for row in cl.rows(run, of, unfinished, toy_set, "")]
+    metrics = [row["metric"] for row in stream.rows(run, of, unfinished, toy_set, "")]
     assert metrics == ["seen_accuracy", "experience_accuracy", "experience_accuracy"]  # no sums over a part
 
 
@@ -201,5 +202,5 @@ def test_another_preset_of_the_same_units_keeps_its_name(toy_set: DataSet) -> No
 
 
 def test_forms_in_words() -> None:
-    assert track.form_of(run_of(memory="dm", compute="eager").memory_config) == "eager, float32, real float32"
-    assert track.form_of(run_of(memory="herding").memory_config) == "eager, float32"
+    assert compute_form(run_of(memory="dm", compute="eager").memory_config) == "eager, float32, real float32"
+    assert compute_form(run_of(memory="herding").memory_config) == "eager, float32"

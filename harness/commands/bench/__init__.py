@@ -16,7 +16,6 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from harness import config, memory
-from harness.commands import run as runs
 from harness.config import CLRun, CondenseRun, NASRun
 from harness.core import augment, compute, models
 from harness.core.compute import hardware
@@ -27,12 +26,14 @@ from harness.core.registry import known
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, batches, fit
 from harness.execution import engines
+from harness.execution.resources import gpu_environments, pick_device, usable_cpus, worker_environments
 from harness.execution.units import Store, Unit
 from harness.memory import dm, random_real
 from harness.memory.shared.sampling import draw, rows_by_class
 from harness.nas import proxy
-from harness.tracks import base as track
-from harness.tracks import search as nas
+from harness.tracks import search
+from harness.tracks.memories import recipe_from
+from harness.tracks.rows import compute_form
 
 Result = dict[str, Any]
 Benchmark = Callable[[CLRun, str, float, torch.device], Result]
@@ -57,9 +58,9 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
         raise ValueError(f"threads: 1 or more, got {threads}")
     if not 0 <= seconds < math.inf:
         raise ValueError(f"seconds: a number, 0 or more, got {seconds:g}")
-    where = runs.pick_device(device)
+    where = pick_device(device)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or engines.usable_cpus())
+    torch.set_num_threads(threads or usable_cpus())
     try:
         with compute.on(where), compute.precision("float32", where):
             result = BENCHMARKS[name](_settings(preset, where), preset, seconds, where)
@@ -334,7 +335,7 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     recipe = replace(run.recipe_config, epochs=epochs)
     units = []
     for arch in run.searched:
-        own = config.plain(nas.in_its_form(recipe, arch.model, count, str(device)))
+        own = config.plain(search.in_its_form(recipe, arch.model, count, str(device)))
         spec = {"model": arch.model, "recipe": own, "images": count}
         units.append(Unit("bench", spec, arch.model, {"device": str(device)}, cost=_flop_of(arch.model)))
     took = []
@@ -346,7 +347,7 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     by_jobs = _search_times(units, device)
     jobs = min(by_jobs, key=lambda jobs: by_jobs[jobs])
     shipped = by_jobs[jobs]
-    form = "; ".join(sorted({track.form_of(track.recipe_from(unit.spec["recipe"])) for unit in units}))
+    form = "; ".join(sorted({compute_form(recipe_from(unit.spec["recipe"])) for unit in units}))
     flop = sum(_flop_of(unit.spec["model"]) for unit in units)
     result: Result = {"plain_seconds": sum(took), "shipped_seconds": shipped, "networks": len(units), "epochs": epochs}
     result |= {"jobs": jobs} | ({"seconds_by_jobs": by_jobs} if device.type == "cuda" else {})
@@ -361,10 +362,10 @@ def _search_times(units: list[Unit], device: torch.device) -> dict[int, float]:
     Raises:
         RuntimeError: a unit failed with the fewest workers, or the bench was told to stop.
     """
-    gpus = len(runs.gpus(str(device)))
+    gpus = len(gpu_environments(str(device)))
     times: dict[int, float] = {}
-    for jobs in [tried * gpus for tried in WORKERS_TRIED] if gpus else [engines.usable_cpus()]:
-        places = runs.places(str(device), jobs)
+    for jobs in [tried * gpus for tried in WORKERS_TRIED] if gpus else [usable_cpus()]:
+        places = worker_environments(str(device), jobs)
         began = time.perf_counter()
         with TemporaryDirectory() as directory:
             outcome = engines.run(units, Store(Path(directory)), _bench_candidate, jobs=jobs, places=places)
@@ -390,7 +391,7 @@ def _searched_images(count: int, device: torch.device) -> list[tuple[Tensor, Ten
 
 
 def _bench_candidate(unit: Unit, store: Store, progress: Progress) -> None:
-    recipe = track.recipe_from(unit.spec["recipe"])
+    recipe = recipe_from(unit.spec["recipe"])
     weights, rng, device = generator("weights"), generator("batches"), torch.device(unit.context["device"])
     with compute.on(device), compute.precision("float32", device):
         train, validation, test = _searched_images(unit.spec["images"], device)

@@ -30,6 +30,7 @@ from harness.core import compute
 from harness.core.compute import heap
 from harness.core.progress import Progress
 from harness.core.registry import known
+from harness.execution.resources import usable_cpus
 from harness.execution.units import Stopped, Store, Unit, UnitProgress
 
 POLL_SECONDS = 1.0  # between looks at a unit that someone else has in hand
@@ -446,10 +447,6 @@ def _is_lost(device: str | None) -> bool:
     except RuntimeError:
         return True
     return False
-
-
-def usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # Does what the plan holds; why it stopped early, if it did.

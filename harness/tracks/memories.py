@@ -1,0 +1,234 @@
+"""Memories as units: planning them, building one, checking what was built, and reading it back."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import config, memory
+from harness.config import Run
+from harness.core import foreign, models
+from harness.core import memory as memory_files
+from harness.core.atomic import Card
+from harness.core.data import DataSet
+from harness.core.memory import Budget, Memory
+from harness.core.progress import Progress, State
+from harness.core.rng import generator
+from harness.core.train import TrainConfig, augmentation
+from harness.execution.units import Store, Unit
+from harness.tracks.base import SECONDS, Result, is_per_class, model_of
+
+
+def group_classes(run: Run, classes: Sequence[int]) -> list[list[int]]:
+    """`classes` in groups, a unit for each: all of them, or `classes_per_unit` where each class stands alone."""
+    size = run.classes_per_unit if is_per_class(run) else len(classes)
+    return [list(classes[first : first + size]) for first in range(0, len(classes), size)]
+
+
+def memory_unit(
+    run: Run,
+    dataset: DataSet,
+    name: str,
+    classes: Sequence[int],
+    context: Mapping[str, Any],
+    cfg: Any = None,
+    *,
+    kind: str = "",
+) -> Unit:
+    """The memory of `classes`, seeded by the run's seed and `name`; its label says `kind` before the name."""
+    cfg = run.memory_config if cfg is None else cfg
+    spec = {
+        "builder": run.memory,
+        "config": config.plain(cfg),
+        "dataset": run.dataset,
+        "dataset_digest": dataset.digest,
+        "classes": list(classes),
+        "ipc": run.ipc,
+        "seed": [run.seed, name],
+    }
+    if beyond := {**getattr(getattr(cfg, "host", None), "beyond", {}), **getattr(cfg, "beyond", {})}:
+        spec |= {"beyond": beyond}
+    if scores := getattr(cfg, "scores", ""):  # known by what it holds, not by where it lies
+        path = Path(scores).resolve()
+        spec |= {"config": {**config.plain(cfg), "scores": path.name}, "scores_digest": foreign.digest(path)}
+        context = {**context, "scores": str(path)}
+    first_last = f"{classes[0]} .. {classes[-1]}" if len(classes) > 1 else str(classes[0])
+    return Unit("memory", spec, f"{run.memory} memory, {kind}{name}, classes {first_last}", context)
+
+
+def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Unit:
+    """Set `number` of a file that others made, as a memory unit."""
+    path = foreign.path_of(run.memory)
+    spec = {
+        "builder": foreign.PREFIX + path.name,
+        "config": config.plain(run.memory_config),
+        "dataset": run.dataset,
+        "dataset_digest": dataset.digest,
+        "classes": list(range(dataset.num_classes)),
+        "ipc": run.ipc,
+        "file_digest": foreign.digest(path),
+        "seed": [number],
+    }
+    return Unit("memory", spec, f"{path.name}, set {number}", {**context, "path": str(path)})
+
+
+def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
+    """The memory of a unit, built or read from others' file, as the tensors and card of its file."""
+    spec = unit.spec
+    if "path" in unit.context:
+        path = check_digest(unit.context["path"], spec["file_digest"])
+        sets = foreign.load(path, dataset, _config(foreign.FileConfig(), spec))
+        return memory_files.encode(sets[spec["seed"][0]], dataset, origin(spec))
+    build = memory.find(spec["builder"])
+    cfg = _config(memory.default_config(build), spec)
+    if "scores" in unit.context:
+        cfg = replace(cfg, scores=str(check_digest(unit.context["scores"], spec["scores_digest"])))
+    images, labels, rows = real_images(dataset, spec["classes"], device)
+    budget, rng = Budget(spec["ipc"]), generator("memory", *spec["seed"], *spec["classes"])
+    continuing = Continuation(progress, store, unit.context.get("earlier"), device)
+    offered = {"progress": continuing, "rows": rows, "of": dataset.whole or len(dataset.train_labels)}
+    taken = inspect.signature(build).parameters
+    built = build(images, labels, budget, rng, cfg, **{k: v for k, v in offered.items() if k in taken})
+    check_memory(built, spec, dataset)
+    tensors, card = memory_files.encode(memory_files.on_cpu(built), dataset, origin(spec))
+    if (flop := condensing_flop(cfg, dataset, spec)) is not None:
+        card["cost"] = {"flop": flop}
+    if spec.get("continues"):
+        tensors |= continuing.last
+    return tensors, card | {"earlier_seconds": continuing.seconds}
+
+
+def check_digest(path: str, digest: str) -> Path:
+    """The file at `path`, if it still has the digest that a unit was planned with; else a ValueError."""
+    if foreign.digest(Path(path)) != digest:
+        raise ValueError(f"{path}: the file has changed since the run was planned")
+    return Path(path)
+
+
+class Continuation(Progress):
+    """Takes up a method where an earlier unit of fewer updates ended, and keeps where it ends itself.
+
+    An earlier unit of another kind of device, whose generators and rounding are others, does not count.
+    """
+
+    def __init__(self, progress: Progress, store: Store, earlier: str | None, device: torch.device) -> None:
+        self._progress, self._store, self._earlier, self._device = progress, store, earlier, device
+        self.last: State = {}
+        self.seconds = 0.0  # of the earlier units
+
+    def resume(self) -> State | None:
+        kept = self._progress.resume()
+        found = self._store.load(self._earlier) if self._earlier else None
+        if found is not None and found[1]["cost"].get("device_type", "cpu") == self._device.type:
+            tensors, card = found
+            self.seconds = card["cost"]["wall_seconds"]
+            ended = {name.removeprefix("end."): part for name, part in tensors.items() if name.startswith("end.")}
+            kept = kept or ended or None
+        if kept is not None:
+            self._keep(kept)  # killed after its last tick, a method does not tick again
+        return kept
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        self._progress.tick(done, total, state)
+        if done == total:
+            self._keep(state())
+
+    def _keep(self, state: State) -> None:
+        self.last = {f"end.{name}": part.detach().clone() for name, part in state.items() if name != SECONDS}
+
+
+def check_memory(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> None:
+    """Raise ValueError where a builder's memory is unbalanced, of other classes or images, or above its budget."""
+    counts = torch.bincount(built.labels.cpu(), minlength=dataset.num_classes)
+    each = len(built.labels) // len(spec["classes"])
+    if each == 0 or any(int(counts[c]) != each for c in spec["classes"]) or int(counts.sum()) != len(built.labels):
+        raise ValueError(f"{spec['builder']}: the builder's memory does not hold as many images of each class")
+    if built.images.shape[1:] != dataset.image_shape or built.images.dtype != torch.float32:
+        got = f"{tuple(built.images.shape[1:])}, {built.images.dtype}"
+        raise ValueError(f"{spec['builder']}: the builder's images are {got}; {dataset.image_shape}, float32 fit")
+    most = spec["ipc"] * len(spec["classes"]) * built.images[0].numel()
+    if built.scalars > most:
+        held = f"{built.scalars} numbers{'' if built.soft is None else ', soft labels included'}"
+        raise ValueError(f"{spec['builder']}: the builder's memory holds {held}, the budget {most}")
+    if built.league == "pixel" and each != spec["ipc"]:
+        raise ValueError(f"{spec['builder']}: the builder's memory does not hold {spec['ipc']} images of each class")
+
+
+def condensing_flop(cfg: Any, dataset: DataSet, spec: Mapping[str, Any]) -> float | None:
+    """Floating point operations that building a memory takes, by the configuration's own count of passes.
+
+    None where that is not known: the builder does not say, or trains a pool of networks until they are good enough.
+    """
+    if not hasattr(cfg, "passes") or "pool" in spec.get("beyond", {}) or (model := model_of(cfg)) is None:
+        return None
+    classes, decoded = len(spec["classes"]), getattr(cfg, "decoded", None)
+    ipc = spec["ipc"] if decoded is None else decoded(spec["ipc"], dataset.image_shape)
+    forward, both = cfg.passes(classes, len(dataset.train_labels) // dataset.num_classes, ipc)
+    return float(forward + 3 * both) * flop_per_image(model, dataset.image_shape, classes)
+
+
+@lru_cache(maxsize=64)
+def flop_per_image(model: str, image_shape: tuple[int, int, int], classes: int) -> int:
+    """Floating point operations of one image's forward pass."""
+    with torch.device("meta"):
+        return models.forward_flop(models.make(model, image_shape, classes), image_shape)
+
+
+def origin(spec: Mapping[str, Any]) -> Card:
+    """What a memory's card says of its making, besides the data: enough to make and to judge it again."""
+    return {name: spec[name] for name in ("builder", "config", "ipc", "seed")} | {
+        "augment": augmentation(spec["dataset"])  # what networks are to be trained on it with
+    }
+
+
+def _config(default: Any, spec: Mapping[str, Any]) -> Any:
+    return config_from(default, spec["config"])
+
+
+def config_from(default: Any, plain: Mapping[str, Any]) -> Any:
+    """The configuration `config.plain` made `plain` from."""
+    flat: dict[str, Any] = {}
+
+    def flatten(values: Mapping[str, Any], prefix: str) -> None:
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                flatten(value, f"{prefix}{name}.")
+            else:
+                flat[prefix + name] = value
+
+    flatten(plain, "")
+    return config.changed(default, flat)
+
+
+def real_images(
+    dataset: DataSet, classes: Sequence[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normalised train images of `classes`, in the data set's order, their labels, and their official places."""
+    rows = torch.isin(dataset.train_labels, torch.tensor(classes)).nonzero().squeeze(1)
+    images = dataset.train_images[rows].to(device)
+    places = rows if dataset.part is None else dataset.part[rows]
+    return dataset.normalise(images), dataset.train_labels[rows].to(device), places
+
+
+def load_memory(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memory:
+    """The memory a network's unit is trained on: of the units it names, or the whole data."""
+    if isinstance(spec["memory"], str):
+        images, labels, _ = real_images(dataset, spec["classes"], torch.device("cpu"))
+        return memory.find(spec["memory"])(images, labels, Budget(1), generator("full"))
+    parts = []
+    for key in spec["memory"]:
+        found = store.load(key)
+        if found is None:
+            raise FileNotFoundError(f"memory {key}: its file is no longer there; run again to redo it")
+        parts.append(memory_files.decode(*found, dataset))
+    return memory_files.join(parts)
+
+
+def recipe_from(plain: Mapping[str, Any]) -> TrainConfig:
+    """The recipe a unit's spec names."""
+    recipe: TrainConfig = config_from(TrainConfig(), plain)
+    return recipe
