@@ -11,6 +11,15 @@ def quantity(number: int, noun: str) -> str:
     return " ".join([str(number), thing if number == 1 else plural, *more])
 
 
+def duration(seconds: float) -> str:
+    """Seconds in a unit that people read easily: "45 s", "12 min", "3.5 h", "2.1 days"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 def memory_label(memory: str) -> str:
     """The name of a memory, marked where its builder is a reconstruction.
 

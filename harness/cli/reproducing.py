@@ -61,9 +61,8 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
     """Say which runs a reproduction has left, how long they take here, and what cannot be run."""
     if quiet:
         return
-    from harness.cli.display import duration
     from harness.results.published import verdicts
-    from harness.results.wording import quantity
+    from harness.results.wording import duration, quantity
 
     if loud := verdicts.caption(plan.preset):
         say(loud)

@@ -126,11 +126,10 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     """Say what a run will do, in which form, and how long that takes here."""
     if quiet:
         return
-    from harness.cli.display import duration
     from harness.config import dotted
     from harness.execution import costs as estimates
     from harness.execution.resources import count_full_rate_workers, count_workers
-    from harness.results.wording import quantity
+    from harness.results.wording import duration, quantity
     from harness.tracks.base import is_file
 
     run = prepared.run
@@ -162,7 +161,7 @@ def _quick_command(run: "Run", options: "Options") -> str:
 
 def _print_each(prepared: "Prepared") -> None:
     """How long each training that is left takes, longest first."""
-    from harness.cli.display import duration
+    from harness.results.wording import duration
 
     for unit in sorted(prepared.left, key=lambda unit: -unit.cost):
         print(f"{duration(unit.cost):>9}  {unit.label}")

@@ -2,13 +2,17 @@
 
 import json
 import sys
+import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import BAD_INPUT, Data, Device, Json, Out, Runs
 from harness.cli.saying import complain, say
+
+if TYPE_CHECKING:
+    from harness.commands.listings import Lines
 
 
 def table(
@@ -44,16 +48,27 @@ def gather(
 
 
 def plot(
-    runs: Runs,
-    figure: Annotated[str, typer.Option(help="A name of `harness ls figures`.")],
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...", help="Run directories or row files.")] = None,
+    figure: Annotated[str | None, typer.Option(help="A name of `harness ls figures`.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="FILE.png, .pdf or .svg.")] = None,
     data: Data = None,
 ) -> None:
-    """Draw a figure of runs, and write the numbers in it beside it as CSV. Another figure's files are left alone."""
-    from harness.commands import figures
+    """Draw a figure of runs, and write its numbers beside it as CSV; without an argument, list the figures.
 
-    for path in figures.draw(figure, runs, output, data):
-        print(path)
+    A file of another figure is never replaced.
+    """
+    from harness.commands import figures, listings
+
+    if runs and figure:
+        for path in figures.draw(figure, runs, output, data):
+            print(path)
+    elif runs:
+        raise ValueError(f"--figure: name the figure to draw: {', '.join(figures.names())}")
+    elif figure:
+        raise ValueError(f"plot: name the runs to draw, such as `harness plot runs/* --figure {figure}`")
+    else:
+        _print_lines(listings.list_kind("figures"))
+        print("\nGo on with `harness plot RUN... --figure NAME`, or `harness show NAME`.")
 
 
 def report(
@@ -68,22 +83,37 @@ def report(
 
 def ls(
     kind: Annotated[
-        str, typer.Argument(help="memories, recipes, presets, datasets, spaces, figures, reproductions or runs.")
-    ],
+        str | None,
+        typer.Argument(help="memories, recipes, presets, datasets, spaces, figures, reproductions or runs."),
+    ] = None,
     out: Out = Path("runs"),
 ) -> None:
-    """What there is of a kind; runs are those under --out."""
+    """List everything of a kind, such as the runs under --out; without an argument, list the kinds."""
     from harness.commands import listings
 
-    for name, note in listings.of_kind(kind, out):
-        print(f"{name:20} {note}".rstrip())
+    if kind is None:
+        _print_lines(listings.list_kinds(out))
+        print("\nGo on with `harness ls KIND`, then `harness show NAME`.")
+    else:
+        _print_lines(listings.list_kind(kind, out))
+
+
+def _print_lines(lines: "Lines") -> None:
+    """Print names and what they are in 80 columns: a long name has a line of its own, a long text several."""
+    for name, about in lines:
+        head = f"{name:20} " if len(name) <= 20 else f"{name}\n{'':21}"
+        if not about:
+            print(name)
+            continue
+        first, *rest = textwrap.wrap(about, 59, break_long_words=False, break_on_hyphens=False)
+        print(head + first, *(f"{'':21}{line}" for line in rest), sep="\n")
 
 
 def show(name: Annotated[str, typer.Argument(metavar="NAME|RUN|FILE")]) -> None:
-    """Anything that `harness ls` lists, a network, a run or a memory file, in full."""
-    from harness.commands import listings
+    """Print a page about anything that `harness ls` lists, a network, a run or a memory file."""
+    from harness.commands import show as pages
 
-    print(listings.show(name))
+    print(pages.show(name))
 
 
 def doctor(out: Out = Path("runs"), data: Data = None) -> None:

@@ -148,6 +148,8 @@ def claim_directory(prepared: Prepared) -> None:
             raise ValueError(f"{directory}: holds a different run ({', '.join(differ)} differ); use another --name")
         prepared.store.root.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(wanted, indent=2).encode() + b"\n")
+        units = {"units": [unit.key for unit in prepared.planned.units]}  # for `harness ls runs`, which plans nothing
+        write_bytes(directory / "units.json", json.dumps(units, indent=2).encode() + b"\n")
     except OSError as error:
         raise ValueError(f"{directory}: cannot be used as a run directory ({error}); use another --out") from error
 

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from harness import memory
 from harness.cli import main
 from harness.results import rows as rowfiles
 
@@ -175,7 +174,7 @@ def test_an_avalanche_logger_is_passed_through(logger: str, tmp_path: Path, said
     assert bool(list(directory.rglob("events.out.tfevents.*"))) == (logger == "tensorboard")
 
 
-# --- table, plot, ls, show, data ------------------------------------------------------------------------------------
+# --- table, plot, data ------------------------------------------------------------------------------------------------
 
 
 def test_the_table_has_means_intervals_and_n(run: Path, said: pytest.CaptureFixture[str]) -> None:
@@ -236,116 +235,9 @@ def test_memory_images_shows_a_runs_memory(of_file: bool, run: Path, tmp_path: P
         assert min(image.size) > 100
 
 
-@pytest.mark.parametrize(
-    ("kind", "names"),
-    [
-        ("memories", sorted(memory.BUILDERS)),
-        ("recipes", ["dc", "dm", "idc", "nas"]),
-        ("presets", ["paper", "quick", "smoke"]),
-        ("spaces", ["convnet720"]),
-        (
-            "figures",
-            ["budget", "cl-accuracy", "cl-matrix", "condense-accuracy", "condense-iterations", "cost", "cross-arch",
-             "large-ipc", "memory-images", "nas-axes", "nas-cost", "nas-ranks", "nas-regret", "nas-scatter", "nas-size",
-             "recipe-by-memory", "tsne"],
-        ),
-        (
-            "reproductions",
-            ["table1", "dcc", "table2-norm", "cross-arch", "network-distribution", "larger-sets", "cl-figure",
-             "nas-table", "lodc", "dwa", "generative"],
-        ),
-        ("datasets", ["cifar100", "digits"]),
-    ],
-)  # fmt: skip
-def test_ls_lists_what_there_is(kind: str, names: list[str], said: pytest.CaptureFixture[str]) -> None:
-    assert main(["ls", kind]) == 0
-    listed = [line.split()[0] for line in said.readouterr().out.splitlines()]
-    assert set(names) <= set(listed)
-    assert kind == "datasets" or len(listed) == len(names)
-
-
-def test_ls_lists_runs_here(
-    out: Path, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "runs").symlink_to(out)
-    monkeypatch.chdir(tmp_path)
-    assert main(["ls", "runs"]) == 0
-    assert said.readouterr().out.split()[0] == run.name
-    monkeypatch.chdir("/")
-    assert main(["ls", "runs", "--out", str(out)]) == 0
-    assert said.readouterr().out.split()[0] == run.name
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("dm", ["memory.iterations = 20000", "recipe.epochs = 1000"]),  # the builder and the recipe of that name
-        ("herding", ["memory.train.epochs = 200"]),
-        ("dsa", ["memory.iterations = 1000", "memory.init = real"]),
-        ("lo-dm", ["memory.rank = 2", "memory.host.iterations = 20000"]),
-        ("idc", ["memory.factor = 2", "recipe.schedule = idc"]),
-        ("smoke", ["# cl --memory full", "# condense --memory dsa", "memory.epochs = 1", "model = convnet-d2-w8"]),
-        ("convnet-d2-bn", ["convnet-d2-w128-batchnorm-relu-avgpooling"]),
-    ],
-)
-def test_show_tells_of_a_name(name: str, words: list[str], said: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", name]) == 0
-    printed = said.readouterr().out
-    assert all(word in printed for word in words)
-
-
-@pytest.mark.parametrize("kind", ["memories", "recipes", "presets", "datasets", "spaces", "figures", "reproductions"])
-def test_show_tells_of_everything_that_ls_lists(kind: str, said: pytest.CaptureFixture[str]) -> None:
-    assert main(["ls", kind]) == 0
-    for name in (line.split()[0] for line in said.readouterr().out.splitlines()):
-        assert main(["show", name]) == 0
-        assert len(said.readouterr().out.splitlines()) > 1, name
-
-
-def test_show_tells_what_was_published(said: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "table1"]) == 0
-    assert "cifar10/dm/10 " in (printed := said.readouterr().out)
-    assert "48.9  DM paper Table 1" in printed
-
-
 def test_it_says_its_version(said: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert said.readouterr().out == f"condensation-harness {version('condensation-harness')}\n"
-
-
-def test_doctor_says_what_there_is(tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--out", str(tmp_path / "runs")]) == 0
-    found = {line[:20].strip(): line[21:] for line in said.readouterr().out.splitlines()}
-    assert found["torch"] == version("torch")
-    assert found["data, digits"] == "scikit-learn"
-    assert found["computing, cpu"].startswith(("compiled (", "eager ("))
-    assert not (tmp_path / "runs").exists()
-
-
-def test_doctor_names_what_is_in_the_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(**_: object) -> object:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("harness.commands.doctor.tempfile.TemporaryFile", refuse)
-    monkeypatch.setattr("harness.commands.doctor.PACKAGES", ("torch", "no-such-package"))
-    assert main(["doctor", "--out", str(tmp_path)]) == 2
-    assert said.readouterr().err == (
-        "harness: no-such-package: is not installed: pip install it\n"
-        f"harness: runs in {tmp_path}: cannot be written (Permission denied); use another --out\n"
-    )
-
-
-def test_show_tells_of_a_run_and_of_a_memory_file(run: Path, said: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", str(run)]) == 0
-    printed = said.readouterr().out
-    assert '"memory": "herding"' in printed
-    assert '"torch"' in printed
-    assert "2 orders x 1 net" in printed
-    assert main(["show", str(run / "memories" / "order-0.safetensors")]) == 0
-    card = json.loads(said.readouterr().out)
-    assert (card["builder"], card["ipc"], card["dataset"]) == ("herding", 2, "digits")
 
 
 def test_data_list_and_check(said: pytest.CaptureFixture[str]) -> None:
@@ -355,11 +247,3 @@ def test_data_list_and_check(said: pytest.CaptureFixture[str]) -> None:
     assert found["cifar100"] == "a download"
     assert main(["data", "check", "digits", "--official"]) == 0
     assert said.readouterr().out.startswith("digits: official\n  1442 train and 355 test images, 10 classes, 1 x 8 x 8")
-
-
-def test_ls_lists_a_builder_of_another_package_that_says_nothing_of_itself(
-    monkeypatch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(memory.BUILDERS, "mute", lambda images, labels, budget, rng, cfg=None: None)
-    assert main(["ls", "memories"]) == 0
-    assert "mute\n" in said.readouterr().out

@@ -238,7 +238,7 @@ def test_export_writes_files_that_are_judged_alike(run: Path, tmp_path: Path, sa
 def test_show_tells_of_a_run(run: Path, said: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(run)]) == 0
     printed = said.readouterr().out
-    assert '"memory": "dm"' in printed
+    assert "  memory = dm\n" in printed
     assert "2 sets x 2 nets" in printed
 
 

@@ -143,5 +143,5 @@ def test_spaces_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.startswith("convnet720 ")
     assert main(["show", "convnet720"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert "depth = 1, 2, 3, 4" in shown
+    assert "  depth = 1, 2, 3, 4" in shown
     assert shown[-1].split() == ["719", "1,789,706", "205,268,992", "convnet-d4-w256-groupnorm-leakyrelu-avgpooling"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from pandas import DataFrame
 
-from harness.commands import listings
+from harness.commands.show import show
 from harness.results import rows as rowfiles
 from harness.results.published import verdicts
 from harness.results.published.reproductions import PICKED, REPRODUCTIONS, Cell, Printed
@@ -241,6 +241,5 @@ def test_a_doubted_published_value_is_marked_wherever_it_stands() -> None:
     printed = Printed(48.9, 0.6, 0.05, doubt="by position only")
     for rows in (frame(networks()), frame(networks(ipc=50))):  # with a number of ours, and without
         assert judged(printed, rows)["note"] == "published value unverified: by position only"
-    told = [line for line in listings.show("dcc").splitlines() if "unverified" in line]
-    assert [line.split()[0] for line in told] == doubted
-    assert told[0].endswith("; unverified: seed header garbled (Omega); identified as DSAC by column position only")
+    page = " ".join(show("dcc").split())
+    assert page.count(" unverified: seed header garbled (Omega); identified as DSAC by column position only") == 3

@@ -1,0 +1,71 @@
+"""What `harness ls` and `harness plot` list."""
+
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from harness import memory
+from harness.cli import main
+from harness.commands import figures, listings
+from harness.core import registry
+from harness.results.published.reproductions import REPRODUCTIONS
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("memories", sorted(memory.BUILDERS)),
+        ("recipes", ["dc", "dm", "idc", "nas"]),
+        ("presets", ["paper", "quick", "smoke"]),
+        ("spaces", ["convnet720"]),
+        ("figures", figures.names()),
+        ("reproductions", list(REPRODUCTIONS)),
+        ("datasets", ["cifar100", "cifar10", "mnist", "fashionmnist", "svhn", "tinyimagenet", "imagenet64", "digits"]),
+        ("runs", []),
+    ],
+)
+def test_a_kind_is_listed_with_a_line_on_each(kind: str, names: list[str], tmp_path: Path) -> None:
+    lines = listings.list_kind(kind, tmp_path)
+    assert [name for name, _ in lines] == names
+    assert all(about for _, about in lines)
+
+
+def test_ls_alone_lists_the_kinds_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls"]) == 0
+    printed = capsys.readouterr().out
+    listed = [line.split()[0] for line in printed.splitlines() if line and not line.startswith(" ")]
+    assert listed == [*listings.KINDS, "Go"]
+    assert f"presets                3  {listings.KINDS['presets'][:30]}" in printed
+
+
+def test_plot_alone_lists_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot"]) == 0
+    printed = capsys.readouterr().out
+    assert "\ncl-accuracy " in printed
+    assert "harness plot RUN... --figure NAME" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["x"], "--figure: name the figure to draw: budget, "), (["--figure", "budget"], "plot: name the runs to draw")],
+)
+def test_half_a_plot_command_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["memories", "figures", "reproductions", "recipes"])
+def test_lists_fit_80_columns(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", kind]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_a_package_that_cannot_be_loaded_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(group: str, name: str = "gone") -> list[EntryPoint]:
+        return [EntryPoint("gone", "no_such_module:SPACE", group)] if name == "gone" else []
+
+    monkeypatch.setattr(registry, "entry_points", entries)
+    lines = dict(listings.list_kind("spaces"))
+    assert "cannot be loaded from no_such_module:SPACE" in lines["gone"]
+    assert lines["convnet720"].startswith("the 720 ConvNets")
