@@ -181,7 +181,7 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
         jobs=jobs,
         deadline=None if options.time_limit is None else began + options.time_limit,
         report=report,
-        places=worker_environments(device, jobs),
+        environments=worker_environments(device, jobs),
     )
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
 

@@ -18,12 +18,12 @@ Tried = list[tuple[int, int]]
 
 
 def engine(tried: Tried, *, fails_from: int = 99) -> Callable[..., Outcome]:
-    """Notes workers and places; four workers are the fastest."""
+    """Notes workers and environments; four workers are the fastest."""
 
     def run(
-        units: Sequence[Unit], store: Store, work: Any, *, jobs: int, places: Sequence[Mapping[str, str]]
+        units: Sequence[Unit], store: Store, work: Any, *, jobs: int, environments: Sequence[Mapping[str, str]]
     ) -> Outcome:
-        tried.append((jobs, len(places)))
+        tried.append((jobs, len(environments)))
         time.sleep(0.02 + 0.02 * abs(jobs - 4))
         outcome = Outcome(tuple(unit.label for unit in units), {}, (), None)
         return replace(outcome, done=("one",), failed={"two": "out of memory"}) if jobs >= fails_from else outcome

@@ -365,10 +365,10 @@ def _search_times(units: list[Unit], device: torch.device) -> dict[int, float]:
     gpus = len(gpu_environments(str(device)))
     times: dict[int, float] = {}
     for jobs in [tried * gpus for tried in WORKERS_TRIED] if gpus else [usable_cpus()]:
-        places = worker_environments(str(device), jobs)
+        environments = worker_environments(str(device), jobs)
         began = time.perf_counter()
         with TemporaryDirectory() as directory:
-            outcome = engines.run(units, Store(Path(directory)), _bench_candidate, jobs=jobs, places=places)
+            outcome = engines.run(units, Store(Path(directory)), _bench_candidate, jobs=jobs, environments=environments)
         if outcome.stopped:
             raise RuntimeError(f"bench: {outcome.stopped}")
         if outcome.failed and not times:

@@ -1,0 +1,144 @@
+"""The schedule of a run's units: which are to do, ready, in work elsewhere, done or failed."""
+
+import graphlib
+import math
+import time
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.execution.units import Store, Unit
+
+POLL_SECONDS = 1.0  # between two attempts at a unit that another process has claimed
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a unit.
+
+    Attributes:
+        kind: "found" means that an earlier run or another process made the result; "busy", that another process has
+            the unit (engines do not report it).
+        key, label: of the unit.
+        done, total: finished rounds and all rounds, of a "progress".
+        seconds: seconds of work in this run, of a "done".
+        reason: why a unit "failed" or "stopped", in one line.
+        is_spoilt: of a "failed" unit: its process must not do another unit.
+    """
+
+    kind: Literal["started", "progress", "done", "found", "failed", "stopped", "busy"]
+    key: str
+    label: str
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    is_spoilt: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did, by labels of units, in the order in which the units were given.
+
+    Attributes:
+        done: units whose results are in the store, whoever made them.
+        failed: label -> reason, in one line; the store has the traceback, `<key>.error.txt`.
+        left: units that are not done; one that could not be done has "(needs ..., which failed)" behind its label.
+        stopped: "time limit", "interrupted", "the GPU is lost to this process", or None.
+    """
+
+    done: tuple[str, ...]
+    failed: dict[str, str]
+    left: tuple[str, ...]
+    stopped: str | None
+
+
+class Schedule:
+    """The units of a run in the order of work: each after the units that it needs, the longest first.
+
+    Args:
+        units: what to do; a unit that occurs twice is done once.
+        store: where results are kept; a unit whose result is there is done.
+        report: called with each event.
+    Raises:
+        ValueError: units need each other.
+    """
+
+    def __init__(self, units: Iterable[Unit], store: Store, report: Callable[[Event], None]) -> None:
+        self.units: dict[str, Unit] = {}
+        for unit in units:
+            self.units.setdefault(unit.key, unit)
+        needs = {unit.key: unit.needs for unit in self.units.values()}
+        self._needs_first = [*graphlib.TopologicalSorter(needs).static_order()]
+        self.store, self.report = store, report
+        self.todo: list[Unit] = []  # longest first
+        self._retry_at: dict[str, float] = {}  # key of a unit that another process has claimed -> when to try again
+        self._done: set[str] = set()
+        self._failed: dict[str, str] = {}
+        for unit in self.units.values():
+            if store.has(unit.key):
+                self.record(unit, Event("found", unit.key, unit.label))
+            else:
+                self.put_back(unit)
+
+    def take(self) -> Unit | None:
+        """Remove and return the longest unit that is ready, or None; its end goes to `record` or `put_back`."""
+        now = time.monotonic()
+        for place, unit in enumerate(self.todo):
+            if now >= self._retry_at.get(unit.key, -math.inf) and self._is_ready(unit):
+                return self.todo.pop(place)
+        return None
+
+    def has_work(self) -> bool:
+        """Return whether `take` gives a unit, now or once another process has released its claim."""
+        return any(map(self._is_ready, self.todo))
+
+    def put_back(self, unit: Unit) -> None:
+        """Add a unit to those to do."""
+        insort(self.todo, unit, key=lambda unit: -unit.cost)
+
+    def record(self, unit: Unit, event: Event) -> None:
+        """Note how an attempt at a unit ended, and report it unless another process has the unit."""
+        self._retry_at.pop(unit.key, None)
+        if event.kind in ("done", "found"):
+            self._done.add(unit.key)
+        elif event.kind == "failed":
+            self._failed[unit.key] = event.reason
+        else:
+            self.put_back(unit)
+            if event.kind == "busy":
+                self._retry_at[unit.key] = time.monotonic() + POLL_SECONDS
+                return
+        self.report(event)
+
+    def outcome(self, stopped: str | None) -> Outcome:
+        """Return what was done, what failed and what is left; `stopped` says why the run ended early, if it did."""
+        missing = self._missing_needs()
+        left = [unit for unit in self.units.values() if unit.key not in self._done and unit.key not in self._failed]
+        return Outcome(
+            done=tuple(unit.label for unit in self.units.values() if unit.key in self._done),
+            failed={unit.label: self._failed[unit.key] for unit in self.units.values() if unit.key in self._failed},
+            left=tuple(u.label + (f" (needs {missing[u.key]})" if u.key in missing else "") for u in left),
+            stopped=stopped if left else None,
+        )
+
+    def _missing_needs(self) -> dict[str, str]:
+        """Return, for each key whose result cannot be made, the failed or unknown unit at the root of that."""
+        missing: dict[str, str] = {}
+        for key in self._needs_first:
+            if key in self._failed:
+                missing[key] = f"{self.units[key].label}, which failed"
+            elif key not in self.units and not self._is_done(key):
+                missing[key] = f"unit {key}, which is not in the store"
+            elif key in self.units and key not in self._done:
+                reason = next((missing[need] for need in self.units[key].needs if need in missing), None)
+                if reason is not None:
+                    missing[key] = reason
+        return missing
+
+    def _is_ready(self, unit: Unit) -> bool:
+        return all(map(self._is_done, unit.needs))
+
+    def _is_done(self, key: str) -> bool:
+        return key in self._done or (key not in self.units and self.store.has(key))

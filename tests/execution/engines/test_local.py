@@ -1,0 +1,83 @@
+"""Workers of the local engine: faults, replacements, and where they run."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.execution.engines import Event, Outcome, local, run
+from harness.execution.units import Store
+from tests.execution.engines.walks import rounds, toy
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_a_unit_whose_worker_dies_is_tried_once_more(tmp_path: Path, store: Store) -> None:
+    once = toy.walk_unit("once", tmp_path, fault="die once", cost=2.0)
+    always = toy.walk_unit("always", tmp_path, fault="die", cost=1.0)
+    units = [once, always, toy.walk_unit("fine", tmp_path)]
+    events: list[Event] = []
+    outcome = run(units, store, toy.walk, jobs=1, report=events.append)
+    assert outcome == Outcome(("once", "fine"), {"always": "worker died (exit code -9)"}, (), None)
+    assert [event.label for event in events if event.kind == "started"] == ["once", "once", "always", "always", "fine"]
+    assert [event.label for event in events if event.kind == "failed"] == ["always"]
+
+
+@pytest.mark.parametrize(("fault", "processes"), [("raise", 1), ("raise on a GPU", 3)])
+def test_a_worker_that_failed_on_a_gpu_is_replaced(fault: str, processes: int, tmp_path: Path, store: Store) -> None:
+    units = [toy.walk_unit("first", tmp_path, cost=9)]
+    units += [toy.walk_unit(f"bad {n}", tmp_path, fault=fault, cost=n) for n in (8, 7)]
+    units += [toy.walk_unit("middle", tmp_path, cost=7.5), toy.walk_unit("last", tmp_path)]
+    outcome = run(units, store, toy.walk, jobs=1)
+    assert outcome.done == ("first", "middle", "last")
+    assert set(outcome.failed) == {"bad 8", "bad 7"}
+    assert (outcome.left, outcome.stopped) == ((), None)
+    assert len({line[2] for line in rounds(tmp_path)}) == processes
+
+
+def test_workers_that_cannot_start_end_the_run(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy.walk, "__module__", "nowhere_to_be_found")  # found here, not by those who unpickle it
+    monkeypatch.setitem(sys.modules, "nowhere_to_be_found", toy)
+    monkeypatch.setattr(local, "FALSE_STARTS", 1)
+    with pytest.raises(RuntimeError, match="worker processes do not start: exit code 1"):
+        run([toy.walk_unit("one", tmp_path)], store, toy.walk)
+
+
+@pytest.mark.parametrize(("presses", "grace"), [(1, 0.2), (2, 60.0)])
+def test_a_hanging_worker_is_killed(
+    presses: int, grace: float, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "GRACE_SECONDS", grace)
+
+    def press(event: Event) -> None:
+        for _ in range(presses):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        begun = time.monotonic()
+        outcome = run([toy.walk_unit("hanging", tmp_path, fault="hang")], store, toy.walk, report=press)
+        assert time.monotonic() - begun < 30  # it hangs for 60 s
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert outcome == Outcome((), {}, ("hanging",), "interrupted")
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_are_spread_evenly_over_environments(store: Store, tmp_path: Path) -> None:
+    units = [toy.walk_unit(f"walk {number}", tmp_path, seed=number, companions=4) for number in range(4)]
+    environments = [{"TOY_PLACE": "first"}, {"TOY_PLACE": "second"}]
+    outcome = run(units, store, toy.meet, jobs=4, environments=environments)
+    assert len(outcome.done) == 4
+    cards = [result[1] for unit in units if (result := store.load(unit.key)) is not None]
+    assert Counter(card["place"] for card in cards) == {"first": 2, "second": 2}
+    assert "TOY_PLACE" not in os.environ
