@@ -17,11 +17,12 @@ from harness.config import CondenseRun, assemble, in_form
 from harness.core.data import DataSet
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress, State
-from harness.execution import costs as estimates
+from harness.execution import costs
 from harness.memory import random_real
 from harness.memory.shared.sampling import rows_by_class
 from harness.tracks import static
 from harness.tracks.base import Place
+from harness.tracks.estimates import estimate_costs
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,11 @@ def test_a_configuration_that_says_what_it_costs_need_not_name_a_form(
         return random_real.build(images, labels, budget, rng)
 
     monkeypatch.setitem(memory.BUILDERS, "counted", build)
-    monkeypatch.setattr(estimates, "rate", lambda *_, **__: 10.0)
+    monkeypatch.setattr(costs, "rate", lambda *_, **__: 10.0)
     run, _ = in_form(
         assemble(CondenseRun, "smoke", {"memory": "counted", "model": "convnet-d1-w8"}), torch.device("cpu")
     )
-    unit, *_ = estimates.with_costs(static.plan(run, toy_set, Place()).units, run, toy_set)
+    unit, *_ = estimate_costs(static.plan(run, toy_set, Place()).units, run, toy_set)
     assert unit.cost == 2.0  # 10 classes of 2 images, forward and backward
 
 

@@ -27,6 +27,7 @@ from harness.results.published.reproductions import REPRODUCTIONS, Cell, Reprodu
 from harness.results.published.verdicts import Wanted
 from harness.results.tables import text
 from harness.results.wording import quantity
+from harness.tracks import TRACKS
 from harness.tracks.base import is_stored, memory_name, model_of
 
 Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # what is shown while a run works
@@ -156,7 +157,7 @@ def _missing(cell: Cell) -> str:
             memory.find(name)
         except ValueError:
             return f"no builder {name}"
-    return "" if cell.track in verdicts.TABLES and cell.track in runs.TRACKS else f"track {cell.track}"
+    return "" if cell.track in verdicts.TABLES and cell.track in TRACKS else f"track {cell.track}"
 
 
 # --- carrying out ---------------------------------------------------------------------------------------------------

@@ -19,21 +19,18 @@ from harness.config import Run
 from harness.core import memory as memories
 from harness.core.atomic import write_bytes
 from harness.core.registry import known
-from harness.execution import costs as estimates
 from harness.execution import engines
 from harness.execution.engines import Event, Outcome
 from harness.execution.resources import count_workers, pick_device, worker_environments
 from harness.execution.units import Store, Unit
 from harness.results import rows as rowfiles
-from harness.tracks import search, static, stream
-from harness.tracks.base import LOGGERS, Place, adopt_file_budget, load_dataset
+from harness.tracks import TRACKS
+from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, load_dataset
+from harness.tracks.estimates import estimate_costs
 from harness.tracks.memories import origin
 from harness.tracks.rows import add_costs
 
 UNITS = "units"  # where the units of all runs are kept, under --out
-TRACKS: dict[str, Any] = {
-    module.NAME: module for module in (stream, static, search)
-}  # each plans, works, and gives rows
 
 
 @dataclass(frozen=True)
@@ -61,20 +58,20 @@ class Prepared:
 
     run: Run
     form: str  # of computing, and why
-    planned: Any  # the track's plan
+    plan: Plan  # of its track
     store: Store
     directory: Path
     place: Place
 
     @property
-    def track(self) -> Any:
-        """The module of the run's track."""
+    def track(self) -> Track[Any, Any]:
+        """The track of the run."""
         return TRACKS[self.run.track]
 
     @cached_property
     def units(self) -> list[Unit]:
         """All there is to do, with the seconds that each takes on this machine; what tells them is measured once."""
-        return estimates.with_costs(self.planned.units, self.run, load_dataset(self.run, self.place))
+        return estimate_costs(self.plan.units, self.run, load_dataset(self.run, self.place))
 
     @property
     def left(self) -> list[Unit]:
@@ -111,8 +108,8 @@ def prepare(run: Run, options: Options) -> Prepared:
     run = adopt_file_budget(run, dataset)
     directory = options.out / (_plain_name(options.name) if options.name else default_name(run))
     place = replace(place, logs=str((directory / "tensorboard").resolve()))
-    planned = TRACKS[run.track].plan(run, dataset, place)
-    return Prepared(run, form, planned, Store(options.out / UNITS), directory, place)
+    plan = TRACKS[run.track].plan(run, dataset, place)
+    return Prepared(run, form, plan, Store(options.out / UNITS), directory, place)
 
 
 def default_name(run: Run) -> str:
@@ -148,7 +145,7 @@ def claim_directory(prepared: Prepared) -> None:
             raise ValueError(f"{directory}: holds a different run ({', '.join(differ)} differ); use another --name")
         prepared.store.root.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(wanted, indent=2).encode() + b"\n")
-        units = {"units": [unit.key for unit in prepared.planned.units]}  # for `harness ls runs`, which plans nothing
+        units = {"units": [unit.key for unit in prepared.plan.units]}  # for `harness ls runs`, which plans nothing
         write_bytes(directory / "units.json", json.dumps(units, indent=2).encode() + b"\n")
     except OSError as error:
         raise ValueError(f"{directory}: cannot be used as a run directory ({error}); use another --out") from error
@@ -212,7 +209,7 @@ def write_rows(prepared: Prepared) -> DataFrame:
     differs = changes(prepared.run, torch.device(prepared.place.device))
     left: list[str] | None = None
     while left != (left := [unit.key for unit in prepared.left]):
-        made = [*prepared.track.rows(prepared.run, prepared.planned, prepared.store, dataset, differs)]
+        made = [*prepared.track.rows(prepared.run, prepared.plan, prepared.store, dataset, differs)]
         write_bytes(prepared.directory / "rows.csv", rowfiles.to_csv(made))
     environment = {
         "device": prepared.place.device,
@@ -223,7 +220,7 @@ def write_rows(prepared: Prepared) -> DataFrame:
         "torch": torch.__version__,
     }
     write_bytes(prepared.directory / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
-    for name, units in prepared.track.sets(prepared.planned).items():
+    for name, units in prepared.track.memory_files(prepared.plan).items():
         parts = [prepared.store.load(unit.key) for unit in units]
         whole = [memories.decode(*part, dataset) for part in parts if part is not None]
         if whole and len(whole) == len(units):

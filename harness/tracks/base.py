@@ -1,11 +1,11 @@
 """What a track is, where a run works, and what a run's memory says of itself before it is built."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -21,6 +21,45 @@ from harness.execution.units import Store, Unit
 LOGGERS = ("text", "tensorboard")
 SECONDS = "seconds"  # name of the elapsed seconds in a checkpoint, beside the method's own state
 Result = tuple[dict[str, torch.Tensor], Card]
+Row = dict[str, str | int | float | None]  # column -> value
+
+
+class Plan(Protocol):
+    """The units of a run, with what a track needs to make rows of them."""
+
+    @property
+    def units(self) -> list[Unit]:
+        """Every unit once."""
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+TrackRun = TypeVar("TrackRun", bound=Run, contravariant=True)
+
+
+class Track(Protocol[TrackRun, AnyPlan]):
+    """What a module of this package provides for one type of run."""
+
+    def plan(self, run: TrackRun, dataset: DataSet, place: "Place") -> AnyPlan:
+        """Return the units of a run whose configurations and form of computing are decided.
+
+        Raises:
+            ValueError: the run does not fit the data set.
+        """
+
+    def work(self, unit: Unit, store: Store, progress: Progress) -> None:
+        """Do one unit and save its result."""
+
+    def rows(self, run: TrackRun, plan: AnyPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+        """Yield a row for each measurement of the finished units, in the order of the plan."""
+
+    def title(self, run: TrackRun) -> str:
+        """Return what a run does, in one line."""
+
+    def short_name(self, run: TrackRun) -> str:
+        """Return what sets a run off from others of its data set and memory, for the name of a directory."""
+
+    def memory_files(self, plan: AnyPlan) -> dict[str, list[Unit]]:
+        """Return the whole memories of a run: the name of a file -> the units that build its memory."""
 
 
 @dataclass(frozen=True)

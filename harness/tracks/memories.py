@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from harness import config, memory
 from harness.config import Run
-from harness.core import foreign, models
+from harness.core import foreign
 from harness.core import memory as memory_files
 from harness.core.atomic import Card
 from harness.core.data import DataSet
@@ -19,6 +18,7 @@ from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
 from harness.core.rng import generator
 from harness.core.train import TrainConfig, augmentation
+from harness.execution.costs import flop_per_image
 from harness.execution.units import Store, Unit
 from harness.tracks.base import SECONDS, Result, is_per_class, model_of
 
@@ -169,13 +169,6 @@ def condensing_flop(cfg: Any, dataset: DataSet, spec: Mapping[str, Any]) -> floa
     ipc = spec["ipc"] if decoded is None else decoded(spec["ipc"], dataset.image_shape)
     forward, both = cfg.passes(classes, len(dataset.train_labels) // dataset.num_classes, ipc)
     return float(forward + 3 * both) * flop_per_image(model, dataset.image_shape, classes)
-
-
-@lru_cache(maxsize=64)
-def flop_per_image(model: str, image_shape: tuple[int, int, int], classes: int) -> int:
-    """Floating point operations of one image's forward pass."""
-    with torch.device("meta"):
-        return models.forward_flop(models.make(model, image_shape, classes), image_shape)
 
 
 def origin(spec: Mapping[str, Any]) -> Card:

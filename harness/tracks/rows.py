@@ -12,16 +12,14 @@ from harness.core import models
 from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.execution.units import Unit
-from harness.tracks.base import is_stored, memory_name, model_of
-
-Row = dict[str, Any]
+from harness.tracks.base import Row, is_stored, memory_name, model_of
 
 
-def shared_columns(run: Run, track: str, dataset: DataSet, changes: str) -> Row:
+def shared_columns(run: Run, dataset: DataSet, changes: str) -> Row:
     """What all rows of a run say."""
     model = model_of(run.memory_config)
     return {
-        "track": track,
+        "track": run.track,
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "exactness": dataset.exactness,

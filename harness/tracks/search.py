@@ -30,6 +30,7 @@ from harness.results.wording import quantity
 from harness.tracks.base import (
     Place,
     Result,
+    Row,
     cached_dataset,
     check_fit,
     describe_memory,
@@ -42,9 +43,7 @@ from harness.tracks.base import (
     unit_context,
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import Row, add_costs, compute_form, cost_columns, shared_columns
-
-NAME = "nas"
+from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns
 
 # Said of a file that does not tell it was condensed without the validation images.
 SEEN = "may have seen the validation images"
@@ -69,7 +68,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     archs: tuple[Arch, ...]
     memory: list[Unit]  # that make the proxy set; none where it is no memory
     candidates: list[Candidate]
@@ -82,7 +81,7 @@ class Plan:
         return list({unit.key: unit for unit in every}.values())
 
 
-def plan(run: NASRun, dataset: DataSet, place: Place) -> Plan:
+def plan(run: NASRun, dataset: DataSet, place: Place) -> SearchPlan:
     """The units of a run whose configurations and form are decided (`config.in_form`).
 
     A unit trains one architecture once. It names its memory, recipe and network, not the space: another space or
@@ -107,7 +106,7 @@ def plan(run: NASRun, dataset: DataSet, place: Place) -> Plan:
     if run.memory in ZERO_COST:
         for arch in archs:
             _zero_cost(run.memory, arch, dataset)
-    return Plan(archs, memory, candidates, _tabular_truth(run, dataset, archs))
+    return SearchPlan(archs, memory, candidates, _tabular_truth(run, dataset, archs))
 
 
 def trained_on(run: NASRun) -> list[str]:
@@ -288,27 +287,27 @@ def _images(part: str, name: str, directory: str | None, device: torch.device) -
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def rows(run: NASRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+def rows(run: NASRun, plan: SearchPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
     if has_seen_validation(run, dataset):
         changes = ", ".join(filter(None, (changes, SEEN)))
-    shared = shared_columns(run, NAME, dataset, changes)
+    shared = shared_columns(run, dataset, changes)
     shared |= {"space": run.space, "classes_seen": dataset.num_classes}
-    cards = [found[1] for unit in planned.memory if (found := store.load(unit.key)) is not None]
-    if cards and len(cards) == len(planned.memory):
-        yield _memory_row(shared, planned.memory[0], cards, compute_form(run.memory_config))
+    cards = [found[1] for unit in plan.memory if (found := store.load(unit.key)) is not None]
+    if cards and len(cards) == len(plan.memory):
+        yield _memory_row(shared, plan.memory[0], cards, compute_form(run.memory_config))
     if run.memory in ZERO_COST:
-        for arch in planned.archs:
+        for arch in plan.archs:
             value, unit = _zero_cost(run.memory, arch, dataset)
-            score = {"metric": "score", "unit": unit, "value": value, "repeat": 0, "changes": "", "spec": None}
+            score: Row = {"metric": "score", "unit": unit, "value": value, "repeat": 0, "changes": "", "spec": None}
             yield shared | _of_arch(arch) | score
     # Early stopping has the number of updates of a proxy set of ipc images.
-    own = {FULL: _truth_of(run, changes), EARLY_STOPPING: {"ipc": run.ipc}}
-    for candidate in planned.candidates:
+    own: dict[str, Row] = {FULL: _truth_of(run, changes), EARLY_STOPPING: {"ipc": run.ipc}}
+    for candidate in plan.candidates:
         if (result := store.load(candidate.unit.key)) is not None:
-            said = shared | own.get(candidate.proxy, {}) | {"recipe": run.recipe}
-            yield from _candidate_rows(said, candidate, *result, dataset)
-    yield from planned.truth
+            columns = shared | own.get(candidate.proxy, {}) | {"recipe": run.recipe}
+            yield from _candidate_rows(columns, candidate, *result, dataset)
+    yield from plan.truth
 
 
 def _memory_row(shared: Row, unit: Unit, cards: list[Any], form: str) -> Row:
@@ -397,6 +396,6 @@ def short_name(run: NASRun) -> str:
     return f"{len(run.searched)}archs"
 
 
-def sets(planned: Plan) -> dict[str, list[Unit]]:
-    """The run's whole memories: a file's name -> its units."""
-    return {"proxy": planned.memory} if planned.memory else {}
+def memory_files(plan: SearchPlan) -> dict[str, list[Unit]]:
+    """Return the whole memories of a run: the name of a file -> the units that build its memory."""
+    return {"proxy": plan.memory} if plan.memory else {}

@@ -20,6 +20,7 @@ from harness.results.wording import quantity
 from harness.tracks.base import (
     Place,
     Result,
+    Row,
     check_fit,
     describe_memory,
     do_unit,
@@ -30,10 +31,7 @@ from harness.tracks.base import (
     unit_context,
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import Row, add_costs, compute_form, cost_columns, shared_columns, spec_column
-
-NAME = "condense"
-
+from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns, spec_column
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -59,7 +57,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StaticPlan:
     sets: list[CondensedSet]
     judged: list[Judged]
 
@@ -75,7 +73,7 @@ class Plan:
         return list({judged.unit.key: judged.unit for judged in self.judged}.values())
 
 
-def plan(run: CondenseRun, dataset: DataSet, place: Place) -> Plan:
+def plan(run: CondenseRun, dataset: DataSet, place: Place) -> StaticPlan:
     """The units of a run whose configurations and form are decided (`config.in_form`).
 
     A set is a unit, or one per `classes_per_unit` classes where the builder treats each class on its own; where it is
@@ -96,7 +94,7 @@ def plan(run: CondenseRun, dataset: DataSet, place: Place) -> Plan:
                 for repeat in range(run.nets):
                     unit = _network_unit(run, dataset, made, model, repeat, is_rounded, context)
                     judged.append(Judged(unit, made, model, repeat, is_rounded))
-    return Plan(sets, judged)
+    return StaticPlan(sets, judged)
 
 
 def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Iterator[CondensedSet]:
@@ -215,15 +213,15 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def rows(run: CondenseRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+def rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
-    shared = shared_columns(run, NAME, dataset, changes)
-    for made in planned.sets:
+    shared = shared_columns(run, dataset, changes)
+    for made in plan.sets:
         found = [store.load(unit.key) for unit in made.units]
         cards = [card for _, card in filter(None, found)]
         if cards and len(cards) == len(made.units):
             yield from _set_rows(shared, made, cards, compute_form(run.memory_config))
-    for judged in planned.judged:
+    for judged in plan.judged:
         if (result := store.load(judged.unit.key)) is None:
             continue
         tensors, card = result
@@ -284,7 +282,7 @@ def short_name(run: CondenseRun) -> str:
     return f"{run.ipc}ipc"
 
 
-def sets(planned: Plan) -> dict[str, list[Unit]]:
-    """The run's whole memories: a file's name -> its units."""
-    last = {made.number: made for made in planned.sets}
+def memory_files(plan: StaticPlan) -> dict[str, list[Unit]]:
+    """Return the whole memories of a run: the name of a file -> the units that build its memory."""
+    last = {made.number: made for made in plan.sets}
     return {f"set-{number}": made.units for number, made in last.items() if made.units}

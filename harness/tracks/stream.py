@@ -24,6 +24,7 @@ from harness.scenarios.stream import class_order, split
 from harness.tracks.base import (
     Place,
     Result,
+    Row,
     cached_dataset,
     check_fit,
     describe_memory,
@@ -36,10 +37,7 @@ from harness.tracks.base import (
     unit_context,
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import Row, compute_form, cost_columns, shared_columns
-
-NAME = "cl"
-
+from harness.tracks.rows import compute_form, cost_columns, shared_columns
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -56,7 +54,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StreamPlan:
     memories: dict[str, list[Unit]]  # by order
     trainings: list[Training]
 
@@ -74,7 +72,7 @@ def orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
     return {str(seed): class_order(dataset.num_classes, seed) for seed in run.orders}
 
 
-def plan(run: CLRun, dataset: DataSet, place: Place) -> Plan:
+def plan(run: CLRun, dataset: DataSet, place: Place) -> StreamPlan:
     """The units of a run whose configurations and form are decided (`config.in_form`).
 
     A memory is a unit per group of classes: of `classes_per_unit` neighbours in the class order where the builder
@@ -102,7 +100,7 @@ def plan(run: CLRun, dataset: DataSet, place: Place) -> Plan:
                 own = {**context, **stream, "logger": place.logger, "logs": place.logs}
                 unit = _training_unit(run, dataset, name, repeat, seen, needed, own)
                 trainings.append(Training(unit, name, t, repeat, seen))
-    return Plan(memory_units, trainings)
+    return StreamPlan(memory_units, trainings)
 
 
 def _check(run: CLRun, dataset: DataSet) -> None:
@@ -206,10 +204,10 @@ def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...],
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def rows(run: CLRun, planned: Plan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+def rows(run: CLRun, plan: StreamPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
-    shared = shared_columns(run, NAME, dataset, changes)
-    for order, units in planned.memories.items():
+    shared = shared_columns(run, dataset, changes)
+    for order, units in plan.memories.items():
         for unit in units:
             if (found := store.load(unit.key)) is not None:
                 card = found[1]
@@ -229,7 +227,7 @@ def rows(run: CLRun, planned: Plan, store: Store, dataset: DataSet, changes: str
                 )
     recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": compute_form(run.recipe_config)}
     streams: dict[tuple[str, int], list[Training]] = {}
-    for training in planned.trainings:
+    for training in plan.trainings:
         streams.setdefault((training.order, training.repeat), []).append(training)
     for trainings in streams.values():
         yield from _stream_rows(shared | recipe | {"steps": run.steps}, trainings, store)
@@ -294,6 +292,6 @@ def short_name(run: CLRun) -> str:
     return f"{run.steps}steps"
 
 
-def sets(planned: Plan) -> dict[str, list[Unit]]:
-    """The run's whole memories: a file's name -> its units."""
-    return {f"order-{order}": units for order, units in planned.memories.items()}
+def memory_files(plan: StreamPlan) -> dict[str, list[Unit]]:
+    """Return the whole memories of a run: the name of a file -> the units that build its memory."""
+    return {f"order-{order}": units for order, units in plan.memories.items()}

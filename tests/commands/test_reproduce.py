@@ -17,11 +17,12 @@ from harness.commands import reproduce
 from harness.commands import run as runs
 from harness.config import CLRun, CondenseRun, dotted
 from harness.core import models
-from harness.execution import costs as estimates
+from harness.execution import costs
 from harness.execution.engines import Event
 from harness.execution.units import Unit
 from harness.results import rows as rowfiles
 from harness.results.published.reproductions import REPRODUCTIONS, Cell, Printed, Reproduction
+from harness.tracks import TRACKS
 from harness.tracks.memories import recipe_from
 from tests.results.condensed import CONVNET3
 from tests.results.files import write_rows
@@ -76,7 +77,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, reproduce.Repr
     """The toy table, carried out."""
     out = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimates, "SECONDS", 0.01)  # of measuring: how long it takes here is not asked
+        patch.setattr(costs, "SECONDS", 0.01)  # of measuring: how long it takes here is not asked
         return out, carried_out(out)
 
 
@@ -263,7 +264,7 @@ def test_a_unit_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> None:
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(runs.TRACKS["condense"], "work", fail)
+    monkeypatch.setattr(TRACKS["condense"], "work", fail)
     reproduced = carried_out(tmp_path, only="digits/random")
     assert list(reproduced.failed.values()) == ["RuntimeError: no luck"]
     (named,) = reproduced.failed
@@ -287,7 +288,7 @@ def test_the_cheapest_run_comes_first_and_what_is_shared_counts_once(
     def with_costs(units: list[Unit], *_: object) -> list[Unit]:
         return [replace(unit, cost=6.0 if unit.kind == "memory" else 1.0) for unit in units]
 
-    monkeypatch.setattr(estimates, "with_costs", with_costs)
+    monkeypatch.setattr(runs, "estimate_costs", with_costs)
     # The same condensed set judged by two networks, and by one of the two.
     more = digits("random", nets="2"), digits("random"), ELSEWHERE
     table = Toy("a toy", "", lambda line: iter(()), tuple(replace(cell, name=str(i)) for i, cell in enumerate(more)))
@@ -441,7 +442,7 @@ def test_what_is_left_is_told_by_what_each_unit_costs(
         yield lambda event: None
 
     monkeypatch.setattr(display, "watching", watching)
-    monkeypatch.setattr(estimates, "rate", lambda *_, **__: 10.0)
+    monkeypatch.setattr(costs, "rate", lambda *_, **__: 10.0)
     main([*command, *SMOKE, "--out", str(tmp_path), "--device", "cpu"])
     assert {unit.kind for unit in watched} == {"memory", "network"}
     for unit in watched:

@@ -22,6 +22,7 @@ from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import LowRank, MultiFormation
 from harness.core.progress import SILENT, Progress, State
 from harness.execution import resources
+from harness.execution.costs import flop_per_image
 from harness.execution.resources import peak_memory, reset_resident_peak
 from harness.execution.units import Store, Unit
 from harness.memory import BUILDERS, random_real
@@ -41,7 +42,6 @@ from harness.tracks.memories import (
     check_memory,
     condensing_flop,
     file_unit,
-    flop_per_image,
     memory_unit,
     real_images,
 )
@@ -459,16 +459,16 @@ def test_rows_say_where_tf32_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_all_rows_of_a_run_say(toy_set: DataSet) -> None:
     run = run_of(memory="lo-dm", seed=3)
-    row = shared_columns(run, "condense", toy_set, "x=1")
+    row = shared_columns(run, toy_set, "x=1")
     said = ("track", "dataset", "preset", "changes", "memory", "ipc", "split", "seed", "exactness", "dataset_digest")
     assert [row[name] for name in said] == [
         "condense", "toy", "smoke", "x=1", "lo-dm", 2, "test", 3, "as listed: made up", "0" * 64
     ]  # fmt: skip
     assert row["memory_model"] == "convnet-d1-w8-instancenorm-relu-avgpooling"
-    spec = json.loads(row["spec"])
+    spec = json.loads(str(row["spec"]))
     assert (spec["memory"]["rank"], spec["memory"]["host"]["iterations"], spec["recipe"]["epochs"]) == (2, 3, 3)
-    assert shared_columns(run_of(memory="random"), "cl", toy_set, "")["memory_model"] is None
-    assert shared_columns(run_of(memory="full"), "cl", toy_set, "")["ipc"] is None
+    assert shared_columns(run_of(memory="random"), toy_set, "")["memory_model"] is None
+    assert shared_columns(run_of(memory="full"), toy_set, "")["ipc"] is None
 
 
 def test_a_title_gives_a_budget_to_what_has_one() -> None:

@@ -46,5 +46,5 @@ def test_keys_are_those_of_0_3_0(
 ) -> None:
     fixed = {"dataset": "digits", "compute": "eager", "real_dtype": "float32"}
     prepared = runs.prepare(assemble(RUNS[track], preset, fixed | settings), runs.Options(out=tmp_path, device="cpu"))
-    keys = sorted(unit.key for unit in prepared.planned.units)
+    keys = sorted(unit.key for unit in prepared.plan.units)
     assert (len(keys), hashlib.sha256("".join(keys).encode()).hexdigest()[:16]) == (count, digest)

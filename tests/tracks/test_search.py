@@ -24,7 +24,7 @@ from harness.execution.units import Unit
 from harness.nas import proxy, space
 from harness.tracks import search, static
 from harness.tracks.base import Place, memory_name
-from harness.tracks.search import COMPILE_FROM, Plan, in_its_form, plan
+from harness.tracks.search import COMPILE_FROM, SearchPlan, in_its_form, plan
 
 CPU = torch.device("cpu")
 SMALL = {"dataset": "digits", "proxy": "random", "archs": "width=32,depth=1,pooling=avg,norm=none|in", "subset": 0}
@@ -36,7 +36,7 @@ def run_of(preset: str = "smoke", /, **settings: Any) -> NASRun:
     return run
 
 
-def planned(dataset: DataSet, /, **settings: Any) -> Plan:
+def plan_of(dataset: DataSet, /, **settings: Any) -> SearchPlan:
     return plan(run_of(**settings), hold_out(dataset), Place())
 
 
@@ -44,7 +44,7 @@ def keys(units: list[Unit]) -> set[str]:
     return {unit.key for unit in units}
 
 
-def candidates(of: Plan, proxy: str) -> list[Unit]:
+def candidates(of: SearchPlan, proxy: str) -> list[Unit]:
     return [candidate.unit for candidate in of.candidates if candidate.proxy == proxy]
 
 
@@ -61,7 +61,7 @@ def complete(run: NASRun, out: Path) -> tuple[Finished, Counter[str]]:
 
 
 def test_a_plan_trains_every_architecture_on_the_proxy_and_on_all_images(toy_set: DataSet) -> None:
-    of = planned(toy_set, nets=2)
+    of = plan_of(toy_set, nets=2)
     assert len(of.memory) == 1
     assert len(candidates(of, "random")) == len(candidates(of, "full")) == COUNT * 2
     assert len(of.units) == len(keys(of.units)) == 1 + COUNT * 2 * 2
@@ -85,13 +85,13 @@ def test_all_architectures_are_trained_alike(toy_set: DataSet) -> None:
 
 
 def test_a_subset_and_more_repeats_reuse_what_was_trained(toy_set: DataSet) -> None:
-    whole, part = planned(toy_set, nets=2), planned(toy_set, subset=3)
+    whole, part = plan_of(toy_set, nets=2), plan_of(toy_set, subset=3)
     assert keys(part.units) < keys(whole.units)
 
 
 def test_proxies_share_the_truth(toy_set: DataSet) -> None:
     truths = [
-        keys(candidates(planned(toy_set, proxy=name), "full"))
+        keys(candidates(plan_of(toy_set, proxy=name), "full"))
         for name in ("random", "dm", "early-stopping", "params", "full")
     ]
     assert all(truth == truths[0] for truth in truths)
@@ -99,14 +99,14 @@ def test_proxies_share_the_truth(toy_set: DataSet) -> None:
 
 
 def test_a_proxy_may_be_looked_at_without_the_truth(toy_set: DataSet) -> None:
-    assert {candidate.proxy for candidate in planned(toy_set, truth="none").candidates} == {"random"}
-    assert planned(toy_set, proxy="params", truth="none").units == []
-    assert {candidate.proxy for candidate in planned(toy_set, proxy="full", truth="none").candidates} == {"full"}
+    assert {candidate.proxy for candidate in plan_of(toy_set, truth="none").candidates} == {"random"}
+    assert plan_of(toy_set, proxy="params", truth="none").units == []
+    assert {candidate.proxy for candidate in plan_of(toy_set, proxy="full", truth="none").candidates} == {"full"}
 
 
 def test_early_stopping_has_the_epochs_of_the_proxy_set(toy_set: DataSet) -> None:
-    (unit, *_) = candidates(planned(toy_set, proxy="early-stopping"), "early-stopping")
-    (other, *_) = candidates(planned(toy_set), "random")
+    (unit, *_) = candidates(plan_of(toy_set, proxy="early-stopping"), "early-stopping")
+    (other, *_) = candidates(plan_of(toy_set), "random")
     assert unit.spec["images_per_epoch"] == unit.context["images"] == other.context["images"]
     assert unit.spec["recipe"] == other.spec["recipe"]
 
@@ -151,7 +151,7 @@ def test_what_does_not_compile_well_stays_eager_on_a_cpu() -> None:
 def test_validation_is_a_fixed_tenth_that_no_builder_sees(toy_set: DataSet) -> None:
     run = run_of()
     assert run.split == "validation"
-    (unit,) = planned(toy_set).memory
+    (unit,) = plan_of(toy_set).memory
     assert unit.context["split"] == "validation"
     assert unit.spec["dataset_digest"] == hold_out(toy_set).digest != toy_set.digest
     with pytest.raises(ValueError, match=r"^split: a search always selects on validation"):
@@ -174,7 +174,7 @@ def test_validation_is_a_fixed_tenth_that_no_builder_sees(toy_set: DataSet) -> N
 )
 def test_what_cannot_be_ranked_is_refused(settings: dict[str, Any], message: str, toy_set: DataSet) -> None:
     with pytest.raises(ValueError, match=r".") as error:
-        planned(toy_set, **settings)
+        plan_of(toy_set, **settings)
     assert message in str(error.value)
 
 
@@ -331,5 +331,5 @@ def test_the_memory_is_that_of_track_condense_on_the_same_split(toy_set: DataSet
         assemble(CondenseRun, "smoke", {"dataset": "digits", "memory": "random", "split": "validation"}), CPU
     )
     theirs = static.plan(run, hold_out(toy_set), Place())
-    assert keys(theirs.sets[0].units) == keys(planned(toy_set).memory)
+    assert keys(theirs.sets[0].units) == keys(plan_of(toy_set).memory)
     assert memory_name(run) == "random"

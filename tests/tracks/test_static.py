@@ -26,14 +26,15 @@ from harness.core.data.holdout import hold_out
 from harness.core.progress import SILENT, Progress, State
 from harness.core.rng import generator
 from harness.core.train import correct_by_class, fit
-from harness.execution import costs as estimates
+from harness.execution import costs
+from harness.execution.costs import flop_per_image
 from harness.execution.engines import Event
 from harness.execution.units import Store, Unit
 from harness.results import rows as rowfiles
 from harness.tracks import static
 from harness.tracks.base import Place, images_per_class, model_of
-from harness.tracks.memories import flop_per_image
-from harness.tracks.static import Plan, plan
+from harness.tracks.estimates import estimate_costs
+from harness.tracks.static import StaticPlan, plan
 
 CPU = torch.device("cpu")
 SMALL = {"dataset": "digits", "memory": "dm", "model": "convnet-d1-w8", "classes_per_unit": 5}
@@ -44,7 +45,7 @@ def run_of(preset: str = "smoke", **settings: Any) -> CondenseRun:
     return run
 
 
-def planned(dataset: DataSet, /, **settings: Any) -> Plan:
+def plan_of(dataset: DataSet, /, **settings: Any) -> StaticPlan:
     return plan(run_of(**settings), dataset, Place())
 
 
@@ -52,7 +53,7 @@ def keys(units: list[Unit]) -> set[str]:
     return {unit.key for unit in units}
 
 
-def memory_units(of: Plan) -> list[Unit]:
+def memory_units(of: StaticPlan) -> list[Unit]:
     return [unit for unit in of.units if unit.kind == "memory"]
 
 
@@ -94,7 +95,7 @@ def digits() -> DataSet:
 
 
 def test_a_plan_has_each_set_and_each_network_on_it(toy_set: DataSet) -> None:
-    of = planned(toy_set, sets=3, nets=2, eval_models="convnet-d1-w8,mlp")
+    of = plan_of(toy_set, sets=3, nets=2, eval_models="convnet-d1-w8,mlp")
     assert [made.number for made in of.sets] == [0, 1, 2]
     assert [unit.spec["classes"] for made in of.sets for unit in made.units] == [[*range(5)], [*range(5, 10)]] * 3
     found = [(j.condensed.number, j.model, j.repeat, j.is_rounded) for j in of.judged]
@@ -113,19 +114,19 @@ def test_a_plan_has_each_set_and_each_network_on_it(toy_set: DataSet) -> None:
 
 
 def test_networks_share_the_memories(toy_set: DataSet) -> None:
-    one, other = planned(toy_set, eval_models="mlp"), planned(toy_set, eval_models="convnet-d1-w8-bn")
-    assert keys(memory_units(one)) == keys(memory_units(other)) == keys(memory_units(planned(toy_set)))
+    one, other = plan_of(toy_set, eval_models="mlp"), plan_of(toy_set, eval_models="convnet-d1-w8-bn")
+    assert keys(memory_units(one)) == keys(memory_units(other)) == keys(memory_units(plan_of(toy_set)))
     assert not keys(one.networks) & keys(other.networks)
 
 
 def test_a_builder_that_needs_all_classes_gets_them(toy_set: DataSet) -> None:
     for settings in ({"memory": "dsa"}, {"memory.model": "convnet-d1-w8-bn"}, {"memory": "mim-dm"}):
-        (unit,) = memory_units(planned(toy_set, **settings))
+        (unit,) = memory_units(plan_of(toy_set, **settings))
         assert unit.spec["classes"] == list(range(10))
 
 
 def test_the_full_data_need_no_memory(toy_set: DataSet) -> None:
-    of = planned(toy_set, memory="full", sets=2, ipc=1000)
+    of = plan_of(toy_set, memory="full", sets=2, ipc=1000)
     assert [judged.unit.spec["memory"] for judged in of.judged] == ["full"] * 2
     assert all(made.units == [] for made in of.sets)
     assert len(of.networks) == 2  # rounded nowhere, drawn anew for each set
@@ -143,31 +144,31 @@ def test_the_full_data_need_no_memory(toy_set: DataSet) -> None:
     ],
 )
 def test_only_learned_pixels_are_rounded(settings: dict[str, Any], can_be: bool, toy_set: DataSet) -> None:
-    assert {judged.is_rounded for judged in planned(toy_set, **settings).judged} == (
+    assert {judged.is_rounded for judged in plan_of(toy_set, **settings).judged} == (
         {False, True} if can_be else {False}
     )
 
 
 @pytest.mark.parametrize("more", [{"sets": 2}, {"nets": 2}, {"eval_models": "mlp,convnet-d1-w8"}])
 def test_a_larger_run_reuses_a_smaller_ones_units(more: dict[str, Any], toy_set: DataSet) -> None:
-    small, large = planned(toy_set, nets=1), planned(toy_set, **{"nets": 1, **more})
+    small, large = plan_of(toy_set, nets=1), plan_of(toy_set, **{"nets": 1, **more})
     assert keys(small.units) < keys(large.units)
     chain = {"memory.iterations": 6, "at": "2,4"}
-    assert keys(planned(toy_set, **chain).units) < keys(planned(toy_set, **chain, **more).units)
+    assert keys(plan_of(toy_set, **chain).units) < keys(plan_of(toy_set, **chain, **more).units)
 
 
 def test_without_rounding_less_is_done_of_the_same(toy_set: DataSet) -> None:
-    assert keys(planned(toy_set, uint8=False).units) < keys(planned(toy_set).units)
+    assert keys(plan_of(toy_set, uint8=False).units) < keys(plan_of(toy_set).units)
 
 
 @pytest.mark.parametrize("other", [{"ipc": 3}, {"seed": 1}, {"memory.lr": 2.0}, {"dataset": "mnist"}])
 def test_what_a_memory_depends_on_is_in_its_key(other: dict[str, Any], toy_set: DataSet) -> None:
-    assert not keys(planned(toy_set).units) & keys(planned(toy_set, **other).units)
+    assert not keys(plan_of(toy_set).units) & keys(plan_of(toy_set, **other).units)
 
 
 @pytest.mark.parametrize("other", [{"recipe.epochs": 4}, {"recipe": "idc"}])
 def test_what_only_networks_depend_on_leaves_memories_alone(other: dict[str, Any], toy_set: DataSet) -> None:
-    usual, changed = planned(toy_set), planned(toy_set, **other)
+    usual, changed = plan_of(toy_set), plan_of(toy_set, **other)
     assert keys(memory_units(usual)) == keys(memory_units(changed))
     assert not keys(usual.networks) & keys(changed.networks)
 
@@ -178,7 +179,7 @@ def test_keys_do_not_depend_on_the_place(toy_set: DataSet) -> None:
 
 
 def test_a_network_is_trained_by_its_own_recipe(toy_set: DataSet) -> None:
-    of = planned(toy_set, preset="paper", nets=1, recipe="dc", eval_models="convnet-d1-w8-bn,convnet-d1-w8,mlp")
+    of = plan_of(toy_set, preset="paper", nets=1, recipe="dc", eval_models="convnet-d1-w8-bn,convnet-d1-w8,mlp")
     recipes = {judged.model: judged.unit.spec["recipe"] for judged in of.judged}
     found = {model: (recipe["epochs"], recipe["augment"]) for model, recipe in recipes.items()}
     with_batchnorm, without = (1000, "dc:crop_noise"), (1000, "dc:crop_scale_rotate")  # digits
@@ -202,7 +203,7 @@ def test_a_network_is_trained_by_its_own_recipe(toy_set: DataSet) -> None:
 def test_sets_are_judged_at_the_iterations_asked_for(
     settings: dict[str, Any], updates: list[int | None], toy_set: DataSet
 ) -> None:
-    of = planned(toy_set, sets=2, **settings)
+    of = plan_of(toy_set, sets=2, **settings)
     assert [(made.number, made.updates) for made in of.sets] == [(n, count) for n in (0, 1) for count in updates]
     for before, made in zip(of.sets, of.sets[1:], strict=False):
         if before.number == made.number:
@@ -212,13 +213,13 @@ def test_sets_are_judged_at_the_iterations_asked_for(
 
 
 def test_a_set_at_its_end_is_the_same_with_and_without_stops_on_the_way(toy_set: DataSet) -> None:
-    assert keys(planned(toy_set).units) < keys(planned(toy_set, at="1").units)
+    assert keys(plan_of(toy_set).units) < keys(plan_of(toy_set, at="1").units)
     # But asked for by name, the end keeps its state, to be gone on from.
-    assert not keys(memory_units(planned(toy_set))) & keys(memory_units(planned(toy_set, at="1,3")))
+    assert not keys(memory_units(plan_of(toy_set))) & keys(memory_units(plan_of(toy_set, at="1,3")))
 
 
 def test_fewer_stops_on_the_way_give_the_same_units(toy_set: DataSet) -> None:
-    often, once = (planned(toy_set, at=at, **{"memory.iterations": 6}) for at in ("2,4", "4"))
+    often, once = (plan_of(toy_set, at=at, **{"memory.iterations": 6}) for at in ("2,4", "4"))
     assert keys(once.units) < keys(often.units)
 
 
@@ -235,16 +236,16 @@ def test_fewer_stops_on_the_way_give_the_same_units(toy_set: DataSet) -> None:
 )
 def test_a_run_that_cannot_be_is_refused(settings: dict[str, Any], message: str, toy_set: DataSet) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        planned(toy_set, **settings)
+        plan_of(toy_set, **settings)
 
 
 @pytest.mark.parametrize("builder", sorted(memory.BUILDERS.keys() - {"cscore"}))
 def test_every_builder_can_be_planned_and_estimated(
     builder: str, toy_set: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimates, "rate", lambda *_, **__: 1000.0)
+    monkeypatch.setattr(costs, "rate", lambda *_, **__: 1000.0)
     run = run_of("paper", memory=builder, nets=1, sets=1, ipc=10)
-    units = estimates.with_costs(plan(run, toy_set, Place()).units, run, toy_set)
+    units = estimate_costs(plan(run, toy_set, Place()).units, run, toy_set)
     condensing = sum(unit.cost for unit in units if unit.kind == "memory")
     assert (condensing > 1) == (model_of(run.memory_config) is not None)
     images = 120 * 101 if builder == "full" else 10 * images_per_class(run, toy_set) * 1001
@@ -253,15 +254,15 @@ def test_every_builder_can_be_planned_and_estimated(
 
 @pytest.mark.parametrize("builder", ["dm", "dsa", "lo-dm"])
 def test_stops_on_the_way_cost_nothing(builder: str, toy_set: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimates, "rate", lambda *_, **__: 1000.0)
-    key, costs = "memory.host.iterations" if builder == "lo-dm" else "memory.iterations", []
+    monkeypatch.setattr(costs, "rate", lambda *_, **__: 1000.0)
+    key, seconds = "memory.host.iterations" if builder == "lo-dm" else "memory.iterations", []
     for at in ("", "1,4"):
         settings: dict[str, Any] = {"memory": builder, key: 6}
         run = run_of(**settings | ({"at": at} if at else {}))
-        units = estimates.with_costs(memory_units(plan(run, toy_set, Place())), run, toy_set)
-        costs.append(sum(unit.cost for unit in units))
-    assert costs[0] == pytest.approx(costs[1])
-    assert costs[0] > 0
+        units = estimate_costs(memory_units(plan(run, toy_set, Place())), run, toy_set)
+        seconds.append(sum(unit.cost for unit in units))
+    assert seconds[0] == pytest.approx(seconds[1])
+    assert seconds[0] > 0
 
 
 # --- what units leave -----------------------------------------------------------------------------------------------
@@ -289,8 +290,8 @@ def test_stops_on_the_way_change_nothing(builder: str, digits: DataSet, tmp_path
     """6 iterations at once, after stops at 2 and 4, and 2 alone: bit-identical, per group of classes too."""
     key = "memory.host.iterations" if "-d" in builder else "memory.iterations"
     store, alone = Store(tmp_path / "a"), Store(tmp_path / "b")
-    chain = planned(digits, memory=builder, at="2,4", **{key: 6})
-    whole, short = (planned(digits, memory=builder, **{key: count}) for count in (6, 2))
+    chain = plan_of(digits, memory=builder, at="2,4", **{key: 6})
+    whole, short = (plan_of(digits, memory=builder, **{key: count}) for count in (6, 2))
     done(memory_units(chain), store)
     for of in (whole, short):
         done(memory_units(of), alone)
@@ -309,7 +310,7 @@ def test_stops_on_the_way_change_nothing(builder: str, digits: DataSet, tmp_path
 
 
 def test_a_stop_whose_file_is_gone_is_made_up_for(digits: DataSet, tmp_path: Path) -> None:
-    of, store, other = planned(digits, at="2"), Store(tmp_path / "a"), Store(tmp_path / "b")
+    of, store, other = plan_of(digits, at="2"), Store(tmp_path / "a"), Store(tmp_path / "b")
     done(memory_units(of), store)
     done(of.sets[1].units, other)  # without those it goes on from
     for unit in of.sets[1].units:
@@ -317,7 +318,7 @@ def test_a_stop_whose_file_is_gone_is_made_up_for(digits: DataSet, tmp_path: Pat
 
 
 def test_a_stop_of_another_kind_of_device_is_not_gone_on_from(digits: DataSet, tmp_path: Path) -> None:
-    of, store, other = planned(digits, at="2"), Store(tmp_path / "a"), Store(tmp_path / "b")
+    of, store, other = plan_of(digits, at="2"), Store(tmp_path / "a"), Store(tmp_path / "b")
     done(memory_units(of), other)
     for unit in of.sets[0].units:
         found = other.load(unit.key)
@@ -352,7 +353,7 @@ class Killing(Progress):
 
 @pytest.mark.parametrize("builder", ["dm", "dsa", "idc", "lo-dm", "mim-dm", "herding", "el2n"])
 def test_a_killed_unit_goes_on_and_its_seconds_count(builder: str, digits: DataSet, tmp_path: Path) -> None:
-    of = planned(digits, memory=builder, **({} if builder in ("herding", "el2n") else {"at": "1"}))
+    of = plan_of(digits, memory=builder, **({} if builder in ("herding", "el2n") else {"at": "1"}))
     network = next(judged.unit for judged in of.judged if judged.condensed is of.sets[-1])
     undisturbed, store = Store(tmp_path / "a"), Store(tmp_path / "b")
     done([*memory_units(of), network], undisturbed)
@@ -441,7 +442,7 @@ def test_a_row_says_how_its_own_network_was_trained(tmp_path: Path, digits: Data
 def test_rows_of_a_set_are_sums_over_its_units(oracle: tuple[Path, Finished], digits: DataSet) -> None:
     out, finished = oracle
     rows, store = finished.rows, Store(out / "units")
-    for made in planned(digits, **FULL).sets:
+    for made in plan_of(digits, **FULL).sets:
         here = rows[(rows["set"] == made.number) & (rows["iterations"] == made.updates) & (rows["model"] == "")]
         values, costs = here.set_index("metric")["value"], [cost_of(unit, store) for unit in made.units]
         assert len(costs) == 2
@@ -481,7 +482,7 @@ def test_a_run_directory_holds_the_sets_at_their_end(oracle: tuple[Path, Finishe
     assert finished.directory.name.startswith("condense-digits-dm-2ipc-smoke-")
     found = {str(path.relative_to(finished.directory)) for path in finished.directory.rglob("*") if path.is_file()}
     sets = {f"memories/set-{number}.safetensors" for number in (0, 1)}
-    assert found == {"config.json", "environment.json", "rows.csv", *sets}
+    assert found == {"config.json", "environment.json", "rows.csv", "units.json", *sets}
     assert rowfiles.read(finished.directory).equals(finished.rows)
 
 
@@ -665,7 +666,7 @@ def test_the_best_scores_are_kept(kind: type[Run], split: str, scores: Path, dig
 def test_scores_that_change_under_a_run_are_refused(scores: Path, digits: DataSet, tmp_path: Path) -> None:
     path = tmp_path / "scores.npz"
     path.write_bytes(scores.read_bytes())
-    (unit, *_) = memory_units(planned(digits, memory="cscore", **{"memory.scores": str(path)}))
+    (unit, *_) = memory_units(plan_of(digits, memory="cscore", **{"memory.scores": str(path)}))
     np.savez(path, scores=np.zeros(len(digits.train_labels)), labels=digits.train_labels.numpy())
     with pytest.raises(ValueError, match=r"scores\.npz: the file has changed since the run was planned"):
         static.work(unit, Store(tmp_path), SILENT)
@@ -677,7 +678,7 @@ def test_scores_elsewhere_with_the_same_content_are_the_same_units(
 ) -> None:
     moved = tmp_path / "scores.npz"
     moved.write_bytes(scores.read_bytes())
-    of = [planned(digits, memory="cscore", **{"memory.scores": str(path)}) for path in (scores, moved)]
+    of = [plan_of(digits, memory="cscore", **{"memory.scores": str(path)}) for path in (scores, moved)]
     assert keys(of[0].units) == keys(of[1].units)
 
 
@@ -693,6 +694,6 @@ def test_choices_are_made_on_held_out_images(digits: DataSet, tmp_path: Path) ->
     images = len(held.test_labels)
     assert images == 143  # a tenth of 1442, class by class
     assert value * images / 100 == pytest.approx(round(value * images / 100))
-    assert not keys(planned(digits, memory="random").units) & keys(
+    assert not keys(plan_of(digits, memory="random").units) & keys(
         plan(run_of(memory="random", split="validation"), held, Place()).units
     )

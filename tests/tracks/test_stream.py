@@ -15,7 +15,7 @@ from harness.tracks import stream
 from harness.tracks.base import Place
 from harness.tracks.memories import real_images
 from harness.tracks.rows import compute_form
-from harness.tracks.stream import Plan, plan
+from harness.tracks.stream import StreamPlan, plan
 
 CPU = torch.device("cpu")
 LISTED = "3,1,4,0,5,9,2,6,8,7"
@@ -27,21 +27,21 @@ def run_of(**settings: Any) -> CLRun:
     return run
 
 
-def planned(toy_set: DataSet, **settings: Any) -> Plan:
+def plan_of(toy_set: DataSet, **settings: Any) -> StreamPlan:
     return plan(run_of(**settings), toy_set, Place())
 
 
-def memory_keys(of: Plan) -> set[str]:
+def memory_keys(of: StreamPlan) -> set[str]:
     return {unit.key for units in of.memories.values() for unit in units}
 
 
-def training_keys(of: Plan) -> dict[int, str]:
+def training_keys(of: StreamPlan) -> dict[int, str]:
     """By number of classes seen."""
     return {len(training.seen): training.unit.key for training in of.trainings}
 
 
 def test_a_plan_has_a_memory_per_group_and_a_network_per_step_and_repeat(toy_set: DataSet) -> None:
-    both = planned(toy_set, orders="0-1", nets=3)
+    both = plan_of(toy_set, orders="0-1", nets=3)
     assert {order: len(units) for order, units in both.memories.items()} == {"0": 5, "1": 5}
     found = [(t.order, t.experience, t.repeat) for t in both.trainings]
     assert sorted(found) == [(order, t, net) for order in ("0", "1") for t in range(5) for net in range(3)]
@@ -53,7 +53,7 @@ def test_a_plan_has_a_memory_per_group_and_a_network_per_step_and_repeat(toy_set
 
 @pytest.mark.parametrize("memory", ["random", "dm"])
 def test_5_and_2_steps_share_memories_of_single_classes_and_equal_trainings(memory: str, toy_set: DataSet) -> None:
-    five, two = planned(toy_set, memory=memory), planned(toy_set, memory=memory, steps=2)
+    five, two = plan_of(toy_set, memory=memory), plan_of(toy_set, memory=memory, steps=2)
     assert memory_keys(five) == memory_keys(two)
     assert set(training_keys(five)) & set(training_keys(two)) == {10}
     assert training_keys(five)[10] == training_keys(two)[10]
@@ -61,7 +61,7 @@ def test_5_and_2_steps_share_memories_of_single_classes_and_equal_trainings(memo
 
 
 def test_herding_depends_on_what_comes_together(toy_set: DataSet) -> None:
-    five, two = planned(toy_set, memory="herding"), planned(toy_set, memory="herding", steps=2)
+    five, two = plan_of(toy_set, memory="herding"), plan_of(toy_set, memory="herding", steps=2)
     assert [unit.spec["classes"] for unit in two.memories["0"]] == [class_order(10, 0)[:5], class_order(10, 0)[5:]]
     assert not memory_keys(five) & memory_keys(two)
     assert training_keys(five)[10] != training_keys(two)[10]
@@ -69,18 +69,18 @@ def test_herding_depends_on_what_comes_together(toy_set: DataSet) -> None:
 
 def test_dm_with_batch_statistics_depends_on_what_comes_together(toy_set: DataSet) -> None:
     bn = {"memory": "dm", "memory.model": "convnet-d1-w8-bn"}
-    assert not memory_keys(planned(toy_set, **bn)) & memory_keys(planned(toy_set, steps=2, **bn))
+    assert not memory_keys(plan_of(toy_set, **bn)) & memory_keys(plan_of(toy_set, steps=2, **bn))
 
 
 def test_the_full_data_need_no_memory_unit(toy_set: DataSet) -> None:
-    full = planned(toy_set, memory="full")
+    full = plan_of(toy_set, memory="full")
     assert full.memories == {"0": []}
     assert all(training.unit.needs == () for training in full.trainings)
 
 
 @pytest.mark.parametrize("more", [{"nets": 2}, {"orders": "0-2"}, {"steps": 10}])
 def test_a_larger_run_reuses_a_smaller_ones_units(more: dict[str, Any], toy_set: DataSet) -> None:
-    small, large = planned(toy_set), planned(toy_set, **more)
+    small, large = plan_of(toy_set), plan_of(toy_set, **more)
     assert {unit.key for unit in small.units} <= {unit.key for unit in large.units}
 
 
@@ -96,14 +96,14 @@ def test_a_larger_run_reuses_a_smaller_ones_units(more: dict[str, Any], toy_set:
     ],
 )
 def test_what_a_memory_depends_on_is_in_its_key(other: dict[str, Any], toy_set: DataSet) -> None:
-    assert not memory_keys(planned(toy_set)) & memory_keys(planned(toy_set, **other))
+    assert not memory_keys(plan_of(toy_set)) & memory_keys(plan_of(toy_set, **other))
 
 
 @pytest.mark.parametrize(
     "other", [{"recipe.epochs": 4}, {"model": "convnet-d1-w4"}, {"recipe.lr": 0.5}, {"compute": "compiled"}]
 )
 def test_what_only_training_depends_on_leaves_random_memories_alone(other: dict[str, Any], toy_set: DataSet) -> None:
-    usual, changed = planned(toy_set), planned(toy_set, **other)
+    usual, changed = plan_of(toy_set), plan_of(toy_set, **other)
     assert memory_keys(usual) == memory_keys(changed)
     assert not set(training_keys(usual).values()) & set(training_keys(changed).values())
 
@@ -115,12 +115,12 @@ def test_keys_do_not_depend_on_the_place(toy_set: DataSet) -> None:
 
 
 def test_nothing_judged_on_held_out_images_is_taken_for_a_result(toy_set: DataSet) -> None:
-    result, tuning = planned(toy_set), plan(run_of(split="validation"), hold_out(toy_set), Place())
+    result, tuning = plan_of(toy_set), plan(run_of(split="validation"), hold_out(toy_set), Place())
     assert not {unit.key for unit in result.units} & {unit.key for unit in tuning.units}
 
 
 def test_a_listed_order_is_followed(toy_set: DataSet) -> None:
-    listed = planned(toy_set, class_order=LISTED)
+    listed = plan_of(toy_set, class_order=LISTED)
     assert list(listed.memories) == ["listed"]
     assert listed.trainings[-1].seen == [int(c) for c in LISTED.split(",")]
 
@@ -137,16 +137,16 @@ def test_a_listed_order_is_followed(toy_set: DataSet) -> None:
 )
 def test_a_run_that_does_not_fit_its_data_is_refused(settings: dict[str, Any], message: str, toy_set: DataSet) -> None:
     with pytest.raises(ValueError, match=message):
-        planned(toy_set, **settings)
+        plan_of(toy_set, **settings)
 
 
 def test_the_budget_does_not_bind_the_full_data(toy_set: DataSet) -> None:
-    assert planned(toy_set, memory="full", ipc=1000).units
+    assert plan_of(toy_set, memory="full", ipc=1000).units
 
 
 def test_planning_leaves_the_global_generator_alone(toy_set: DataSet) -> None:
     before = torch.random.get_rng_state()
-    planned(toy_set)
+    plan_of(toy_set)
     assert torch.random.get_rng_state().equal(before)
 
 
@@ -189,7 +189,7 @@ def test_a_matrix_of_counts_becomes_rows(toy_set: DataSet, tmp_path: Any) -> Non
         ("average_incremental_accuracy", 1, None, pytest.approx(46.25)),
         ("forgetting", 1, None, pytest.approx(30.0)),  # from 40 to 10
     ]
-    assert all(row["classes_seen"] == 5 * (row["experience"] + 1) for row in rows)
+    assert all(row["classes_seen"] == 5 * (int(row["experience"] or 0) + 1) for row in rows)
     unfinished = Store(tmp_path / "other")
     unfinished.save(of.trainings[1].unit.key, *store.load(of.trainings[1].unit.key))  # type: ignore[misc]
     metrics = [row["metric"] for row in stream.rows(run, of, unfinished, toy_set, "")]
@@ -198,7 +198,7 @@ def test_a_matrix_of_counts_becomes_rows(toy_set: DataSet, tmp_path: Any) -> Non
 
 def test_another_preset_of_the_same_units_keeps_its_name(toy_set: DataSet) -> None:
     run = replace(run_of(), preset="quick")
-    assert [unit.key for unit in plan(run, toy_set, Place()).units] == [u.key for u in planned(toy_set).units]
+    assert [unit.key for unit in plan(run, toy_set, Place()).units] == [u.key for u in plan_of(toy_set).units]
 
 
 def test_forms_in_words() -> None:

@@ -1,0 +1,55 @@
+"""What the units of a run cost on this machine, before they are done."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from harness.config import Run
+from harness.core.data import DataSet
+from harness.execution.costs import Load
+from harness.execution.units import Unit
+from harness.tracks.base import images_per_class, model_of
+from harness.tracks.memories import config_from, recipe_from
+
+AVALANCHE_SECONDS = 2.0  # per training unit: the stream, evaluation, a share of what a worker imports
+
+
+def estimate_costs(units: Sequence[Unit], run: Run, dataset: DataSet) -> list[Unit]:
+    """Return the units with the seconds that each is expected to take on one core, or on the GPU."""
+    return [replace(unit, cost=_seconds(unit, run, dataset)) for unit in units]
+
+
+def _seconds(unit: Unit, run: Run, dataset: DataSet) -> float:
+    device, shape = torch.device(unit.context["device"]), dataset.image_shape
+    if unit.kind == "memory":
+        seconds = sum(load.seconds(shape, device) for load in _memory_loads(unit, run, dataset))
+    else:
+        recipe = recipe_from(unit.spec["recipe"])
+        load = Load(unit.spec["model"], unit.context["images"] * recipe.rounds, recipe.compute, recipe.dtype)
+        overhead = AVALANCHE_SECONDS if unit.kind == "training" else 0.0
+        seconds = overhead + load.seconds(shape, device, measured_model=run.model)
+    # A unit that continues an earlier one has a share of the work left.
+    return float(unit.context.get("share", 1.0) * seconds)
+
+
+def _memory_loads(unit: Unit, run: Run, dataset: DataSet) -> Iterator[Load]:
+    """Yield what building a memory pushes through its network; nothing where the method does not say."""
+    cfg = run.memory_config
+    if not hasattr(cfg, "passes") or (model := model_of(cfg)) is None:
+        return
+    classes, per_class = len(unit.spec["classes"]), len(dataset.train_labels) // dataset.num_classes
+    if "continues" in unit.spec:
+        cfg = config_from(cfg, unit.spec["config"])
+    forward, both = cfg.passes(classes, per_class, images_per_class(run, dataset))
+    form = getattr(cfg, "host", cfg)
+    form = form if hasattr(form, "compute") else getattr(form, "train", form)
+    compute = getattr(form, "compute", "eager")
+    dtype = getattr(form, "dtype", getattr(form, "synthetic_dtype", "float32"))
+    real_dtype = getattr(form, "real_dtype", "float32")
+    real = form.real_passes(classes, per_class) if hasattr(form, "real_passes") else 0
+    yield Load(model, both - real, compute, dtype)
+    if real:
+        yield Load(model, real, compute, real_dtype)
+    if forward:
+        yield Load(model, forward, compute, real_dtype, is_training=False)
