@@ -1,82 +1,95 @@
-"""Who imports whom: the picture in style.md, section 2, held true."""
+"""The rooms of the library and their arrows, as docs/architecture.md draws them, are those of the code."""
 
 import ast
+import graphlib
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"harness", "memory", "nas", "results", "scenarios"}
-FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))  # links are not followed
+TOP = ("memory", "nas", "results", "scenarios")  # folders at the top that are installed inside harness
+FILES = {  # dotted name -> file; links are not followed
+    f"{prefix}{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}".removesuffix(".__init__"): path
+    for folder, prefix in (("harness", ""), *((folder, "harness.") for folder in TOP))
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+each_module = pytest.mark.parametrize("module", sorted(FILES))
 
-each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+
+def read_rooms() -> dict[str, set[str]]:
+    """Room -> rooms that it may import, from the table under the header `| room | may import |`."""
+    rooms: dict[str, set[str]] = {}
+    _, _, table = (ROOT / "docs" / "architecture.md").read_text().partition("| room | may import |\n")
+    for line in table.splitlines()[1:]:
+        if not line.startswith("|"):
+            break
+        room, *others = re.findall(r"`([\w.]+)`", line)
+        rooms[room] = set(others)
+    return rooms
 
 
-def imports(path: Path, *, outside_functions: bool = False) -> Iterator[str]:
-    """The modules a file imports, as dotted names; `from a import b` gives a and a.b."""
-    todo: list[ast.AST] = [ast.parse(path.read_text())]
-    while todo:
-        node = todo.pop()
+ROOMS = read_rooms()
+
+
+def room_of(module: str) -> str:
+    """The room with the longest name that `module` lies in."""
+    return max((room for room in ROOMS if f"{module}.".startswith(f"{room}.")), key=len)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports, as dotted names; `from a import b` gives a.b if that is a module, else a."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
-        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_for_types(node)
-        if not (outside_functions and inside):
-            todo += ast.iter_child_nodes(node)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in FILES else str(node.module) for name in names)
 
 
-def is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def test_every_room_exists_and_every_package_has_one() -> None:
+    assert len(ROOMS) > 10
+    assert not [room for room in ROOMS if room not in FILES]
+    assert not set().union(*ROOMS.values()) - ROOMS.keys()
+    packages = {".".join(module.split(".")[:2]) for module in FILES}
+    assert packages <= ROOMS.keys()
 
 
-def within(name: str, packages: tuple[str, ...]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
+def test_rooms_do_not_import_each_other_in_circles() -> None:
+    graphlib.TopologicalSorter(ROOMS).prepare()
+    layers = [f"harness.{layer}" for layer in ("core", "config", "execution", "tracks", "commands", "cli")]
+    for number, layer in enumerate(layers):
+        assert not ROOMS[layer] & {*layers[number + 1 :]}
 
 
-def allowed(path: Path) -> tuple[str, ...]:
-    """What of ours a file may import."""
-    package, *rest = path.relative_to(ROOT).parts
-    if package != "harness":
-        return ("harness.results",) if package == "results" else ("harness.core", f"harness.{package}")
-    return ("harness.core",) if rest[0] == "core" else ("harness",)
+@each_module
+def test_a_module_imports_what_its_room_may(module: str) -> None:
+    room = room_of(module)
+    ours = [name for name in imports(FILES[module]) if f"{name}.".startswith("harness.")]
+    assert not [name for name in ours if room_of(name) not in {room, *ROOMS[room]}]
 
 
-def test_there_are_files_to_look_at() -> None:
-    assert {path.relative_to(ROOT).parts[0] for path in FILES} == OURS
+@each_module
+def test_only_streams_import_avalanche(module: str) -> None:
+    if room_of(module) != "harness.scenarios":
+        assert not [name for name in imports(FILES[module]) if f"{name}.".startswith("avalanche.")]
 
 
-@each_file
-def test_arrows_point_down(path: Path) -> None:
-    ours = [name for name in imports(path) if within(name, ("harness",))]
-    right = [name for name in ours if within(name, allowed(path))]
-    # `from a import b` gives a as well: where a.b is right, a is no import of its own.
-    assert not [name for name in ours if name not in right and not any(within(other, (name,)) for other in right)]
+@each_module
+def test_results_need_no_torch(module: str) -> None:
+    heavy = {"torch", "torchvision", "avalanche", "safetensors"}
+    if room_of(module) == "harness.results":
+        assert not [name for name in imports(FILES[module]) if name.partition(".")[0] in heavy]
 
 
-@each_file
-def test_only_streams_import_avalanche(path: Path) -> None:
-    if path.relative_to(ROOT).parts[0] != "scenarios":
-        assert not [name for name in imports(path) if within(name, ("avalanche",))]
-
-
-@each_file
-def test_results_need_no_torch(path: Path) -> None:
-    heavy = ("torch", "torchvision", "avalanche", "safetensors")
-    if path.relative_to(ROOT).parts[0] == "results":
-        assert not [name for name in imports(path) if within(name, heavy)]
-
-
-FRONT = [ROOT / "harness" / "__init__.py", *sorted((ROOT / "harness" / "cli").glob("[!d]*.py"))]
-
-
-@pytest.mark.parametrize("path", FRONT, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_commands_front_imports_nothing_heavy_until_used(path: Path) -> None:
-    theirs, ours = (
-        ("torch", "pandas", "matplotlib", "numpy", "scipy"),
-        ("harness.config", "harness.core", "harness.tracks"),
-    )
-    heavy = (*theirs, *ours, "harness.memory", "harness.results", "harness.scenarios")
-    assert not [name for name in imports(path, outside_functions=True) if within(name, heavy)]
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    heavy = ["torch", "pandas", "numpy", "scipy", "matplotlib", "sklearn", "avalanche"]
+    heavy += [f"harness.{room}" for room in ("core", "config", "execution", "tracks", "memory", "nas", "results")]
+    code = f"import sys, harness.cli; print(*sorted(set({heavy}) & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert loaded.split() == []
