@@ -7,12 +7,11 @@ A builder is tried with the configuration it has under the preset smoke. Where i
 `presets: ClassVar[...] = {"smoke": {"iterations": 2}}`. Each `check_...` may be called on its own.
 """
 
-import inspect
 import json
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import FrozenInstanceError, is_dataclass, replace
+from dataclasses import FrozenInstanceError, is_dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,11 +24,11 @@ from torch import Generator, Tensor
 
 import harness
 from harness import memory
-from harness.config import CLRun, CondenseRun, Run, assemble, in_form, plain
+from harness.config import CLRun, CondenseRun, Run, assemble, plain, resolve_form, restore
 from harness.core import atomic as files
-from harness.core.memory import Budget, Builder, Memory
+from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
-from harness.tracks.memories import config_from
+from harness.memory.method import Method, MethodConfig
 
 CLASSES = (2, 5, 7)  # of `toy`
 SHAPE = (3, 8, 8)
@@ -45,15 +44,15 @@ def toy() -> tuple[Tensor, Tensor]:
     return images, torch.tensor([7, 2, 5]).repeat(9)
 
 
-def smoke_config(name: str) -> Any:
-    """A builder's configuration under the preset smoke."""
-    run, _ = in_form(assemble(CondenseRun, "smoke", {"memory": name}), torch.device("cpu"))
-    return run.memory_config
+def smoke_config(name: str) -> MethodConfig:
+    """A method's configuration under the preset smoke."""
+    run, _ = resolve_form(assemble(CondenseRun, "smoke", {"memory": name}), torch.device("cpu"))
+    return run.method
 
 
-def make(build: Builder, cfg: Any, ipc: int = 2, seed: int = 7, **more: Any) -> Memory:
+def make(method: Method[MethodConfig], cfg: MethodConfig, ipc: int = 2, seed: int = 7, **more: Any) -> Memory:
     """A memory of `toy`."""
-    return build(*toy(), Budget(ipc), Generator().manual_seed(seed), cfg, **more)
+    return method(*toy(), Budget(ipc), Generator().manual_seed(seed), cfg, **more)
 
 
 def is_same(one: Memory, other: Memory) -> bool:
@@ -63,48 +62,40 @@ def is_same(one: Memory, other: Memory) -> bool:
     return first.keys() == second.keys() and all(torch.equal(part, second[name]) for name, part in first.items())
 
 
-def is_budgeted(cfg: Any) -> bool:
-    """Whether the budget binds: not where the data set itself is the memory."""
-    return bool(getattr(cfg, "stored", True))
-
-
 # --- how it is called -----------------------------------------------------------------------------------------------
 
 
-def check_parameters(build: Builder, cfg: Any) -> None:
-    """It is called as build(images, labels, budget, rng, cfg); what else it takes has defaults."""
-    parameters, expected = inspect.signature(build).parameters, ["images", "labels", "budget", "rng", "cfg"]
-    assert list(parameters)[:5] == expected, (
-        f"the first parameters are {', '.join(expected)}; got {', '.join(parameters)}"
-    )
-    needed = [name for name in list(parameters)[5:] if parameters[name].default is inspect.Parameter.empty]
-    assert not needed, f"parameters after cfg have defaults; {', '.join(needed)} has none"
-    assert type(parameters["cfg"].default) is type(cfg), "cfg defaults to the builder's configuration"
+def check_parameters(method: Method[MethodConfig], cfg: MethodConfig) -> None:
+    """It is called as build(images, labels, budget, rng, cfg), and needs nothing else."""
+    images, labels = toy()
+    try:
+        method(images=images, labels=labels, budget=Budget(2), rng=Generator().manual_seed(7), cfg=cfg)
+    except TypeError as error:
+        raise AssertionError(f"it is to be called as build(images, labels, budget, rng, cfg): {error}") from error
+    assert type(method.config) is type(cfg), "cfg defaults to the builder's configuration"
 
 
-def check_config(build: Builder, cfg: Any) -> None:
+def check_config(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """Its configuration is a frozen dataclass of plain values and says whether classes are independent."""
-    has_fields = is_dataclass(cfg)
-    assert has_fields, f"a configuration is a dataclass, got {type(cfg).__name__}"
+    assert is_dataclass(cfg), f"a configuration is a dataclass, got {type(cfg).__name__}"
     with pytest.raises(FrozenInstanceError):  # @dataclass(frozen=True)
-        cfg.anything = 1
-    per_class = getattr(cfg, "per_class", None)
-    assert isinstance(per_class, bool), (
+        cfg.anything = 1  # type: ignore[attr-defined]
+    assert isinstance(cfg.per_class, bool), (
         f"{type(cfg).__name__}.per_class says whether each class depends on its own images alone: "
-        f"per_class: ClassVar[bool] = True or False; got {per_class!r}"
+        f"per_class: ClassVar[bool] = True or False; got {cfg.per_class!r}"
     )
-    back = config_from(memory.default_config(build), json.loads(json.dumps(plain(cfg), allow_nan=False)))
+    back = restore(method.config, json.loads(json.dumps(plain(cfg), allow_nan=False)))
     assert back == cfg, f"results are named by a configuration as JSON, from which {cfg} came back as {back}"
 
 
 # --- what it gives --------------------------------------------------------------------------------------------------
 
 
-def check_budget(build: Builder, cfg: Any, ipc: int = 2) -> None:
+def check_budget(method: Method[MethodConfig], cfg: MethodConfig, ipc: int = 2) -> None:
     """As many images of each class, classes ascending, in no more numbers than ipc images of each class have."""
-    if not is_budgeted(cfg):
+    if not cfg.stored:
         return
-    made = make(build, cfg, ipc)
+    made = make(method, cfg, ipc)
     each = len(made.labels) // len(CLASSES)
     assert made.labels.tolist() == [c for c in CLASSES for _ in range(each)], (
         f"as many images of each of the classes {CLASSES}, ascending, fit; got labels {made.labels.tolist()}"
@@ -115,11 +106,11 @@ def check_budget(build: Builder, cfg: Any, ipc: int = 2) -> None:
     assert made.scalars <= most, f"the budget is {most} numbers, the memory holds {made.scalars}"
 
 
-def check_types(build: Builder, cfg: Any) -> None:
+def check_types(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """Images and labels are of the data's types, on their device, detached and finite."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels = (part.to(device) for part in toy())
-    made = build(images, labels, Budget(2), Generator().manual_seed(7), cfg)
+    made = method(images, labels, Budget(2), Generator().manual_seed(7), cfg)
     told = [("images", made.images, images), ("labels", made.labels, labels)]
     for name, ours, theirs in told + ([] if made.soft is None else [("soft", made.soft, images)]):
         assert ours.dtype == theirs.dtype, f"{name} of {theirs.dtype} became {ours.dtype}"
@@ -128,9 +119,9 @@ def check_types(build: Builder, cfg: Any) -> None:
     assert made.not_finite is None, f"{made.not_finite} is not finite"
 
 
-def check_real(build: Builder, cfg: Any) -> None:
+def check_real(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """A memory that says its images are real, which are kept in 8 bits, holds images of the data."""
-    made, (images, labels) = make(build, cfg), toy()
+    made, (images, labels) = make(method, cfg), toy()
     if not made.real:
         return
     for image, c in zip(made.images, made.labels.tolist(), strict=True):
@@ -139,32 +130,32 @@ def check_real(build: Builder, cfg: Any) -> None:
         )
 
 
-def check_inputs(build: Builder, cfg: Any) -> None:
+def check_inputs(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """The data are left as they are, also when the memory is written to."""
     images, labels = toy()
-    made = build(images, labels, Budget(2), Generator().manual_seed(7), cfg)
+    made = method(images, labels, Budget(2), Generator().manual_seed(7), cfg)
     for name, ours, before in (("images", images, toy()[0]), ("labels", labels, toy()[1])):
         assert torch.equal(ours, before), f"the {name} given to it have changed"
-    if is_budgeted(cfg):
+    if cfg.stored:
         made.images.zero_()
         assert torch.equal(images, toy()[0]), "the memory is a view of the data; index or clone them"
 
 
-def check_seed(build: Builder, cfg: Any) -> None:
+def check_seed(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """The same seed gives the same memory, bit for bit, whatever the global generators stand at."""
-    first = make(build, cfg)
+    first = make(method, cfg)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         numpy_state, python_state = np.random.get_state(), random.getstate()
         np.random.seed(1)
         random.seed(1)
-        second = make(build, cfg)
+        second = make(method, cfg)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
     assert is_same(first, second), "two calls with rng at the same seed differ; draw everything from rng"
 
 
-def check_global_generators(build: Builder, cfg: Any) -> None:
+def check_global_generators(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """Nothing is drawn from the generators of torch, NumPy or Python that everyone shares."""
 
     def states() -> dict[str, Any]:
@@ -172,27 +163,27 @@ def check_global_generators(build: Builder, cfg: Any) -> None:
         return {"torch": torch.get_rng_state().tolist(), "NumPy": [*words, *more], "Python": random.getstate()}
 
     before = states()
-    make(build, cfg)
+    make(method, cfg)
     moved = [name for name, state in states().items() if state != before[name]]
     assert not moved, f"the global generator of {' and '.join(moved)} has moved; draw from rng"
 
 
-def check_too_few(build: Builder, cfg: Any) -> None:
+def check_too_few(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """A class with fewer images than the budget asks for is a ValueError."""
-    if not is_budgeted(cfg):
+    if not cfg.stored:
         return
     images, labels = toy()
     with pytest.raises(ValueError, match=r"."):  # in whatever words
-        build(images[:-1], labels[:-1], Budget(9), Generator().manual_seed(7), cfg)
+        method(images[:-1], labels[:-1], Budget(9), Generator().manual_seed(7), cfg)
 
 
-def check_independence(build: Builder, cfg: Any) -> None:
+def check_independence(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """Where per_class is True, other images of the last class leave the memory of the first ones alone."""
     if not cfg.per_class:
         return
     images, labels = toy()
     others = torch.where((labels == CLASSES[-1]).view(-1, 1, 1, 1), images.flip(3) + 1, images)
-    one, other = (build(some, labels, Budget(2), Generator().manual_seed(7), cfg) for some in (images, others))
+    one, other = (method(some, labels, Budget(2), Generator().manual_seed(7), cfg) for some in (images, others))
     for part in ("images", "soft"):
         first, second = (getattr(made, part) for made in (one, other))
         if first is None and second is None:
@@ -227,19 +218,19 @@ class Rounds(Progress):
             raise KilledError
 
 
-def check_kill(build: Builder, cfg: Any) -> None:
+def check_kill(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """Where it takes `progress`: killed after a round and called again, it ends as if it had never been killed."""
-    if "progress" not in inspect.signature(build).parameters:
+    if "progress" not in method.takes:
         return
     with TemporaryDirectory() as folder:
         whole = Rounds(Path(folder, "whole"))
-        undisturbed = make(build, cfg, progress=whole)
+        undisturbed = make(method, cfg, progress=whole)
         assert whole.count, "it takes progress but never calls progress.tick"
         for kill_at in sorted({1, (whole.count + 1) // 2, whole.count}):
             rounds = Rounds(Path(folder, str(kill_at)), kill_at)
             with pytest.raises(KilledError):
-                make(build, cfg, progress=rounds)
-            made = make(build, cfg, progress=rounds)
+                make(method, cfg, progress=rounds)
+            made = make(method, cfg, progress=rounds)
             assert is_same(made, undisturbed), (
                 f"killed after round {kill_at} of {whole.count} and resumed, it gives another memory; keep in the "
                 "state all that later rounds depend on, rng.get_state() too"
@@ -247,17 +238,16 @@ def check_kill(build: Builder, cfg: Any) -> None:
             assert rounds.count <= whole.count, "resumed, it does again what was done before the kill"
 
 
-def check_iterations(build: Builder, cfg: Any) -> None:
+def check_iterations(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """Where it has `iterations` and takes `progress`: fewer of them are a beginning of more, as `--at` relies on."""
-    takes = "progress" in inspect.signature(build).parameters
-    if not takes or getattr(cfg, "iterations", 1) < 2:
+    if "progress" not in method.takes or cfg.iterations is None or cfg.iterations < 2:
         return
     with TemporaryDirectory() as folder:
         path = Path(folder, "half")
-        make(build, replace(cfg, iterations=cfg.iterations // 2), progress=Rounds(path))
+        make(method, cfg.with_iterations(cfg.iterations // 2), progress=Rounds(path))
         assert path.exists(), "with fewer iterations it never ticks its last round, done == total"
-        made = make(build, cfg, progress=Rounds(path))
-        assert is_same(made, make(build, cfg)), (
+        made = make(method, cfg, progress=Rounds(path))
+        assert is_same(made, make(method, cfg)), (
             f"{cfg.iterations // 2} iterations, gone on with up to {cfg.iterations}, give another memory than "
             f"{cfg.iterations} at once; if a round depends on how many there will be, do not call them iterations"
         )
@@ -287,7 +277,7 @@ def _check_run(kind: type[Run], settings: Mapping[str, Any], metric: str, out: P
 
 # --- the tests ------------------------------------------------------------------------------------------------------
 
-CHECKS: Mapping[str, Callable[[Builder, Any], None]] = {
+CHECKS: Mapping[str, Callable[[Method[MethodConfig], MethodConfig], None]] = {
     "parameters": check_parameters,
     "config": check_config,
     "1 image of each class": partial(check_budget, ipc=1),

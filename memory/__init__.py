@@ -1,39 +1,14 @@
-"""Memory builders: every method on one screen.
+"""Memory builders: every method on one screen. What a method is, and what it may have, says `method.py`."""
 
-A builder is a function `build(images, labels, budget, rng, cfg) -> Memory` whose `cfg` defaults to its frozen
-configuration. Another package offers builders through the entry-point group `harness.memories`.
-
-What a builder takes besides, by name:
-    progress        it takes long, reports its rounds and survives a kill (harness/core/progress.py)
-    form, term      it learns images: how they are stored, and an additional loss; so `lo-` and `mim-` fit around it
-    rows, of        the places of its images among all train images, and how many those are
-
-What its configuration may have, each optional but `per_class`:
-    model, augment, train   filled in by the run: its network, the data's augmentation in the place of DSA's, and the
-                    recipe `dm` but for the epochs, whatever recipe judges the memory
-    per_class       whether each class depends on its own images alone, and may be built apart
-    for_setting     (data set, ipc) -> itself with the hyper-parameters published for them
-    presets         preset -> field -> value: what `quick` and `smoke` set otherwise
-    iterations      rounds after any of which it can be judged; total: the updates of its images in all
-    passes          (classes, images of each, ipc) -> images pushed forward, and forward and backward: what it costs
-    beyond          what its results depend on that is no field of it, JSON-able: part of their keys
-    unused          its fields that change nothing as the others stand -> why, and who uses them; they are refused
-    decoded         (ipc, shape) -> images of each class that networks are trained on, where more than ipc
-    stored          False: what is trained on is no memory, as of all the data; True where it is left out
-    stores_pixels   False: an 8-bit twin would say nothing; True where it is left out
-    check_data      (labels, rows, of) -> None, or ValueError where it does not fit the train images
-    scores          a file it reads, which keys know by what it holds
-    host            the configuration of the builder it is around
-"""
-
-import inspect
-from collections.abc import Collection
-from contextlib import suppress
-from dataclasses import is_dataclass
+import importlib.util
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from harness.core import registry
-from harness.core.memory import Builder
 from harness.memory import (
     cscore,
     dc,
@@ -51,44 +26,45 @@ from harness.memory import (
     random_real,
 )
 from harness.memory.around import low_rank, mutual_information
+from harness.memory.method import Method, from_function
 
-BUILDERS: dict[str, Builder] = {
+BUILDERS: dict[str, Method[Any]] = {
     # real images
-    "cscore": cscore.build,
-    "el2n": el2n.build,
-    "forgetting": forgetting.build,
-    "full": full.build,
-    "grand": grand.build,
-    "herding": herding.build,
-    "kcenter": kcenter.build,
-    "random": random_real.build,
+    "cscore": cscore.METHOD,
+    "el2n": el2n.METHOD,
+    "forgetting": forgetting.METHOD,
+    "full": full.METHOD,
+    "grand": grand.METHOD,
+    "herding": herding.METHOD,
+    "kcenter": kcenter.METHOD,
+    "random": random_real.METHOD,
     # synthetic images
-    "dc": dc.build,
-    "dcc": dcc.build,
-    "dm": dm.build,
-    "dsa": dsa.build,
-    "dsac": dcc.build_dsac,
-    "idc": idc.build,
-    "idc-i": idc.build_idc_i,
-    "mmd-pixel": mmd_pixel.build,
+    "dc": dc.METHOD,
+    "dcc": dcc.DCC,
+    "dm": dm.METHOD,
+    "dsa": dsa.METHOD,
+    "dsac": dcc.DSAC,
+    "idc": idc.IDC,
+    "idc-i": idc.IDC_I,
+    "mmd-pixel": mmd_pixel.METHOD,
     # around others
-    "lo-dc": low_rank.around("dc", dc.build),
-    "lo-dm": low_rank.around("dm", dm.build),
-    "lo-dsa": low_rank.around("dsa", dsa.build),
-    "mim-dm": mutual_information.around("dm", dm.build),
-    "mim-dsa": mutual_information.around("dsa", dsa.build),
+    "lo-dc": low_rank.around("dc", dc.METHOD),
+    "lo-dm": low_rank.around("dm", dm.METHOD),
+    "lo-dsa": low_rank.around("dsa", dsa.METHOD),
+    "mim-dm": mutual_information.around("dm", dm.METHOD),
+    "mim-dsa": mutual_information.around("dsa", dsa.METHOD),
 }
 GROUP = "harness.memories"  # of entry points, where other packages offer builders
-PLUG_INS = {"lo": low_rank.around, "mim": mutual_information.around}  # `lo-NAME` wraps any builder that fits
+PLUG_INS = {"lo": low_rank.around, "mim": mutual_information.around}  # `lo-NAME` goes around any method that fits
 
 
 def names() -> list[str]:
-    """Every builder that can be asked for, those of other packages included."""
+    """Every method that can be asked for, those of other packages included."""
     return registry.names(BUILDERS, GROUP)
 
 
-def find(name: str, what: str = "memory", besides: Collection[str] = ()) -> Builder:
-    """The builder of that name.
+def find(name: str, what: str = "memory", besides: Collection[str] = ()) -> Method[Any]:
+    """The method of that name.
 
     Args:
         what: as those who ask call it; besides: what they may ask for instead. Both for the message alone.
@@ -101,27 +77,39 @@ def find(name: str, what: str = "memory", besides: Collection[str] = ()) -> Buil
             return PLUG_INS[plug_in](host, find(host))
         except ValueError as error:
             raise ValueError(f"{error}; {plug_in}- goes around {', '.join(_hosts(plug_in))}") from error
-    builder: Builder = registry.find(name, BUILDERS, GROUP, what, besides)
-    return builder
+    if name in BUILDERS:
+        return BUILDERS[name]
+    with _former_names():
+        offered = registry.find(name, BUILDERS, GROUP, what, besides)
+    return offered if isinstance(offered, Method) else from_function(offered)
 
 
 def _hosts(plug_in: str) -> list[str]:
-    """The builders that a plug-in fits around."""
+    """The methods that a plug-in fits around."""
     hosts = []
     for name in names():
         with suppress(ValueError):
-            PLUG_INS[plug_in](name, registry.find(name, BUILDERS, GROUP, "memory"))
+            PLUG_INS[plug_in](name, find(name))
             hosts.append(name)
     return hosts
 
 
-def default_config(builder: Builder) -> Any:
-    """The frozen configuration a builder works with unless given another.
+@contextmanager
+def _former_names() -> Iterator[None]:
+    """Inside, our modules can be imported as up to version 0.3.0, such as `memory.sampling`; others' builders do so.
 
-    Raises:
-        ValueError: it has none.
+    A module of the name `memory` that is not ours is left alone.
     """
-    cfg = inspect.signature(builder).parameters.get("cfg")
-    if cfg is None or isinstance(cfg.default, type) or not is_dataclass(cfg.default):
-        raise ValueError(f"memory: {builder.__module__}'s builder needs a parameter cfg that defaults to a dataclass")
-    return cfg.default
+    spec = importlib.util.find_spec("memory") if "memory" not in sys.modules else sys.modules["memory"].__spec__
+    added: dict[str, ModuleType] = {}
+    if spec is None or (spec.origin and Path(spec.origin).samefile(__file__)):
+        ours = {name: module for name, module in sys.modules.items() if name.startswith(f"{__name__}.")}
+        added = {"memory": sys.modules[__name__]} | {f"memory.{n.rpartition('.')[2]}": m for n, m in ours.items()}
+    before = {name: sys.modules[name] for name in added if name in sys.modules}
+    sys.modules.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del sys.modules[name]
+        sys.modules.update(before)

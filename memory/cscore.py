@@ -4,36 +4,34 @@ arXiv:2002.03206. The scores take very many networks and are not computed here: 
 authors' files for CIFAR-10 and CIFAR-100 (pluskid.github.io/structural-regularity). There is none for SVHN.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from harness.core.fields import configuration, one_of
 from harness.core.memory import Budget, Memory
-from harness.core.registry import known
+from harness.memory.method import Method, MethodConfig
 from harness.memory.shared.sampling import check_enough, rows_by_class
 from harness.memory.shared.scores import KEEP, select
 
 HOW = "give a file with one score per train image, in official order, by --set memory.scores=FILE"
 
 
-@dataclass(frozen=True)
-class CScoreConfig:
+@configuration
+class CScoreConfig(MethodConfig):
     """Which file, and which of its ends."""
 
-    # .npz of arrays `scores` and, to check the order of the images by, `labels`: the authors' form;
-    # .npy of one array; .csv or .txt with a number per line
     scores: str = ""
-    keep: str = "easy"  # easy: the highest scores, or hard: the lowest; unverified, see EarlyConfig in scores.py
+    """File of scores: .npz of arrays `scores` and, to check the order of the images by, `labels`, which is the authors'
+    form; .npy of one array; .csv or .txt with a number per line."""
+    keep: Annotated[str, one_of(KEEP, "keep")] = "easy"
+    "Images to keep: easy for the highest scores, or hard for the lowest; which one was published is unverified."
 
-    per_class: ClassVar[bool] = True  # each class depends on its own images alone
-
-    def __post_init__(self) -> None:
-        known(self.keep, KEEP, "keep")
+    per_class: ClassVar[bool] = True
 
     def check_data(self, labels: Tensor, rows: Tensor, of: int) -> None:
         """Raise ValueError or FileNotFoundError unless there are scores for these images; see `scores_of`."""
@@ -71,6 +69,9 @@ def build(
     assert of is not None
     scores = scores_of(cfg.scores, labels, rows, of)
     return select(images, labels, scores, budget, rng, highest=cfg.keep == "easy")
+
+
+METHOD = Method(build, CScoreConfig(), frozenset({"rows", "of"}))
 
 
 def scores_of(file: str, labels: Tensor, rows: Tensor, of: int) -> Tensor:

@@ -1,19 +1,19 @@
 """Memory condensed by distribution matching (Zhao & Bilen, WACV 2023, arXiv:2110.04181)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
-from harness.core.checks import check_counts, check_sgd
+from harness.core.augment import AugmentName
+from harness.core.fields import Count, Momentum, Positive, checked, configuration
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import STARTS, Parametrisation, Pixels
+from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
-from harness.core.registry import known
-from harness.memory.around.mutual_information import Term
+from harness.memory.method import LEARNS, ExtraLoss, Form, Method, MethodConfig, Passes
 from harness.memory.shared import pool
 from harness.memory.shared.sampling import draw
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of
@@ -25,28 +25,37 @@ PUBLISHED_LR: Mapping[tuple[str, int], float] = {("cifar10", ipc): 10.0 for ipc 
 PUBLISHED_ITERATIONS: Mapping[str, int] = {"tinyimagenet": 10_000, "imagenet64": 10_000}
 
 
-@dataclass(frozen=True)
-class DMConfig:
+@configuration
+class DMConfig(MethodConfig):
     """Defaults are those of the authors' script, DatasetCondensation `main_DM.py`."""
 
-    iterations: int = 20_000  # updates of the synthetic images
-    lr: float = 1.0  # SGD on the images, in normalised units
-    momentum: float = 0.5
-    real_batch: int = 256  # real images per class and iteration, or all where a class has fewer
-    init: str = "real"  # real or noise
-    model: str = "convnet3"  # another one every iteration
-    networks: str = "random"  # drawn and never trained; or trained:LO-HI, from a pool of that accuracy (%)
-    augment: str = augment.DSA  # one draw per class and iteration, shared by real and synthetic images
-    compute: str = "eager"  # eager or compiled
-    real_dtype: str = "float32"  # multiplied in, where no gradient passes
-    synthetic_dtype: str = "float32"  # multiplied in, where the gradient passes; auto decides by hardware
+    iterations: Count = 20_000
+    "Updates of the synthetic images."
+    lr: Positive = 1.0
+    "Learning rate of the images, for SGD in normalised units."
+    momentum: Momentum = 0.5
+    "Momentum of the images' SGD."
+    real_batch: Count = 256
+    "Real images of each class in an iteration, or all where a class has fewer."
+    init: Start = "real"
+    "What the images start from: real images or noise."
+    model: str = "convnet3"
+    "The network whose embeddings are matched, drawn anew every iteration."
+    networks: Annotated[str, checked(pool.band)] = "random"
+    "Networks to match in: random ones, never trained, or trained:LO-HI, from a pool of that accuracy (%)."
+    augment: AugmentName = augment.DSA
+    "Augmentation, one draw for each class and iteration, shared by real and synthetic images."
+    compute: str = "eager"
+    "Form of computing: eager or compiled."
+    real_dtype: str = "float32"
+    "Type of products where no gradient passes."
+    synthetic_dtype: str = "float32"
+    "Type of products where the gradient passes; auto decides by the hardware."
 
-    def __post_init__(self) -> None:
-        check_counts(self, "iterations", "real_batch")
-        check_sgd(self)
-        known(self.init, STARTS, "init")
-        augment.operations(self.augment)
-        pool.band(self.networks)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
+        "smoke": {"iterations": 3, "real_batch": 16},
+    }
 
     @property
     def per_class(self) -> bool:
@@ -54,23 +63,22 @@ class DMConfig:
         return models.parse(self.model).norm != "batchnorm" and self.networks == "random"
 
     @property
-    def beyond(self) -> dict[str, Any]:
-        """What of a trained pool stands in no field."""
+    def beyond(self) -> Mapping[str, Any]:
+        """How a pool of trained networks is made, which stands in no field."""
         return {} if self.networks == "random" else {"pool": pool.settings()}
 
     @property
-    def total(self) -> int:
-        """Updates of the images."""
-        return self.iterations
+    def form(self) -> Form:
+        return Form(self.compute, self.synthetic_dtype, self.real_dtype)
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """With the published learning rate and number of iterations."""
+        """The configuration with the published learning rate and number of iterations."""
         iterations = PUBLISHED_ITERATIONS.get(dataset, self.iterations)
         return replace(self, lr=PUBLISHED_LR.get((dataset, ipc), self.lr), iterations=iterations)
 
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""
-        return self.iterations * classes * min(self.real_batch, images), self.iterations * classes * ipc
+    def passes(self, classes: int, images: int, ipc: int) -> Passes:
+        """Without the training of a pool of networks, whose length is not known before."""
+        return Passes(self.iterations * classes * min(self.real_batch, images), self.iterations * classes * ipc)
 
 
 def build(
@@ -81,7 +89,7 @@ def build(
     cfg: DMConfig = DMConfig(),
     progress: Progress = SILENT,
     form: Parametrisation = Pixels(),
-    term: Term | None = None,
+    extra_loss: ExtraLoss | None = None,
 ) -> Memory:
     """Synthetic images whose mean embeddings match the real ones, class by class.
 
@@ -94,7 +102,7 @@ def build(
         images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
         budget: images kept per class.
         rng: CPU generator, the only source of randomness; advanced by the call.
-        form: how the images are stored; term: an additional loss.
+        form: how the images are stored; extra_loss: a loss to add to the distance.
     Returns:
         As many images of each class in `labels` as `form` stores in the budget, classes ascending, on images' device.
     Raises:
@@ -103,7 +111,7 @@ def build(
     """
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
-    match = Matching(images, synthetic.classes, synthetic.ipc, cfg)
+    match = MeanMatching(images, synthetic.classes, synthetic.ipc, cfg)
     networks = pool.Networks(cfg.networks, cfg.model, cfg.augment, images, labels, draws)
     after = networks.fill(progress, cfg.iterations)
 
@@ -112,18 +120,24 @@ def build(
         batch = [draw(rows, cfg.real_batch, rng) for rows in synthetic.rows]
         parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
         match.backward(synthetic.images, batch, parameters)
-        if term is not None:
+        if extra_loss is not None:
             seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
             leaf = seen.detach().requires_grad_()
-            some = [rows[: term.real_batch] for rows in batch]
-            term.backward(match.network, real_batches(cfg.augment, images, some, parameters), leaf)
+
+            def real(count: int) -> list[Tensor]:
+                return real_batches(cfg.augment, images, [rows[:count] for rows in batch], parameters)
+
+            extra_loss(match.network, real, leaf)
             seen.backward(leaf.grad)
         synthetic.step()
 
     return learn(synthetic, draws, cfg.iterations, update, after, "dm")
 
 
-class Matching:
+METHOD = Method(build, DMConfig(), LEARNS)
+
+
+class MeanMatching:
     """The loss of one iteration, and its gradient, for K classes of ipc synthetic images, (K * ipc, C, H, W)."""
 
     def __init__(self, images: Tensor, classes: int, ipc: int, cfg: DMConfig) -> None:

@@ -3,17 +3,17 @@
 arXiv:2107.07075; code mansheej/data_diet. Scored are the images as they are, not augmented, in eval mode.
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from harness.core.fields import configuration
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
+from harness.memory.method import Method
 from harness.memory.shared.scores import EarlyConfig, select_early
 
 
-@dataclass(frozen=True)
+@configuration
 class EL2NConfig(EarlyConfig):
     """Nothing beyond what it shares with GraNd."""
 
@@ -28,6 +28,9 @@ def build(
 ) -> Memory:
     """Real images of the least (or largest) error early in training; see `select_early`."""
     return select_early(error_length, images, labels, budget, rng, cfg, progress)
+
+
+METHOD = Method(build, EL2NConfig(), frozenset({"progress"}))
 
 
 def error_length(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,37 +6,43 @@ it is shown, augmented where the recipe augments; and one that is never learned 
 DeepCore leaves the latter out, so that there the hardest images count as the easiest.
 """
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from harness.core.fields import configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Along, Progress, State
-from harness.core.registry import known
 from harness.core.train import TrainConfig
-from harness.memory.shared.embedding import trained
+from harness.memory.method import Method, MethodConfig, Passes
+from harness.memory.shared.embedding import quick_on_all, trained
 from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class
 from harness.memory.shared.scores import KEEP, select
 
 
-@dataclass(frozen=True)
-class ForgettingConfig:
+@configuration
+class ForgettingConfig(MethodConfig):
     """The number of epochs is the authors' and DeepCore's; the rest of the training is the recipe `dm`."""
 
     model: str = "convnet3"
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=200))
-    keep: str = "hard"  # hard: the most forgotten, as published, or easy: the least
+    "The network whose forgetting is counted."
+    train: TrainConfig = TrainConfig(epochs=200)
+    "Training of that network."
+    keep: Annotated[str, one_of(KEEP, "keep")] = "hard"
+    "Images to keep: hard for the most forgotten, as published, or easy for the least."
 
-    per_class: ClassVar[bool] = False  # the network depends on which classes come together
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"train.epochs": 20},
+        "smoke": {"train.epochs": 2},
+    }
 
-    def __post_init__(self) -> None:
-        known(self.keep, KEEP, "keep")
+    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+        return quick_on_all(name, track, {"train.epochs": 5}) or self.presets.get(name, {})
 
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""
-        return 0, self.train.rounds * classes * images
+    def passes(self, classes: int, images: int, ipc: int) -> Passes:
+        return Passes(0, self.train.rounds * classes * images)
 
 
 def build(
@@ -60,6 +66,9 @@ def build(
     check_enough(rows_by_class(labels), budget)
     scores = times_forgotten(images, labels, cfg, rng, progress)
     return select(images, labels, scores, budget, rng, highest=cfg.keep == "hard")
+
+
+METHOD = Method(build, ForgettingConfig(), frozenset({"progress"}))
 
 
 def times_forgotten(

@@ -1,27 +1,34 @@
 """All real images: not a memory, but the accuracy no memory is expected to pass."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
-from harness.core.checks import check_counts
+from harness.core.fields import Count, configuration
 from harness.core.memory import Budget, Memory
+from harness.memory.method import Method, MethodConfig
 
 
-@dataclass(frozen=True)
-class FullConfig:
+@configuration
+class FullConfig(MethodConfig):
     """The papers do not print how they train on the whole data; the number of epochs is our choice."""
 
-    epochs: int = 100  # takes the place of the recipe's
+    epochs: Count = 100
+    "Epochs of training on all images, in the place of the recipe's."
 
     per_class: ClassVar[bool] = True
     stored: ClassVar[bool] = False  # the data set itself is the file
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"epochs": 4}, "smoke": {"epochs": 1}}
 
-    def __post_init__(self) -> None:
-        check_counts(self, "epochs")
+    @property
+    def recipe_epochs(self) -> int:
+        return self.epochs
 
 
 def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: FullConfig = FullConfig()) -> Memory:
     """Everything, as it comes; the budget does not bind."""
     return Memory(images, labels, real=True, league="full")
+
+
+METHOD = Method(build, FullConfig())

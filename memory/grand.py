@@ -4,17 +4,17 @@ arXiv:2107.07075. As in DeepCore the gradient is that by the last layer, not by 
 Unlike DeepCore, whose loss takes the softmax twice here, it is that of the loss the network is trained on.
 """
 
-from dataclasses import dataclass
-
 from torch import Generator, Tensor
 
+from harness.core.fields import configuration
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
 from harness.memory.el2n import error_length
+from harness.memory.method import Method
 from harness.memory.shared.scores import EarlyConfig, select_early
 
 
-@dataclass(frozen=True)
+@configuration
 class GraNdConfig(EarlyConfig):
     """Nothing beyond what it shares with EL2N."""
 
@@ -29,6 +29,9 @@ def build(
 ) -> Memory:
     """Real images of the least (or largest) gradient early in training; see `select_early`."""
     return select_early(gradient_length, images, labels, budget, rng, cfg, progress)
+
+
+METHOD = Method(build, GraNdConfig(), frozenset({"progress"}))
 
 
 def gradient_length(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
+from harness.memory.method import Method
 from harness.memory.shared.embedding import EmbeddingConfig, choose
 
 
@@ -23,6 +24,9 @@ def build(
 ) -> Memory:
     """Images whose mean feature comes nearest to that of all, class by class; see `choose`."""
     return choose(images, labels, budget, rng, cfg, progress, herd)
+
+
+METHOD = Method(build, EmbeddingConfig(), frozenset({"progress"}))
 
 
 def herd(features: Tensor, count: int) -> Tensor:

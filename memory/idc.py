@@ -4,20 +4,21 @@ Unlike DC, the networks are trained on real images, and what is matched are the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
 
 from harness.core import augment, models
-from harness.core.checks import check_counts, check_sgd
+from harness.core.augment import AugmentName
+from harness.core.fields import Count, Momentum, Positive, configuration, one_of
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import STARTS, MultiFormation, Pixels, Shape
+from harness.core.parametrisation import MultiFormation, Pixels, Shape, Start
 from harness.core.progress import SILENT, Progress
-from harness.core.registry import known
 from harness.core.train import TrainConfig, fit, optimizer_for
-from harness.memory.shared.matching import DISTANCES, ONE_UPDATE, Matching, matching_statistics
+from harness.memory.method import Form, Method, MethodConfig, Passes
+from harness.memory.shared.matching import DISTANCES, GradientMatching, matching_statistics
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
 
@@ -31,81 +32,91 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
 WITHOUT_CUTS = ("mnist",)
 
 
-@dataclass(frozen=True)
-class IDCConfig:
+@configuration
+class IDCConfig(MethodConfig):
     """Defaults are those of the authors' script, Efficient-Dataset-Condensation `condense.py`, for CIFAR."""
 
-    iterations: int = 2000  # networks, drawn anew one after the other
-    updates: int = 100  # of the images per iteration
-    lr: float = 0.005  # SGD on pixels in [0, 1], for 10 images per class; for others in proportion
-    momentum: float = 0.5
-    factor: int = 2  # factor x factor images are stored in one
-    real_batch: int = 64  # real images per class and update
-    synthetic_batch: int = 128  # decoded images per class and update, at most
-    trained: int = 2000  # real images the network is trained on after each update
-    train: TrainConfig = field(  # of the network on real images, after each update
-        default_factory=lambda: TrainConfig(
-            epochs=1, batch_size=64, augment=augment.IDC_NETWORK, cutmix=0.5, schedule="constant"
-        )
+    iterations: Count = 2000
+    "Networks, drawn anew one after the other."
+    updates: Count = 100
+    "Updates of the images for each network."
+    lr: Positive = 0.005
+    "Learning rate of the images, for SGD on pixels in [0, 1], at 10 images per class; at others in proportion."
+    momentum: Momentum = 0.5
+    "Momentum of the images' SGD."
+    factor: Count = 2
+    "An image stores factor x factor smaller ones."
+    real_batch: Count = 64
+    "Real images of each class in an update."
+    synthetic_batch: Count = 128
+    "Decoded images of each class in an update, at most."
+    trained: Count = 2000
+    "Real images that the network is trained on after each update."
+    train: TrainConfig = TrainConfig(
+        epochs=1, batch_size=64, augment=augment.IDC_NETWORK, cutmix=0.5, schedule="constant"
     )
+    "Training of the network on real images, after each update."
     model: str = "convnet3"
-    init: str = "real"  # real images side by side, or noise
-    augment: str = augment.IDC  # one draw per class and update, shared by real and synthetic images
-    distance: str = "mse"  # one of DISTANCES, of the convolutions' weights
-    compute: str = "eager"  # of the real side; a second derivative does not compile
-    real_dtype: str = "float32"  # multiplied in, for the real images' gradients
+    "The network whose gradients are matched."
+    init: Start = "real"
+    "What the images start from: real images side by side, or noise."
+    augment: AugmentName = augment.IDC
+    "Augmentation, one draw for each class and update, shared by real and synthetic images."
+    distance: Annotated[str, one_of(DISTANCES, "distance")] = "mse"
+    "Distance between the gradients by the convolutions' weights: rows, cos, mse or l1."
+    compute: str = "eager"
+    "Form of computing of the real side: eager or compiled."
+    real_dtype: str = "float32"
+    "Type of products for the real images' gradients."
 
-    per_class: ClassVar[bool] = False  # one network sees all classes
     # part of the key: memories made with an optimiser of the network for each training do not count
     beyond: ClassVar[Mapping[str, Any]] = {"optimizer": "one a network"}
-
-    def __post_init__(self) -> None:
-        check_counts(self, "iterations", "updates", "real_batch", "synthetic_batch", "trained")
-        check_sgd(self)
-        known(self.init, STARTS, "init")
-        known(self.distance, DISTANCES, "distance")
-        MultiFormation(self.factor)
-        augment.operations(self.augment)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "iterations": 5,
+            "updates": 20,
+            "real_batch": 32,
+            "synthetic_batch": 20,
+            "trained": 500,
+            "lr": 0.1,
+            "distance": "mse",  # which that lr is for, whatever the data set
+            "train.dtype": "auto",
+        },
+        "smoke": {"iterations": 2, "updates": 2, "real_batch": 8, "trained": 32},
+    }
 
     @property
     def total(self) -> int:
         """Updates of the images in all."""
         return self.iterations * self.updates
 
+    @property
+    def form(self) -> Form:
+        return Form(self.compute, "float32", self.real_dtype)
+
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """With what was published for the data set; none of it depends on ipc but `lr`, which is in proportion."""
+        """The configuration as published for the data set; nothing depends on ipc but `lr`, which is in proportion."""
         own = replace(self, **PUBLISHED.get(dataset, {}))
         if dataset not in WITHOUT_CUTS or self.factor == 1:
             return own
         return replace(own, augment=augment.IDC_NETWORK, train=replace(own.train, cutmix=0.0))
 
-    @property
-    def unused(self) -> dict[str, str]:
-        """What trains the network between updates, where there are none to train it between."""
-        return dict.fromkeys(("trained", "train."), ONE_UPDATE) if self.updates == 1 else {}
-
     def decoded(self, ipc: int, shape: Shape) -> int:
-        """Images of each class that networks are trained on."""
         return MultiFormation(self.factor).stored_in(ipc, shape) * self.factor**2
 
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each.
-
-        A second derivative counts as three passes forward and backward.
-        """
+    def passes(self, classes: int, images: int, ipc: int) -> Passes:
         own = 3 * classes * min(self.synthetic_batch, ipc) + min(self.trained, classes * images)
-        return 0, self.real_passes(classes, images) + self.total * own
+        return Passes(0, self.real_passes(classes, images) + self.total * own)
 
     def real_passes(self, classes: int, images: int) -> int:
-        """Those of them, forward and backward, that `real_dtype` multiplies."""
         return self.total * classes * min(self.real_batch, images)
 
 
-@dataclass(frozen=True)
+@configuration
 class IDCIConfig(IDCConfig):
     """IDC's defaults with one image stored in one."""
 
-    factor: int = 1
+    factor: Count = 1
 
 
 def build(
@@ -137,7 +148,7 @@ def build(
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=lr, momentum=cfg.momentum**classes)
     draws = Draws.of(rng, images.device)
     network = models.scratch(cfg.model, shape_of(images), classes, images.device, images.dtype)
-    match = Matching(
+    match = GradientMatching(
         network,
         DISTANCES[cfg.distance],
         form=cfg.compute,
@@ -181,13 +192,10 @@ def build(
     return learn(synthetic, draws, cfg.total, update, with_network(progress, network, optimizer), "idc")
 
 
-def build_idc_i(
-    images: Tensor,
-    labels: Tensor,
-    budget: Budget,
-    rng: Generator,
-    cfg: IDCIConfig = IDCIConfig(),
-    progress: Progress = SILENT,
-) -> Memory:
-    """IDC with one image stored in one: the same matching, in the league of plain pixels."""
-    return build(images, labels, budget, rng, cfg, progress)
+IDC = Method(build, IDCConfig(), frozenset({"progress"}))
+IDC_I = Method(
+    build,
+    IDCIConfig(),
+    frozenset({"progress"}),
+    "IDC with one image stored in one: the same matching, in the league of plain pixels.",
+)

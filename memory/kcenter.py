@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
+from harness.memory.method import Method
 from harness.memory.shared.embedding import EmbeddingConfig, choose
 
 
@@ -23,6 +24,9 @@ def build(
 ) -> Memory:
     """Images that are far from each other in features, class by class; see `choose`."""
     return choose(images, labels, budget, rng, cfg, progress, k_centers)
+
+
+METHOD = Method(build, EmbeddingConfig(), frozenset({"progress"}))
 
 
 def k_centers(features: Tensor, count: int) -> Tensor:

@@ -3,50 +3,46 @@
 No network and no augmentation: from real images, it only moves every class's mean.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from harness.core.checks import check_counts, check_sgd
+from harness.core.fields import Count, Momentum, Positive, configuration
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import STARTS, Pixels
+from harness.core.parametrisation import Pixels, Start
 from harness.core.progress import SILENT, Progress
-from harness.core.registry import known
 from harness.memory.dm import mean_gap
+from harness.memory.method import Method, MethodConfig, Passes
 from harness.memory.shared.sampling import draw
 from harness.memory.shared.synthetic import Draws, Synthetic, learn
 
 
-@dataclass(frozen=True)
-class MMDPixelConfig:
+@configuration
+class MMDPixelConfig(MethodConfig):
     """DM's optimiser and batches."""
 
-    iterations: int = 20_000  # updates of the synthetic images
-    lr: float = 1.0
-    momentum: float = 0.5
-    real_batch: int = 256  # real images per class and iteration
-    init: str = "real"  # real or noise
+    iterations: Count = 20_000
+    "Updates of the synthetic images."
+    lr: Positive = 1.0
+    "Learning rate of the images, for SGD in normalised units."
+    momentum: Momentum = 0.5
+    "Momentum of the images' SGD."
+    real_batch: Count = 256
+    "Real images of each class in an iteration."
+    init: Start = "real"
+    "What the images start from: real images or noise."
 
     per_class: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"iterations": 800, "real_batch": 64},
+        "smoke": {"iterations": 3, "real_batch": 16},
+    }
 
-    def __post_init__(self) -> None:
-        check_counts(self, "iterations", "real_batch")
-        check_sgd(self)
-        known(self.init, STARTS, "init")
-
-    @property
-    def total(self) -> int:
-        """Updates of the images."""
-        return self.iterations
-
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
+    def passes(self, classes: int, images: int, ipc: int) -> Passes:
         """No network sees an image."""
-        return 0, 0
-
-    def for_setting(self, dataset: str, ipc: int) -> "MMDPixelConfig":
-        return self
+        return Passes(0, 0)
 
 
 def build(
@@ -70,3 +66,6 @@ def build(
         synthetic.step()
 
     return learn(synthetic, draws, cfg.iterations, update, progress, "mmd-pixel")
+
+
+METHOD = Method(build, MMDPixelConfig(), frozenset({"progress"}))

@@ -1,17 +1,18 @@
 """Real images drawn at random: what every condensed memory has to beat."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from harness.core.fields import configuration
 from harness.core.memory import Budget, Memory
+from harness.memory.method import Method, MethodConfig
 from harness.memory.shared.sampling import check_enough, draw, rows_by_class
 
 
-@dataclass(frozen=True)
-class RandomConfig:
+@configuration
+class RandomConfig(MethodConfig):
     """Nothing to choose."""
 
     per_class: ClassVar[bool] = True  # each class depends on its own images alone
@@ -30,3 +31,6 @@ def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: R
     check_enough(rows, budget)
     chosen = torch.cat([draw(of_class, budget.ipc, rng) for of_class in rows.values()]).to(images.device)
     return Memory(images[chosen], labels[chosen], real=True)
+
+
+METHOD = Method(build, RandomConfig())

@@ -64,7 +64,7 @@ def test_sets_are_condensed_and_judged_on_the_device(memory: str, tmp_path: Path
     ("build", "cfg"),
     [
         (dm.build, DMConfig(iterations=4, lr=10.0, real_batch=8, model="convnet2-w4")),
-        (dsa.build, DSAConfig(iterations=2, updates=2, epochs=1, lr=1.0, real_batch=8, model="convnet2-w4")),
+        (dsa.METHOD, DSAConfig(iterations=2, updates=2, epochs=1, lr=1.0, real_batch=8, model="convnet2-w4")),
     ],
     ids=["dm", "dsa"],
 )

@@ -28,7 +28,7 @@ from harness.results.published.verdicts import Wanted
 from harness.results.tables import text
 from harness.results.wording import quantity
 from harness.tracks import TRACKS
-from harness.tracks.base import is_stored, memory_name, model_of
+from harness.tracks.base import memory_name
 
 Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # what is shown while a run works
 
@@ -121,7 +121,7 @@ def plan_of(
         if cell.name not in missing:
             key = (("track", cell.track), *sorted(cell.settings.items()))
             if key not in parts:
-                parts[key] = Part(config.in_form(run_of(cell, preset), where)[0], [])
+                parts[key] = Part(config.resolve_form(run_of(cell, preset), where)[0], [])
             parts[key].cells.append(cell)
     return Plan(name, preset, where, reproduction.note, cells, frozenset(chosen), [*parts.values()], missing)
 
@@ -282,14 +282,14 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, Any]:
         "preset": run.preset,
         "changes": runs.changes(run, device),
         "memory": memory_name(run),
-        "ipc": run.ipc if is_stored(run) or run.memory == EARLY_STOPPING else None,  # as shortly as on so many
+        "ipc": run.ipc if run.method.stored or run.memory == EARLY_STOPPING else None,  # as shortly as on so many
         "recipe": run.recipe,
     }
     if cell.track == "cl":
         return columns | {"model": str(models.parse(run.model)), "steps": int(cell.settings["steps"])}
     if not isinstance(run, NASRun):
         model = narrowed(cell.model, cell.track, run.preset) if cell.model else run.model
-        built_with = model_of(run.memory_config)
+        built_with = run.method.model
         return columns | {
             "model": str(models.parse(model)),
             "memory_model": "" if built_with is None else str(models.parse(built_with)),

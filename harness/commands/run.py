@@ -101,7 +101,7 @@ def prepare(run: Run, options: Options) -> Prepared:
         raise ValueError(f"{options.out}: cannot be used as a directory, for there is a file; use another --out")
     if options.logger is not None:
         known(options.logger, LOGGERS, "avalanche logger")
-    run, form = config.in_form(run, device)
+    run, form = config.resolve_form(run, device)
     data = None if options.data is None else str(options.data.resolve())
     place = Place(str(device), data, options.logger)
     dataset = load_dataset(run, place)
@@ -234,7 +234,7 @@ def write_rows(prepared: Prepared) -> DataFrame:
 def changes(run: Run, device: torch.device) -> str:
     """What makes a run another than its preset, such as "memory.iterations=1000"; "" for the preset itself."""
     plain = replace(run, memory_config=None, recipe_config=None)
-    fitted, _ = config.in_form(plain, device)
+    fitted, _ = config.resolve_form(plain, device)
     usual, own = config.dotted(fitted), config.dotted(run)
     differ = [key for key in own if own[key] != usual.get(key) and not _has_own_column(key)]
     return ", ".join(f"{key}={_without_folders(key, own[key])}" for key in differ)

@@ -20,8 +20,10 @@ from harness.commands.listings import describe_place
 from harness.config import PRESETS, RUNS, assemble, dotted
 from harness.core import atomic as files
 from harness.core import data, models
+from harness.core.fields import describe
 from harness.core.registry import known
 from harness.core.train import find_recipe, recipe_names
+from harness.memory.method import MethodConfig
 from harness.nas import space as spaces
 from harness.results.published.reproductions import REPRODUCTIONS, Cell
 from harness.results.wording import quantity
@@ -82,11 +84,11 @@ def wrap(text: str, indent: str = "  ") -> list[str]:
 
 def method_page(name: str) -> Lines:
     """A memory method: what it does and its source, its league and cost, its hyper-parameters, its presets' values."""
-    builder = memory.find(name)
-    config = assemble(RUNS["condense"], "paper", {"memory": name, "ipc": "10"}).memory_config
+    method = memory.find(name)
+    config = assemble(RUNS["condense"], "paper", {"memory": name, "ipc": "10"}).method
     yield f"{name}: a memory method"
-    yield from wrap(_description(builder))
-    if source := inspect.getdoc(importlib.import_module(builder.__module__)):
+    yield from wrap(_description(method.build) if not method.about else method.about)
+    if source := inspect.getdoc(importlib.import_module(type(method.config).__module__)):
         yield from ("", "SOURCE", *wrap(source))
     yield from ("", "LEAGUE", *wrap(LEAGUES[_league(config)]))
     yield from ("", "COST", *wrap(_cost(config)))
@@ -222,40 +224,32 @@ def _without_sections(doc: str) -> str:
 
 def list_settings(config: Any, prefix: str) -> Lines:
     """The settings of a configuration, nested ones included: name, default and type, and below them the meaning."""
+    meanings = describe(type(config))
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
             yield from list_settings(value, f"{prefix}{field.name}.")
         elif field.name not in FOLLOWS_THE_RUN:
             yield f"  {prefix}{field.name} = {_as_typed(value)}  ({type(value).__name__})"
-            yield from wrap(_meaning(type(config), field.name), " " * 6)
-
-
-def _meaning(config: type, name: str) -> str:
-    """The documentation of a configuration's field; "" for a field without any."""
-    for base in config.__mro__:
-        field = base.__dict__.get("__pydantic_fields__", {}).get(name)
-        if field is not None and field.description:
-            return str(field.description)
-    return ""
+            yield from wrap(meanings[field.name], " " * 6)
 
 
 def _as_typed(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _league(config: Any) -> str:
-    if not getattr(config, "stored", True):
+def _league(config: MethodConfig) -> str:
+    if not config.stored:
         return "full"
-    decoded = getattr(config, "decoded", None)
-    return "pixel" if decoded is None or decoded(10, COLOUR) == 10 else "storage"
+    return "pixel" if config.decoded(10, COLOUR) == 10 else "storage"
 
 
-def _cost(config: Any) -> str:
+def _cost(config: MethodConfig) -> str:
     """The images that a method pushes through networks for CIFAR-10 at 10 images per class."""
-    if not hasattr(config, "passes"):
+    counted = config.passes(CLASSES, 5000, 10)
+    if counted is None:
         return "Next to nothing, or not declared by the method."
-    forward, both = config.passes(CLASSES, 5000, 10)
+    forward, both = counted
     passes = [f"{forward:,} forward"] * (forward > 0) + [f"{both:,} forward and backward"]
     return f"Images that pass through networks for CIFAR-10, 10 images per class: {', '.join(passes)}."
 

@@ -12,10 +12,9 @@ import hashlib
 import math
 import re
 import warnings
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from torch import Tensor
 from harness.core import atomic as files
 from harness.core import memory as memories
 from harness.core.data import KNOWN, DataSet, per_channel
+from harness.core.fields import Count, configuration, one_of
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
-from harness.core.registry import known
 
 PREFIX = "file:"  # of a memory's name: file:PATH
 SPACES = ("declared", "normalised", "unit", *(f"normalised:{name}" for name in KNOWN))
@@ -47,20 +46,17 @@ _ALLOWED: list[Any] = [
 Pair = tuple[Tensor, Tensor]  # images and labels
 
 
-@dataclass(frozen=True)
+@configuration
 class FileConfig:
     """How to read a file that does not say it itself; a memory's file of ours does."""
 
-    # Of the numbers: unit, pixels in [0, 1]; normalised, by the data set's mean and std; normalised:NAME, by another's.
-    # The scripts of DCC and MTT normalise CIFAR-100 by the constants of CIFAR-10.
-    space: str = "declared"
-    factor: int = 1  # factor x factor images are stored in one (IDC)
+    space: Annotated[str, one_of(SPACES, "space")] = "declared"
+    """What the numbers are: unit, pixels in [0, 1]; normalised, by the data set's mean and deviation; normalised:NAME,
+    by those of another data set, as the scripts of DCC and MTT normalise CIFAR-100 by the constants of CIFAR-10."""
+    factor: Count = 1
+    "An image stores factor x factor smaller ones (IDC)."
 
     per_class: ClassVar[bool] = False  # a file holds all classes
-
-    def __post_init__(self) -> None:
-        known(self.space, SPACES, "space")
-        MultiFormation(self.factor)
 
     def decoded(self, ipc: int, shape: Shape) -> int:
         """Images of each class that ipc stored ones decode into."""
@@ -124,7 +120,7 @@ def _present(path: Path) -> Path:
 
 
 def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: FileConfig) -> Memory:
-    if cfg != FileConfig():
+    if (cfg.space, cfg.factor) != (FileConfig.space, FileConfig.factor):
         raise ValueError("a memory's file says itself how it is stored; leave memory.space and memory.factor out")
     memory = memories.decode(*content, dataset, same_copy=False)
     _check_labels(memory.labels, dataset)

@@ -6,15 +6,18 @@ Each is a small frozen value with `init` (where learning starts), `decode` (what
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from harness.core.fields import one_of
+
 Shape = tuple[int, int, int]  # (C, H, W)
 Stored = dict[str, Tensor]  # what is kept, by name; the first dimension of each counts stored images
 STARTS = ("real", "noise")
+Start = Annotated[str, one_of(STARTS, "init")]  # what learning starts from, as a field of a configuration
 
 
 class Parametrisation(Protocol):

@@ -4,9 +4,9 @@ The stream's strategy runs Avalanche's loop instead of `fit`, out of the same pi
 `set_rate`, `keep` and `restore`.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,10 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from harness.core import augment, compute, registry
-from harness.core.checks import check_counts, check_sgd
+from harness.core.augment import AugmentName
+from harness.core.fields import Count, Momentum, NonNegative, Positive, Probability, configuration, one_of
 from harness.core.models import has_batch_statistics
 from harness.core.progress import SILENT, Progress, State
-from harness.core.registry import known
 
 
 @dataclass(frozen=True)
@@ -42,33 +42,30 @@ SCHEDULES = {
 }
 
 
-@dataclass(frozen=True)
+@configuration
 class TrainConfig:
     """How a network is trained: by default as DSA and DM are evaluated."""
 
-    epochs: int = 1000
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 256
-    augment: str = augment.DSA  # see harness/core/augment; "none" for none
-    cutmix: float = 0.0  # probability that a batch is mixed with itself (CutMix, arXiv:1905.04899)
-    schedule: str = "dm"  # of the learning rate: one of SCHEDULES
-    compute: str = "eager"  # eager or compiled
-    dtype: str = "float32"  # what is multiplied; bfloat16 and tf32 keep weights in float32; auto decides by hardware
-
-    def __post_init__(self) -> None:
-        try:
-            check_counts(self, "epochs", "batch_size")
-            check_sgd(self)
-            known(self.schedule, SCHEDULES, "schedule")
-        except ValueError as error:
-            raise ValueError(f"recipe: {error}") from error
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"recipe: weight_decay is 0 or more, got {self.weight_decay}")
-        if not 0 <= self.cutmix <= 1:
-            raise ValueError(f"recipe: cutmix is a probability, got {self.cutmix}")
-        augment.operations(self.augment)
+    epochs: Count = 1000
+    "Passes over the images."
+    lr: Positive = 0.01
+    "Learning rate of SGD."
+    momentum: Momentum = 0.9
+    "Momentum of SGD."
+    weight_decay: NonNegative = 5e-4
+    "Weight decay of SGD."
+    batch_size: Count = 256
+    "Images in a batch."
+    augment: AugmentName = augment.DSA
+    "Augmentation of each batch: see harness/core/augment; none for none."
+    cutmix: Probability = 0.0
+    "Probability that a batch is mixed with itself (CutMix, arXiv:1905.04899)."
+    schedule: Annotated[str, one_of(SCHEDULES, "schedule")] = "dm"
+    "Schedule of the learning rate: dm, idc, nas or constant."
+    compute: str = "eager"
+    "Form of computing: eager or compiled."
+    dtype: str = "float32"
+    "Type of products; weights stay in float32 under bfloat16 and tf32 too; auto decides by the hardware."
 
     @property
     def rounds(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from harness.config import AnyRun, CondenseRun, Run
+from harness.config import AnyRun, CondenseRun, FileMemory, Run
 from harness.core import atomic, compute, data, foreign, models
 from harness.core.atomic import Card
 from harness.core.data import DataSet
@@ -84,48 +84,38 @@ def cached_dataset(name: str, directory: str | None, part: str) -> DataSet:
     return hold_out(dataset) if part == "validation" else dataset
 
 
-def is_stored(run: Run) -> bool:
-    """Whether the run's memory is a memory, rather than the data set itself."""
-    return getattr(run.memory_config, "stored", True)
-
-
 def describe_memory(run: Run) -> str:
     """The run's memory with its budget, for people; one that is the data set itself has none."""
-    return f"{memory_name(run)} ({run.ipc} per class)" if is_stored(run) else memory_name(run)
+    return f"{memory_name(run)} ({run.ipc} per class)" if run.method.stored else memory_name(run)
 
 
 def check_fit(run: Run, dataset: DataSet, tested: Sequence[str]) -> None:
-    """Raise ValueError where the networks do not fit the images, or the budget or the builder's files the data.
-
-    A builder's configuration may have `check_data(labels, rows, of)`, which raises where it does not fit train images
-    with these labels at these rows of an official train set of `of` images.
-    """
-    for name in (*tested, model_of(run.memory_config) or run.model):
+    """Raise ValueError where the networks do not fit the images, or the budget or the method's files the data."""
+    for name in (*tested, run.method.model or run.model):
         with torch.device("meta"):  # it fits the images; nothing is drawn
             models.make(name, dataset.image_shape, dataset.num_classes)
     counts = torch.bincount(dataset.train_labels, minlength=dataset.num_classes)
-    if is_stored(run) and not is_file(run.memory) and run.ipc > int(counts.min()):
+    if run.method.stored and not is_file(run.memory) and run.ipc > int(counts.min()):
         c = int(counts.argmin())
         raise ValueError(
             f"ipc: {run.ipc} images a class are asked for, class {c} has {int(counts[c])}: ask for no more"
         )
     images_per_class(run, dataset)  # the parametrisation fits the budget
-    if hasattr(run.memory_config, "check_data"):
-        labels, whole = dataset.train_labels, dataset.whole or len(dataset.train_labels)
-        run.memory_config.check_data(labels, torch.arange(whole) if dataset.part is None else dataset.part, whole)
+    labels, whole = dataset.train_labels, dataset.whole or len(dataset.train_labels)
+    run.method.check_data(labels, torch.arange(whole) if dataset.part is None else dataset.part, whole)
 
 
 def images_per_class(run: Run, dataset: DataSet) -> int:
     """Images of each class that a network is trained on: those of the budget, or what they decode into."""
-    if not is_stored(run):
+    if not run.method.stored:
         return len(dataset.train_labels) // dataset.num_classes
-    decoded = getattr(run.memory_config, "decoded", None)
-    return run.ipc if decoded is None else int(decoded(run.ipc, dataset.image_shape))
+    return run.method.decoded(run.ipc, dataset.image_shape)
 
 
-def model_of(cfg: Any) -> str | None:
-    """The network a builder works with; None for one that needs none."""
-    return getattr(cfg, "model", None)
+def file_config(run: Run) -> FileMemory:
+    """How the file of a run that judges others' sets is read."""
+    assert isinstance(run.method, FileMemory)
+    return run.method
 
 
 def adopt_file_budget(run: AnyRun, dataset: DataSet) -> AnyRun:
@@ -134,7 +124,7 @@ def adopt_file_budget(run: AnyRun, dataset: DataSet) -> AnyRun:
         return run
     if run.track != "nas" and has_seen_validation(run, dataset):
         raise ValueError("split: a set that others condensed has seen the validation images; judge it on test")
-    sets, ipc = foreign.describe(foreign.path_of(run.memory), dataset, run.memory_config)
+    sets, ipc = foreign.describe(foreign.path_of(run.memory), dataset, file_config(run))
     if isinstance(run, CondenseRun):
         return replace(run, ipc=ipc, sets=min(run.sets, sets))
     return replace(run, ipc=ipc)
@@ -160,11 +150,6 @@ def is_file(name: str) -> bool:
 def unit_context(run: Run, place: Place) -> dict[str, Any]:
     """How a unit of the run gets at its data here."""
     return {"device": place.device, "data": place.data, "split": run.split}
-
-
-def is_per_class(run: Run) -> bool:
-    """Whether the run's builder treats each class on its own, whatever the others are."""
-    return bool(getattr(run.memory_config, "per_class", False))
 
 
 # --- doing a unit ------------------------------------------------------------------------------------------------

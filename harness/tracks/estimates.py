@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import torch
 
-from harness.config import Run
+from harness.config import Run, restore
 from harness.core.data import DataSet
 from harness.execution.costs import Load
 from harness.execution.units import Unit
-from harness.tracks.base import images_per_class, model_of
-from harness.tracks.memories import config_from, recipe_from
+from harness.tracks.base import images_per_class
+from harness.tracks.memories import recipe_from
 
 AVALANCHE_SECONDS = 2.0  # per training unit: the stream, evaluation, a share of what a worker imports
 
@@ -35,21 +35,17 @@ def _seconds(unit: Unit, run: Run, dataset: DataSet) -> float:
 
 def _memory_loads(unit: Unit, run: Run, dataset: DataSet) -> Iterator[Load]:
     """Yield what building a memory pushes through its network; nothing where the method does not say."""
-    cfg = run.memory_config
-    if not hasattr(cfg, "passes") or (model := model_of(cfg)) is None:
-        return
-    classes, per_class = len(unit.spec["classes"]), len(dataset.train_labels) // dataset.num_classes
+    cfg = run.method
     if "continues" in unit.spec:
-        cfg = config_from(cfg, unit.spec["config"])
-    forward, both = cfg.passes(classes, per_class, images_per_class(run, dataset))
-    form = getattr(cfg, "host", cfg)
-    form = form if hasattr(form, "compute") else getattr(form, "train", form)
-    compute = getattr(form, "compute", "eager")
-    dtype = getattr(form, "dtype", getattr(form, "synthetic_dtype", "float32"))
-    real_dtype = getattr(form, "real_dtype", "float32")
-    real = form.real_passes(classes, per_class) if hasattr(form, "real_passes") else 0
-    yield Load(model, both - real, compute, dtype)
+        cfg = restore(cfg, unit.spec["config"])
+    classes, per_class = len(unit.spec["classes"]), len(dataset.train_labels) // dataset.num_classes
+    passes = cfg.passes(classes, per_class, images_per_class(run, dataset))
+    if passes is None or cfg.model is None:
+        return
+    forward, both = passes
+    real, real_dtype = cfg.real_passes(classes, per_class), cfg.form.real_dtype or "float32"
+    yield Load(cfg.model, both - real, cfg.form.compute, cfg.form.dtype)
     if real:
-        yield Load(model, real, compute, real_dtype)
+        yield Load(cfg.model, real, cfg.form.compute, real_dtype)
     if forward:
-        yield Load(model, forward, compute, real_dtype, is_training=False)
+        yield Load(cfg.model, forward, cfg.form.compute, real_dtype, is_training=False)

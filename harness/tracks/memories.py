@@ -1,8 +1,6 @@
 """Memories as units: planning them, building one, checking what was built, and reading it back."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,13 @@ from harness.core.rng import generator
 from harness.core.train import TrainConfig, augmentation
 from harness.execution.costs import flop_per_image
 from harness.execution.units import Store, Unit
-from harness.tracks.base import SECONDS, Result, is_per_class, model_of
+from harness.memory.method import MethodConfig
+from harness.tracks.base import SECONDS, Result
 
 
 def group_classes(run: Run, classes: Sequence[int]) -> list[list[int]]:
     """`classes` in groups, a unit for each: all of them, or `classes_per_unit` where each class stands alone."""
-    size = run.classes_per_unit if is_per_class(run) else len(classes)
+    size = run.classes_per_unit if run.method.per_class else len(classes)
     return [list(classes[first : first + size]) for first in range(0, len(classes), size)]
 
 
@@ -35,12 +34,12 @@ def memory_unit(
     name: str,
     classes: Sequence[int],
     context: Mapping[str, Any],
-    cfg: Any = None,
+    cfg: MethodConfig | None = None,
     *,
     kind: str = "",
 ) -> Unit:
     """The memory of `classes`, seeded by the run's seed and `name`; its label says `kind` before the name."""
-    cfg = run.memory_config if cfg is None else cfg
+    cfg = run.method if cfg is None else cfg
     spec = {
         "builder": run.memory,
         "config": config.plain(cfg),
@@ -50,9 +49,9 @@ def memory_unit(
         "ipc": run.ipc,
         "seed": [run.seed, name],
     }
-    if beyond := {**getattr(getattr(cfg, "host", None), "beyond", {}), **getattr(cfg, "beyond", {})}:
-        spec |= {"beyond": beyond}
-    if scores := getattr(cfg, "scores", ""):  # known by what it holds, not by where it lies
+    if cfg.beyond:
+        spec |= {"beyond": dict(cfg.beyond)}
+    if scores := cfg.scores:  # known by what it holds, not by where it lies
         path = Path(scores).resolve()
         spec |= {"config": {**config.plain(cfg), "scores": path.name}, "scores_digest": foreign.digest(path)}
         context = {**context, "scores": str(path)}
@@ -65,7 +64,7 @@ def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any
     path = foreign.path_of(run.memory)
     spec = {
         "builder": foreign.PREFIX + path.name,
-        "config": config.plain(run.memory_config),
+        "config": config.plain(run.method),
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": list(range(dataset.num_classes)),
@@ -81,18 +80,18 @@ def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.devic
     spec = unit.spec
     if "path" in unit.context:
         path = check_digest(unit.context["path"], spec["file_digest"])
-        sets = foreign.load(path, dataset, _config(foreign.FileConfig(), spec))
+        sets = foreign.load(path, dataset, config.restore(foreign.FileConfig(), spec["config"]))
         return memory_files.encode(sets[spec["seed"][0]], dataset, origin(spec))
-    build = memory.find(spec["builder"])
-    cfg = _config(memory.default_config(build), spec)
+    method = memory.find(spec["builder"])
+    cfg: MethodConfig = config.restore(method.config, spec["config"])
     if "scores" in unit.context:
-        cfg = replace(cfg, scores=str(check_digest(unit.context["scores"], spec["scores_digest"])))
+        cfg = config.change(cfg, {"scores": str(check_digest(unit.context["scores"], spec["scores_digest"]))})
     images, labels, rows = real_images(dataset, spec["classes"], device)
     budget, rng = Budget(spec["ipc"]), generator("memory", *spec["seed"], *spec["classes"])
     continuing = Continuation(progress, store, unit.context.get("earlier"), device)
     offered = {"progress": continuing, "rows": rows, "of": dataset.whole or len(dataset.train_labels)}
-    taken = inspect.signature(build).parameters
-    built = build(images, labels, budget, rng, cfg, **{k: v for k, v in offered.items() if k in taken})
+    more = {name: value for name, value in offered.items() if name in method.takes}
+    built = method(images, labels, budget, rng, cfg, **more)
     check_memory(built, spec, dataset)
     tensors, card = memory_files.encode(memory_files.on_cpu(built), dataset, origin(spec))
     if (flop := condensing_flop(cfg, dataset, spec)) is not None:
@@ -158,17 +157,17 @@ def check_memory(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> No
         raise ValueError(f"{spec['builder']}: the builder's memory does not hold {spec['ipc']} images of each class")
 
 
-def condensing_flop(cfg: Any, dataset: DataSet, spec: Mapping[str, Any]) -> float | None:
+def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Mapping[str, Any]) -> float | None:
     """Floating point operations that building a memory takes, by the configuration's own count of passes.
 
-    None where that is not known: the builder does not say, or trains a pool of networks until they are good enough.
+    None where that is not known: the method does not say, or trains a pool of networks until they are good enough.
     """
-    if not hasattr(cfg, "passes") or "pool" in spec.get("beyond", {}) or (model := model_of(cfg)) is None:
+    classes, ipc = len(spec["classes"]), cfg.decoded(spec["ipc"], dataset.image_shape)
+    passes = cfg.passes(classes, len(dataset.train_labels) // dataset.num_classes, ipc)
+    if passes is None or "pool" in spec.get("beyond", {}) or cfg.model is None:
         return None
-    classes, decoded = len(spec["classes"]), getattr(cfg, "decoded", None)
-    ipc = spec["ipc"] if decoded is None else decoded(spec["ipc"], dataset.image_shape)
-    forward, both = cfg.passes(classes, len(dataset.train_labels) // dataset.num_classes, ipc)
-    return float(forward + 3 * both) * flop_per_image(model, dataset.image_shape, classes)
+    forward, both = passes
+    return float(forward + 3 * both) * flop_per_image(cfg.model, dataset.image_shape, classes)
 
 
 def origin(spec: Mapping[str, Any]) -> Card:
@@ -176,25 +175,6 @@ def origin(spec: Mapping[str, Any]) -> Card:
     return {name: spec[name] for name in ("builder", "config", "ipc", "seed")} | {
         "augment": augmentation(spec["dataset"])  # what networks are to be trained on it with
     }
-
-
-def _config(default: Any, spec: Mapping[str, Any]) -> Any:
-    return config_from(default, spec["config"])
-
-
-def config_from(default: Any, plain: Mapping[str, Any]) -> Any:
-    """The configuration `config.plain` made `plain` from."""
-    flat: dict[str, Any] = {}
-
-    def flatten(values: Mapping[str, Any], prefix: str) -> None:
-        for name, value in values.items():
-            if isinstance(value, Mapping):
-                flatten(value, f"{prefix}{name}.")
-            else:
-                flat[prefix + name] = value
-
-    flatten(plain, "")
-    return config.changed(default, flat)
 
 
 def real_images(
@@ -223,5 +203,4 @@ def load_memory(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memo
 
 def recipe_from(plain: Mapping[str, Any]) -> TrainConfig:
     """The recipe a unit's spec names."""
-    recipe: TrainConfig = config_from(TrainConfig(), plain)
-    return recipe
+    return config.restore(TrainConfig(), plain)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -11,13 +10,15 @@ from harness.config import Run
 from harness.core import models
 from harness.core.atomic import Card
 from harness.core.data import DataSet
+from harness.core.train import TrainConfig
 from harness.execution.units import Unit
-from harness.tracks.base import Row, is_stored, memory_name, model_of
+from harness.memory.method import Form
+from harness.tracks.base import Row, memory_name
 
 
 def shared_columns(run: Run, dataset: DataSet, changes: str) -> Row:
     """What all rows of a run say."""
-    model = model_of(run.memory_config)
+    model = run.method.model
     return {
         "track": run.track,
         "dataset": dataset.name,
@@ -27,17 +28,17 @@ def shared_columns(run: Run, dataset: DataSet, changes: str) -> Row:
         "changes": changes,
         "memory": memory_name(run),
         "memory_model": None if model is None else str(models.parse(model)),
-        "ipc": run.ipc if is_stored(run) else None,
+        "ipc": run.ipc if run.method.stored else None,
         "split": run.split,
         "seed": run.seed,
         "version": version("condensation-harness"),
-        "spec": spec_column(run, config.plain(run.recipe_config)),
+        "spec": spec_column(run, config.plain(run.training)),
     }
 
 
 def spec_column(run: Run, recipe: Mapping[str, Any]) -> str:
     """What a row says of how its memory was made and its network trained, which may not be the run's usual one."""
-    return json.dumps({"memory": config.plain(run.memory_config), "recipe": recipe}, sort_keys=True)
+    return json.dumps({"memory": config.plain(run.method), "recipe": recipe}, sort_keys=True)
 
 
 def cost_columns(unit: Unit, card: Card) -> Row:
@@ -46,14 +47,15 @@ def cost_columns(unit: Unit, card: Card) -> Row:
     return {"key": unit.key} | {name: cost.get(name) for name in ("device", "torch", "wall_seconds", "peak_bytes")}
 
 
-def compute_form(cfg: Any) -> str:
-    """The form of computing a configuration names, such as "compiled, float32, real bfloat16"."""
-    names = {f.name for f in fields(cfg)}
-    for nested in ("host", "train"):
-        if "compute" not in names and is_dataclass(part := getattr(cfg, nested, None)):
-            return compute_form(part)
-    parts = [getattr(cfg, "compute", "eager"), getattr(cfg, "dtype", getattr(cfg, "synthetic_dtype", "float32"))]
-    return ", ".join(parts + ([f"real {cfg.real_dtype}"] if "real_dtype" in names else []))
+def compute_form(form: Form) -> str:
+    """A form of computing in words, such as "compiled, float32, real bfloat16"."""
+    real = [] if form.real_dtype is None else [f"real {form.real_dtype}"]
+    return ", ".join([form.compute, form.dtype, *real])
+
+
+def training_form(recipe: TrainConfig) -> str:
+    """The form of computing of a training, in words."""
+    return compute_form(Form(recipe.compute, recipe.dtype))
 
 
 def add_costs(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -38,12 +38,11 @@ from harness.tracks.base import (
     has_seen_validation,
     images_per_class,
     is_file,
-    is_stored,
     memory_name,
     unit_context,
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns
+from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns, training_form
 
 # Said of a file that does not tell it was condensed without the validation images.
 SEEN = "may have seen the validation images"
@@ -82,7 +81,7 @@ class SearchPlan:
 
 
 def plan(run: NASRun, dataset: DataSet, place: Place) -> SearchPlan:
-    """The units of a run whose configurations and form are decided (`config.in_form`).
+    """The units of a run whose configurations and form are decided (`config.resolve_form`).
 
     A unit trains one architecture once. It names its memory, recipe and network, not the space: another space or
     subset that holds the architecture shares it.
@@ -116,7 +115,7 @@ def trained_on(run: NASRun) -> list[str]:
 
 
 def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[Unit]:
-    if not is_stored(run):
+    if not run.method.stored:
         return []
     if is_file(run.memory):
         if has_seen_validation(run, dataset):
@@ -295,7 +294,7 @@ def rows(run: NASRun, plan: SearchPlan, store: Store, dataset: DataSet, changes:
     shared |= {"space": run.space, "classes_seen": dataset.num_classes}
     cards = [found[1] for unit in plan.memory if (found := store.load(unit.key)) is not None]
     if cards and len(cards) == len(plan.memory):
-        yield _memory_row(shared, plan.memory[0], cards, compute_form(run.memory_config))
+        yield _memory_row(shared, plan.memory[0], cards, compute_form(run.method.form))
     if run.memory in ZERO_COST:
         for arch in plan.archs:
             value, unit = _zero_cost(run.memory, arch, dataset)
@@ -349,8 +348,7 @@ def _truth_of(run: NASRun, changes: str) -> Row:
 
 
 def _recipe(run: NASRun) -> TrainConfig:
-    assert run.recipe_config is not None  # `in_form` fits it
-    return run.recipe_config
+    return run.training
 
 
 def _candidate_rows(
@@ -366,7 +364,7 @@ def _candidate_rows(
             "repeat": candidate.repeat,
             "league": card["league"],
             "stored_bytes": card["stored_bytes"],
-            "compute": compute_form(recipe),
+            "compute": training_form(recipe),
         }
     )
     validation = row | {"metric": "validation_accuracy", "unit": "%", "split": "validation"}

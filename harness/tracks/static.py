@@ -1,7 +1,7 @@
 """The condensation track: sets condensed and judged by fresh networks, as in the tables of the papers."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from harness.core.progress import Progress
 from harness.core.rng import generator
 from harness.core.train import correct_by_class, fit
 from harness.execution.units import Store, Unit
+from harness.memory.method import MethodConfig
 from harness.results.wording import quantity
 from harness.tracks.base import (
     Place,
@@ -24,14 +25,14 @@ from harness.tracks.base import (
     check_fit,
     describe_memory,
     do_unit,
+    file_config,
     images_per_class,
     is_file,
-    is_stored,
     memory_name,
     unit_context,
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns, spec_column
+from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns, spec_column, training_form
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ class StaticPlan:
 
 
 def plan(run: CondenseRun, dataset: DataSet, place: Place) -> StaticPlan:
-    """The units of a run whose configurations and form are decided (`config.in_form`).
+    """The units of a run whose configurations and form are decided (`config.resolve_form`).
 
     A set is a unit, or one per `classes_per_unit` classes where the builder treats each class on its own; where it is
     judged after several numbers of iterations (`at`), each goes on from the one before. A network is a unit that
@@ -103,7 +104,7 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str,
     if is_file(run.memory):
         yield CondensedSet(number, None, [file_unit(run, dataset, number, context)])
         return
-    if not is_stored(run):
+    if not run.method.stored:
         yield CondensedSet(number, None, [])
         return
     groups = group_classes(run, range(dataset.num_classes))
@@ -115,45 +116,33 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str,
             unit = memory_unit(run, dataset, f"set {number}", group, context, cfg)
             if run.at:
                 # What is made on the way keeps where it ends, to be gone on from; the end is the same as without it.
-                ends = {**unit.spec, "continues": True} if _iterations_of(cfg) in run.at else unit.spec
-                more = {"earlier": earlier[i].key, "share": 1 - done / (updates_of(cfg) or 1)} if earlier else {}
+                ends = {**unit.spec, "continues": True} if cfg.iterations in run.at else unit.spec
+                more = {"earlier": earlier[i].key, "share": 1 - done / (cfg.total or 1)} if earlier else {}
                 needs = (earlier[i].key,) if earlier else ()
-                unit = Unit("memory", ends, f"{unit.label}, {updates_of(cfg)} updates", {**context, **more}, needs)
+                unit = Unit("memory", ends, f"{unit.label}, {cfg.total} updates", {**context, **more}, needs)
             units.append(unit)
-        earlier, done = units, updates_of(cfg) or 0
-        yield CondensedSet(number, updates_of(cfg), units)
+        earlier, done = units, cfg.total or 0
+        yield CondensedSet(number, cfg.total, units)
 
 
-def _lengths(run: CondenseRun) -> list[Any]:
-    """The builder's configuration after each number of iterations in `at`, and at its own end."""
-    whole = run.memory_config
+def _lengths(run: CondenseRun) -> list[MethodConfig]:
+    """The method's configuration after each number of iterations in `at`, and at its own end."""
+    cfg = run.method
     if not run.at:
-        return [whole]
-    host = getattr(whole, "host", whole)
-    if not hasattr(host, "iterations"):
+        return [cfg]
+    if cfg.iterations is None:
         raise ValueError(f"at: {run.memory} has no iterations to be judged after; leave it out")
-    if run.at[-1] > host.iterations:
-        raise ValueError(f"at: {run.at[-1]} is beyond the {host.iterations} iterations of {run.memory}")
-    hosts = [replace(host, iterations=count) for count in sorted({*run.at, host.iterations})]
-    return [replace(whole, host=each) for each in hosts] if host is not whole else hosts
-
-
-def _iterations_of(cfg: Any) -> int:
-    return int(getattr(cfg, "host", cfg).iterations)
-
-
-def updates_of(cfg: Any) -> int | None:
-    """Updates of the images under a builder's configuration; None where nothing is learned."""
-    host = getattr(cfg, "host", cfg)
-    return getattr(host, "total", getattr(host, "iterations", None))
+    if run.at[-1] > cfg.iterations:
+        raise ValueError(f"at: {run.at[-1]} is beyond the {cfg.iterations} iterations of {run.memory}")
+    return [cfg.with_iterations(count) for count in sorted({*run.at, cfg.iterations})]
 
 
 def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
     """Whether rounding to 8 bits makes sense, and another memory: selected images have 8 bits, factors no pixels."""
     if is_file(run.memory):
-        first = imported.load(imported.path_of(run.memory), dataset, run.memory_config)[0]
+        first = imported.load(imported.path_of(run.memory), dataset, file_config(run))[0]
         return first.form.stores_pixels and not first.real
-    return updates_of(run.memory_config) is not None and getattr(run.memory_config, "stores_pixels", True)
+    return run.method.total is not None and run.method.stores_pixels
 
 
 def _network_unit(
@@ -220,7 +209,7 @@ def rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, cha
         found = [store.load(unit.key) for unit in made.units]
         cards = [card for _, card in filter(None, found)]
         if cards and len(cards) == len(made.units):
-            yield from _set_rows(shared, made, cards, compute_form(run.memory_config))
+            yield from _set_rows(shared, made, cards, compute_form(run.method.form))
     for judged in plan.judged:
         if (result := store.load(judged.unit.key)) is None:
             continue
@@ -237,7 +226,7 @@ def rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, cha
                 "repeat": judged.repeat,
                 "classes_seen": dataset.num_classes,
                 "iterations": judged.condensed.updates,
-                "compute": compute_form(recipe_from(judged.unit.spec["recipe"])),
+                "compute": training_form(recipe_from(judged.unit.spec["recipe"])),
                 "metric": "test_accuracy_uint8" if judged.is_rounded else "test_accuracy",
                 "unit": "%",
                 "spec": spec_column(run, judged.unit.spec["recipe"]),

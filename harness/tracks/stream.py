@@ -29,15 +29,14 @@ from harness.tracks.base import (
     check_fit,
     describe_memory,
     do_unit,
+    file_config,
     images_per_class,
     is_file,
-    is_per_class,
-    is_stored,
     memory_name,
     unit_context,
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import compute_form, cost_columns, shared_columns
+from harness.tracks.rows import compute_form, cost_columns, shared_columns, training_form
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -73,7 +72,7 @@ def orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
 
 
 def plan(run: CLRun, dataset: DataSet, place: Place) -> StreamPlan:
-    """The units of a run whose configurations and form are decided (`config.in_form`).
+    """The units of a run whose configurations and form are decided (`config.resolve_form`).
 
     A memory is a unit per group of classes: of `classes_per_unit` neighbours in the class order where the builder
     treats each class on its own, so that 5 and 10 steps share it; else of an experience's. A network is a unit that
@@ -109,7 +108,7 @@ def _check(run: CLRun, dataset: DataSet) -> None:
     split(range(dataset.num_classes), run.steps)
     check_fit(run, dataset, [run.model])
     if is_file(run.memory):
-        _check_labels(imported.load(imported.path_of(run.memory), dataset, run.memory_config)[0])
+        _check_labels(imported.load(imported.path_of(run.memory), dataset, file_config(run))[0])
 
 
 def _check_labels(memory: Memory) -> None:
@@ -118,11 +117,11 @@ def _check_labels(memory: Memory) -> None:
 
 
 def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
-    if not is_stored(run):
+    if not run.method.stored:
         return []
     if is_file(run.memory):
         return [order]
-    return group_classes(run, order) if is_per_class(run) else split(order, run.steps)
+    return group_classes(run, order) if run.method.per_class else split(order, run.steps)
 
 
 def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Mapping[str, Any]) -> Unit:
@@ -135,11 +134,11 @@ def _training_unit(
     run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], own: Mapping[str, Any]
 ) -> Unit:
     spec = {
-        "memory": [unit.key for unit in needed] if is_stored(run) else run.memory,
+        "memory": [unit.key for unit in needed] if run.method.stored else run.memory,
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": seen,
-        "recipe": config.plain(run.recipe_config),
+        "recipe": config.plain(run.training),
         "model": str(models.parse(run.model)),
         "seed": [run.seed, order, repeat],
     }
@@ -219,13 +218,13 @@ def rows(run: CLRun, plan: StreamPlan, store: Store, dataset: DataSet, changes: 
                         "league": card["league"],
                         "stored_bytes": card["budget"]["bytes"],
                         "model": shared["memory_model"],
-                        "compute": compute_form(run.memory_config),
+                        "compute": compute_form(run.method.form),
                         "metric": "memory_images",
                         "unit": "images",
                         "value": card["budget"]["images"],
                     }
                 )
-    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": compute_form(run.recipe_config)}
+    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": training_form(run.training)}
     streams: dict[tuple[str, int], list[Training]] = {}
     for training in plan.trainings:
         streams.setdefault((training.order, training.repeat), []).append(training)

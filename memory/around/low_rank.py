@@ -5,18 +5,18 @@ the host's loss is unchanged, and its gradient passes through the product.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Self
 
 from torch import Generator, Tensor
 
-from harness.core.memory import Budget, Builder, Memory
+from harness.core.fields import configuration, one_of, replace_known
+from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import LowRank, Shape
 from harness.core.progress import SILENT, Progress
-from harness.core.registry import known
-from harness.memory.around.plugging import config_of_host, of_host
+from harness.memory.method import AroundConfig, Method, MethodConfig
 
-STARTS = {"noise": "noise", "svd": "real"}  # what the parametrisation calls them
+STARTS = {"noise": "noise", "svd": "real"}  # our name of a start -> the parametrisation's
 
 # (host, data set, ipc) -> what the authors' configurations set otherwise than the host's own and rank 2. Their MNIST
 # configurations of rank 8 at ipc 50 and of rank 2 for DC at ipc 1 exceed the budget; here it is never exceeded.
@@ -30,69 +30,62 @@ PUBLISHED: Mapping[tuple[str, str, int], Mapping[str, Any]] = {
     ("dm", "tinyimagenet", 10): {"rank": 4},
 }
 
+QUICK_ITERATIONS = {"dc": 10, "dsa": 10}  # half of the host's own, since there are eight times as many images
 
-@dataclass(frozen=True)
-class LowRankConfig:
+
+@configuration
+class LowRankConfig(AroundConfig):
     """A host's configuration, and how its images are stored."""
 
-    host: Any
     host_name: str
+    "Name of the host."
     rank: int = 2
-    init: str = "noise"  # both factors standard normal, as published; svd: the best approximation of real images
+    "Rank of the product: the thin side of both factors."
+    init: Annotated[str, one_of(STARTS, "init")] = "noise"
+    "What the factors start from: noise, standard normal as published, or svd, the best approximation of real images."
 
     stores_pixels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        known(self.init, STARTS, "init")
         LowRank(self.rank)
 
-    @property
-    def per_class(self) -> bool:
-        return bool(self.host.per_class)
+    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+        own = {"host.iterations": QUICK_ITERATIONS[self.host_name]} if self._is_shortened(name) else {}
+        return {**super().preset(name, track), **own}
 
-    @property
-    def model(self) -> str | None:
-        return getattr(self.host, "model", None)
-
-    @property
-    def unused(self) -> dict[str, str]:
-        """What the host does not use, and how it would start."""
-        return {**of_host(self.host), "host.init": "its images start as memory.init says"}
+    def _is_shortened(self, preset: str) -> bool:
+        return preset == "quick" and self.host_name in QUICK_ITERATIONS
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """The published rank and settings of the host, whose loops are those of the nominal ipc."""
+        """The configuration with the published rank and settings of the host, whose loops are those of the budget."""
         published = dict(PUBLISHED.get((self.host_name, dataset, ipc), {}))
         rank = published.pop("rank", self.rank)
-        return replace(self, rank=rank, host=replace(self.host.for_setting(dataset, ipc), **published))
+        return replace(self, rank=rank, host=replace_known(self.host.for_setting(dataset, ipc), published))
 
     def decoded(self, ipc: int, shape: Shape) -> int:
         """Images of each class that the budget's numbers hold."""
         return LowRank(self.rank).stored_in(ipc, shape)
 
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        """As the host's for `ipc` decoded images."""
-        return self.host.passes(classes, images, ipc)  # type: ignore[no-any-return]
 
-
-def around(name: str, host: Builder) -> Builder:
-    """The host's builder on low-rank images.
+def around(name: str, host: Method[MethodConfig]) -> Method[LowRankConfig]:
+    """The host with low-rank images.
 
     Raises:
-        ValueError: the host has a form of its own, or learns no images.
+        ValueError: the host stores its images in a form of its own, or learns none.
     """
-    usual = config_of_host("lo", name, host, "form", "takes no other form of its images")
+    if "form" not in host.takes:
+        raise ValueError(f"lo: {name} takes no other form of its images")
 
     def build(
         images: Tensor,
         labels: Tensor,
         budget: Budget,
         rng: Generator,
-        cfg: LowRankConfig = LowRankConfig(usual, name),
+        cfg: LowRankConfig,
         progress: Progress = SILENT,
     ) -> Memory:
-        own = replace(cfg.host, init=STARTS[cfg.init])
-        memory: Memory = host(images, labels, budget, rng, own, progress, form=LowRank(cfg.rank))
-        return memory
+        own = replace_known(cfg.host, {"init": STARTS[cfg.init]})
+        return host(images, labels, budget, rng, own, progress, form=LowRank(cfg.rank))
 
-    build.__doc__ = f"{name} on low-rank images, several in the numbers of one."
-    return build
+    about = f"{name} on low-rank images, several in the numbers of one."
+    return Method(build, LowRankConfig(host.config, name), frozenset({"progress"}), about)

@@ -9,47 +9,45 @@ depends on the image: the term then has little to say.
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from harness.core.checks import check_above, check_counts
-from harness.core.memory import Budget, Builder, Memory
+from harness.core.fields import Count, NonNegative, Positive, configuration
+from harness.core.memory import Budget, Memory
 from harness.core.models import Network
 from harness.core.progress import SILENT, Progress
-from harness.memory.around.plugging import config_of_host, of_host
+from harness.memory.method import AroundConfig, Method, MethodConfig, Passes, RealImages
 
 
-@dataclass(frozen=True)
+@configuration
 class Term:
     """The loss sum over layers k = 1 .. L of decay^-(L - k) times `contrast` of that layer, weighed by `weight`."""
 
-    weight: float = 0.5
-    decay: float = 2.0  # how much less each earlier layer counts
-    temperature: float = 0.1
-    real_batch: int = 32  # real images of each class
+    weight: NonNegative = 0.5
+    "Weight of the term beside the host's loss."
+    decay: Positive = 2.0
+    "How much less each earlier layer counts."
+    temperature: Positive = 0.1
+    "Temperature of the critic."
+    real_batch: Count = 32
+    "Real images of each class that the term compares with."
 
-    def __post_init__(self) -> None:
-        check_above(self, "decay", "temperature")
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight: a finite number, 0 or more, is needed, got {self.weight}")
-        check_counts(self, "real_batch")
-
-    def backward(self, network: Network, real: list[Tensor], images: Tensor) -> Tensor:
+    def add_gradient(self, network: Network, real: RealImages, images: Tensor) -> Tensor:
         """Add the term's gradient to `images.grad`; the term.
 
         Args:
-            real: per class, its real images; images: (K * n, C, H, W) synthetic ones, classes ascending.
+            real: gives the first n real images of each class; images: (K * n, C, H, W) synthetic ones, classes
+                ascending.
         """
-        some = [of_class[: self.real_batch] for of_class in real]
-        owners = torch.cat([torch.full((len(part),), k) for k, part in enumerate(some)])
+        batches = real(self.real_batch)
+        owners = torch.cat([torch.full((len(batch),), k) for k, batch in enumerate(batches)])
         real_classes = owners.to(images.device, non_blocking=True)
-        classes = torch.arange(len(real), device=images.device).repeat_interleave(len(images) // len(real))
+        classes = torch.arange(len(batches), device=images.device).repeat_interleave(len(images) // len(batches))
         with torch.no_grad():
-            targets = [_pooled(maps) for maps in network.maps(torch.cat(some))]
+            targets = [_pooled(maps) for maps in network.maps(torch.cat(batches))]
         losses = [
             contrast(target, real_classes, _pooled(maps), classes, self.temperature)
             for target, maps in zip(targets, network.maps(images), strict=True)
@@ -88,51 +86,42 @@ def _pooled(maps: Tensor) -> Tensor:
 # --- around a host --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class MIMConfig:
+@configuration
+class MIMConfig(AroundConfig):
     """A host's configuration and the term's."""
 
-    host: Any
-    term: Term = field(default_factory=Term)
+    term: Term = Term()
+    "The mutual-information term."
 
     per_class: ClassVar[bool] = False  # negative pairs are of other classes
 
-    @property
-    def model(self) -> str:
-        return str(self.host.model)
-
-    @property
-    def unused(self) -> dict[str, str]:
-        """What the host does not use."""
-        return of_host(self.host)
-
-    def for_setting(self, dataset: str, ipc: int) -> Self:
-        return replace(self, host=self.host.for_setting(dataset, ipc))
-
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        forward, both = self.host.passes(classes, images, ipc)
-        updates = self.host.total
-        return forward + updates * classes * min(self.term.real_batch, images), both + updates * classes * ipc
+    def passes(self, classes: int, images: int, ipc: int) -> Passes | None:
+        passes, updates = super().passes(classes, images, ipc), self.total
+        if passes is None or updates is None:
+            return None
+        forward, both = passes
+        of_term = classes * min(self.term.real_batch, images)
+        return Passes(forward + updates * of_term, both + updates * classes * ipc)
 
 
-def around(name: str, host: Builder) -> Builder:
-    """The host's builder with the term added to its loss.
+def around(name: str, host: Method[MethodConfig]) -> Method[MIMConfig]:
+    """The host with the term added to its loss.
 
     Raises:
-        ValueError: the host takes no term.
+        ValueError: the host takes no loss beside its own.
     """
-    usual = config_of_host("mim", name, host, "term", "takes no term beside its loss")
+    if "extra_loss" not in host.takes:
+        raise ValueError(f"mim: {name} takes no term beside its loss")
 
     def build(
         images: Tensor,
         labels: Tensor,
         budget: Budget,
         rng: Generator,
-        cfg: MIMConfig = MIMConfig(usual),
+        cfg: MIMConfig,
         progress: Progress = SILENT,
     ) -> Memory:
-        memory: Memory = host(images, labels, budget, rng, cfg.host, progress, term=cfg.term)
-        return memory
+        return host(images, labels, budget, rng, cfg.host, progress, extra_loss=cfg.term.add_gradient)
 
-    build.__doc__ = f"RECONSTRUCTION: {name} with a mutual-information term, after MIM4DD's abstract."
-    return build
+    about = f"RECONSTRUCTION: {name} with a mutual-information term, after MIM4DD's abstract."
+    return Method(build, MIMConfig(host.config), frozenset({"progress"}), about)

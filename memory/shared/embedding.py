@@ -1,32 +1,45 @@
 """A network trained on real images, and their features: what the methods that select real images share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from harness.core import compute, models
+from harness.core.fields import configuration
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
 from harness.core.train import TrainConfig, fit
+from harness.memory.method import MethodConfig, Passes
 from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class
 from harness.memory.shared.synthetic import shape_of
 
 
-@dataclass(frozen=True)
-class EmbeddingConfig:
+@configuration
+class EmbeddingConfig(MethodConfig):
     """The papers do not print how the embedding network is trained; ours is the recipe `dm` for 200 epochs."""
 
-    model: str = "convnet3"  # the embedding network
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=200))
+    model: str = "convnet3"
+    "The embedding network."
+    train: TrainConfig = TrainConfig(epochs=200)
+    "Training of the embedding network."
 
-    per_class: ClassVar[bool] = False  # the embedding depends on which classes come together
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"train.epochs": 20},
+        "smoke": {"train.epochs": 1},
+    }
 
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""
-        return classes * images, self.train.rounds * classes * images
+    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+        return quick_on_all(name, track, {"train.epochs": 5}) or self.presets.get(name, {})
+
+    def passes(self, classes: int, images: int, ipc: int) -> Passes:
+        return Passes(classes * images, self.train.rounds * classes * images)
+
+
+def quick_on_all(name: str, track: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings, if the preset is quick and the track selects from all classes at once: ten times as many images."""
+    return settings if name == "quick" and track != "cl" else {}
 
 
 def choose(

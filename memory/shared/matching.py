@@ -6,8 +6,8 @@ the network is trained on the synthetic images in between (Zhao et al., ICLR 202
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self, TypeVar
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,94 +15,103 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from harness.core import augment, compute, models
-from harness.core.checks import check_counts, check_sgd
+from harness.core.augment import AugmentName
+from harness.core.fields import Count, Momentum, Positive, configuration, one_of
 from harness.core.memory import Budget, Memory
-from harness.core.parametrisation import STARTS, Parametrisation, Pixels
+from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
-from harness.core.registry import known
 from harness.core.train import TrainConfig, fit
-from harness.memory.around.mutual_information import Term
+from harness.memory.method import ExtraLoss, Form, MethodConfig, Passes
 from harness.memory.shared.sampling import draw
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
 
 Gradients = dict[str, Tensor]  # weight's name -> (K, *its shape): one gradient for each of K classes
 Distance = Callable[[Gradients, Gradients], Tensor]  # real, synthetic -> their distance, summed over classes
+DISTANCE_NAMES = ("rows", "cos", "mse", "l1")
 Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per network, epochs of the network between them)
 Rates = Mapping[str, float]  # network's full name -> learning rate of the images
 Found = TypeVar("Found")
 
 CPU_GRAPH = 256  # synthetic images in one second derivative's graph: some 2 GiB of a ConvNet of width 128
-# Why what trains a network changes nothing.
-ONE_UPDATE = "a network is trained between two updates of the images, and updates is 1"
 
 
-@dataclass(frozen=True)
-class GradientMatchingConfig:
+@configuration
+class GradientMatchingConfig(MethodConfig):
     """Hyper-parameters of the authors' script, DatasetCondensation `main.py`; each method's file gives its own."""
 
-    iterations: int = 1000  # networks, drawn anew one after the other
-    updates: int | None = None  # of the images per iteration; None: the method's table for ipc
-    epochs: int | None = None  # of the network on the synthetic images between two updates; None: as above
-    lr: float = 0.1  # SGD on the images, in normalised units
-    momentum: float = 0.5
-    real_batch: int = 256  # real images per class and update, or all where a class has fewer
-    network_lr: float = 0.01  # plain SGD
-    network_batch: int = 256
+    iterations: Count = 1000
+    "Networks, drawn anew one after the other."
+    updates: Count | None = None
+    "Updates of the images for each network; none for the published number at the budget."
+    epochs: Count | None = None
+    "Epochs of the network's training on the synthetic images between two updates; none for the published number."
+    lr: Positive = 0.1
+    "Learning rate of the images, for SGD in normalised units."
+    momentum: Momentum = 0.5
+    "Momentum of the images' SGD."
+    real_batch: Count = 256
+    "Real images of each class in an update, or all where a class has fewer."
+    network_lr: Positive = 0.01
+    "Learning rate of the network, for plain SGD."
+    network_batch: Count = 256
+    "Synthetic images in a batch of the network's training."
     model: str = "convnet3"
-    init: str = "real"  # real or noise
-    augment: str = augment.DSA  # one draw per class and update, shared by real and synthetic images; or none
-    distance: str = "rows"  # one of DISTANCES
-    batchnorm: str = "reference"  # statistics while matching: of one batch by a tenth, or exact: of that batch
-    compute: str = "eager"  # of the real side and of the network's training; a second derivative does not compile
-    real_dtype: str = "float32"  # multiplied in, for the real images' gradients
+    "The network whose gradients are matched."
+    init: Start = "real"
+    "What the images start from: real images or noise."
+    augment: AugmentName = augment.DSA
+    "Augmentation, one draw for each class and update, shared by real and synthetic images; none for none."
+    distance: Annotated[str, one_of(DISTANCE_NAMES, "distance")] = "rows"
+    "Distance between gradients: rows, cos, mse or l1."
+    batchnorm: Annotated[str, one_of(("reference", "exact"), "batchnorm")] = "reference"
+    "Statistics of BatchNorm while matching: of one batch by a tenth (reference), or of that batch alone (exact)."
+    compute: str = "eager"
+    "Form of computing of the real side and of the network's training: eager or compiled."
+    real_dtype: str = "float32"
+    "Type of products for the real images' gradients."
 
-    def __post_init__(self) -> None:
-        check_counts(self, "iterations", "updates", "epochs", "real_batch", "network_batch")
-        check_sgd(self, "network_lr")
-        known(self.init, STARTS, "init")
-        known(self.distance, DISTANCES, "distance")
-        known(self.batchnorm, ("reference", "exact"), "batchnorm")
-        augment.operations(self.augment)
+    # ipc -> updates and epochs as published: DatasetCondensation `utils.py`, get_loops. An ipc of 1 trains no network.
+    loops: ClassVar[Loops] = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+    rates: ClassVar[Rates] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"lr": 2.0, "iterations": 20, "updates": 10, "epochs": 5, "real_batch": 64},
+        "smoke": {"iterations": 2, "updates": 2, "epochs": 1, "real_batch": 8},
+    }
 
-    per_class: ClassVar[bool] = False  # one network sees all classes
+    def for_setting(self, dataset: str, ipc: int) -> Self:
+        """The configuration with the published rate and loops; an ipc between two published ones takes the higher's."""
+        return self.with_rate().with_loops(ipc)
 
-    def with_loops(self, loops: Loops, ipc: int) -> Self:
-        """The configuration with the loops of a table where they are left open.
+    def with_loops(self, ipc: int) -> Self:
+        """The configuration with the published loops where they are left open.
 
         An ipc that is not in the table takes those of the next one that is, or of the last.
         """
-        updates, epochs = loops[next((listed for listed in sorted(loops) if listed >= ipc), max(loops))]
+        updates, epochs = self.loops[next((listed for listed in sorted(self.loops) if listed >= ipc), max(self.loops))]
         return replace(self, updates=self.updates or updates, epochs=self.epochs or epochs)
 
-    def with_rate(self, rates: Rates) -> Self:
-        """The configuration with its network's learning rate of a table, where that has it."""
-        return replace(self, lr=rates.get(str(models.parse(self.model)), self.lr))
+    def with_rate(self) -> Self:
+        """The configuration with the learning rate that was published for its network, where one was."""
+        return replace(self, lr=self.rates.get(str(models.parse(self.model)), self.lr))
 
-    @property
-    def unused(self) -> dict[str, str]:
-        """What trains the network between updates, where there are none to train it between; BatchNorm without one."""
-        found = {}
-        if models.parse(self.model).norm != "batchnorm":
-            found["batchnorm"] = f"{self.model} has no batch norm, such as convnet3-bn has"
-        if self.updates == 1:
-            found |= dict.fromkeys(("epochs", "network_lr", "network_batch"), ONE_UPDATE)
-        return found
+    def sums_over_classes(self, iteration: int, update: int) -> bool:
+        """Whether gradients are summed over classes before they are compared, in this update of this iteration."""
+        return False
 
     @property
     def total(self) -> int:
         """Updates of the images in all."""
         return self.iterations * (self.updates or 1)
 
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each.
+    @property
+    def form(self) -> Form:
+        return Form(self.compute, "float32", self.real_dtype)
 
-        A second derivative counts as three passes forward and backward.
-        """
+    def passes(self, classes: int, images: int, ipc: int) -> Passes:
         trained = (self.total - self.iterations) * (self.epochs or 1) * ipc
-        return 0, self.real_passes(classes, images) + classes * (3 * self.total * ipc + trained)
+        return Passes(0, self.real_passes(classes, images) + classes * (3 * self.total * ipc + trained))
 
     def real_passes(self, classes: int, images: int) -> int:
-        """Those of them, forward and backward, that `real_dtype` multiplies."""
         return self.total * classes * min(self.real_batch, images)
 
 
@@ -155,7 +164,7 @@ DISTANCES: dict[str, Distance] = {
 # --- both sides -----------------------------------------------------------------------------------------------------
 
 
-class Matching:
+class GradientMatching:
     """The loss of one update, and its gradient, for K classes of a network.
 
     The real gradients need no second derivative: they are computed in `compute`'s form, class by class, in chunks.
@@ -331,7 +340,7 @@ def matching_statistics(network: nn.Module, real: list[Tensor], mode: str) -> It
 # --- the loops ------------------------------------------------------------------------------------------------------
 
 
-def condense(
+def match_gradients(
     images: Tensor,
     labels: Tensor,
     budget: Budget,
@@ -339,8 +348,7 @@ def condense(
     cfg: GradientMatchingConfig,
     progress: Progress = SILENT,
     form: Parametrisation = Pixels(),
-    term: Term | None = None,
-    together: Callable[[int, int], bool] = lambda iteration, update: False,
+    extra_loss: ExtraLoss | None = None,
 ) -> Memory:
     """Synthetic images whose weight gradients match the real ones, along the training of many networks.
 
@@ -349,21 +357,21 @@ def condense(
     Args:
         images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
         rng: CPU generator, the only source of randomness; advanced by the call.
-        form: how the images are stored; term: an additional loss.
-        together: (iteration, update) -> whether gradients are compared summed over classes.
+        form: how the images are stored; extra_loss: a loss to add to the distance.
     Returns:
         As many images of each class as `form` stores in the budget, classes ascending, on images' device.
     Raises:
         ValueError: a class has fewer than budget.ipc real images.
         FloatingPointError: the images, or a network's loss, are no longer finite.
     """
+    cfg = cfg.with_loops(budget.ipc)
     updates, epochs = cfg.updates, cfg.epochs
     assert updates is not None  # `with_loops` fills both in
     assert epochs is not None
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
     network = models.scratch(cfg.model, shape_of(images), synthetic.classes, images.device, images.dtype)
-    match = Matching(
+    match = GradientMatching(
         network, DISTANCES[cfg.distance], form=cfg.compute, real_dtype=cfg.real_dtype, device=images.device
     )
     inner = TrainConfig(
@@ -388,10 +396,10 @@ def condense(
         leaf = seen.detach().requires_grad_()
         with matching_statistics(network, real, cfg.batchnorm):
             targets = match.real_gradients(real)
-            distance = match.backward_together if together(number // updates, position) else match.backward
+            distance = match.backward_together if cfg.sums_over_classes(number // updates, position) else match.backward
             distance(leaf, targets)
-            if term is not None:
-                term.backward(network, real, leaf)
+            if extra_loss is not None:
+                extra_loss(network, lambda count: [batch[:count] for batch in real], leaf)
         seen.backward(leaf.grad)
         synthetic.step()
         if position < updates - 1:

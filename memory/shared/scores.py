@@ -1,19 +1,19 @@
 """What the methods that rank real images by a score share: who is kept, and scores of networks early in training."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from harness.core import compute, models
-from harness.core.checks import check_counts
+from harness.core.fields import Count, configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
-from harness.core.registry import known
 from harness.core.train import TrainConfig
-from harness.memory.shared.embedding import embed, trained
+from harness.memory.method import MethodConfig, Passes
+from harness.memory.shared.embedding import embed, quick_on_all, trained
 from harness.memory.shared.sampling import check_enough, draw, renumbered, rows_by_class
 
 KEEP = ("easy", "hard")
@@ -45,40 +45,42 @@ def select(images: Tensor, labels: Tensor, scores: Tensor, budget: Budget, rng: 
 # --- networks early in training -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class EarlyConfig:
-    """How EL2N and GraNd score: alike, so that their rows differ by the formula alone."""
+@configuration
+class EarlyConfig(MethodConfig):
+    """How EL2N and GraNd score: alike, so that their rows differ by the formula alone.
 
-    runs: int = 10  # networks the score is averaged over: the least the authors' readme recommends
+    20 epochs, for both scores, are unverified: recalled from the paper's text, not seen in code. The learning rate does
+    not fall, whatever `train.schedule` says: in the authors' scripts it first does at epoch 60.
+
+    The condensation papers print no direction; their numbers at 1 image per class are above random ones, which the
+    hardest images do not reach (unverified). For pruning, Paul et al. keep the hard ones.
+    """
+
+    runs: Count = 10
+    "Networks that the score is averaged over: by default the least that the authors' readme recommends."
     model: str = "convnet3"
-    # Of each network. 20 epochs, for both scores, are unverified: recalled from the paper's text, not seen in code.
-    # The learning rate does not fall, whatever `schedule` says: in the authors' scripts it first does at epoch 60.
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=20, schedule="constant"))
-    # The condensation papers print no direction; their numbers at 1 image per class are above random ones, which the
-    # hardest images do not reach (unverified). For pruning, Paul et al. keep the hard ones.
-    keep: str = "easy"  # easy: the lowest scores, or hard: the highest
+    "The network that scores."
+    train: TrainConfig = TrainConfig(epochs=20, schedule="constant")
+    "Training of each network; its learning rate never falls."
+    keep: Annotated[str, one_of(KEEP, "keep")] = "easy"
+    "Images to keep: easy for the lowest scores, or hard for the highest."
 
-    per_class: ClassVar[bool] = False  # the networks depend on which classes come together
-
-    def __post_init__(self) -> None:
-        check_counts(self, "runs")
-        known(self.keep, KEEP, "keep")
-
-    @property
-    def unused(self) -> dict[str, str]:
-        """The schedule of a longer training."""
-        users = "forgetting, herding and kcenter use it"
-        return {"train.schedule": f"the learning rate does not fall this early; {users}"}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"train.epochs": 5, "runs": 3},
+        "smoke": {"train.epochs": 1, "runs": 1},
+    }
 
     @property
     def early(self) -> TrainConfig:
         """The first epochs of a longer training."""
         return replace(self.train, schedule="constant")
 
-    def passes(self, classes: int, images: int, ipc: int) -> tuple[int, int]:
-        """Images pushed through a network, forward alone and forward and backward, for classes of `images` each."""
+    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+        return quick_on_all(name, track, {"train.epochs": 2, "runs": 3}) or self.presets.get(name, {})
+
+    def passes(self, classes: int, images: int, ipc: int) -> Passes:
         once = self.runs * classes * images
-        return once, self.early.rounds * once
+        return Passes(once, self.early.rounds * once)
 
 
 class _Run(Progress):

@@ -290,7 +290,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "model: convnet-d9-w128-instancenorm-relu-avgpooling pools 8 x 8 images a",
         ),
         (["--sets", "0"], "sets: at least 1 is needed, got 0"),
-        (["--set", "uint8=maybe"], "uint8: expected bool, got 'maybe'"),
+        (["--set", "uint8=maybe"], "uint8: true or false is needed, got 'maybe'"),
         (["--memory", "dmm"], "memory: 'dmm' is unknown (did you mean 'dm'?); choose from cscore, dc, "),
         (["--steps", "2"], "No such option: --steps"),
         # where to stop on the way
@@ -298,7 +298,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--at", "1,3", "--memory", "lo-dsa"], "at: 3 is beyond the 2 iterations of lo-dsa"),
         (["--at", "2,1"], "at: expected ascending numbers of iterations, got 2, 1"),
         (["--at", "0"], "at: expected ascending numbers of iterations, got 0"),
-        (["--at", "soon"], "at: expected numbers such as 0 or 0,2 or 0-4, got 'soon'"),
+        (["--at", "soon"], "at: numbers such as 0 or 0,2 or 0-4 are needed, got 'soon'"),
         (["--at", "1", "--memory", "herding"], "at: herding has no iterations to be judged after; leave it out"),
         (["--at", "1", "--memory", "full"], "at: full has no iterations to be judged after; leave it out"),
         # builders around others

@@ -67,7 +67,7 @@ def test_the_truth_may_come_from_a_table(out: Path, tmp_path: Path, capsys: pyte
         (["--proxy", "dss"], "proxy: 'dss' is unknown (did you mean"),
         (["--truth", "guess"], "truth: 'guess' is unknown"),
         (["--truth", "tabular"], "convnet720-digits-smoke"),
-        (["--set", "subset=many"], "subset: expected int, got 'many'"),
+        (["--set", "subset=many"], "subset: a whole number is needed, got 'many'"),
         (["--set", "split=test"], "split: a search always selects on validation"),
     ],
 )

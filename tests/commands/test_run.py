@@ -21,7 +21,7 @@ from harness import memory
 from harness.cli import main
 from harness.commands import run as runs
 from harness.commands.run import Finished, Options
-from harness.config import CLRun, assemble, fitted, in_form
+from harness.config import CLRun, assemble, configure, resolve_form
 from harness.core import data
 from harness.core import memory as memories
 from harness.core.memory import Budget, Memory
@@ -37,6 +37,7 @@ from harness.execution.resources import (
     worker_environments,
 )
 from harness.memory import random_real
+from harness.memory.method import from_function
 from harness.results import rows as rowfiles
 
 CPU = torch.device("cpu")
@@ -367,7 +368,7 @@ def broken(
 def test_a_condensing_that_ends_in_nan_fails_by_name_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(memory.BUILDERS, "broken", broken)
+    monkeypatch.setitem(memory.BUILDERS, "broken", from_function(broken))
     finished, events = carry_out(run_of(memory="broken"), tmp_path)
     name = "broken memory, order 0, classes 4 .. 9"
     assert finished.outcome.failed == {name: "FloatingPointError: memory: an image is not finite"}
@@ -446,7 +447,7 @@ def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeyp
         made = random_real.build(images, labels, budget, rng)
         return Memory(made.images[1:], made.labels[1:])
 
-    monkeypatch.setitem(memory.BUILDERS, "short", short)
+    monkeypatch.setitem(memory.BUILDERS, "short", from_function(short))
     finished, _ = carry_out(run_of(memory="short"), tmp_path)
     assert len(finished.outcome.failed) == 5
     reason = "ValueError: short: the builder's memory does not hold as many images of each class"
@@ -489,19 +490,19 @@ def test_a_directory_of_a_different_run_is_refused(
 
 
 def test_changes_name_what_sets_a_run_off_its_preset() -> None:
-    assert runs.changes(in_form(assemble(CLRun, "smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
+    assert runs.changes(resolve_form(assemble(CLRun, "smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
     run = assemble(CLRun, "smoke", {"dataset": "digits", "memory.iterations": "7", "recipe.epochs": "9"})
-    assert set(runs.changes(in_form(run, CPU)[0], CPU).split(", ")) == {"memory.iterations=7", "recipe.epochs=9"}
+    assert set(runs.changes(resolve_form(run, CPU)[0], CPU).split(", ")) == {"memory.iterations=7", "recipe.epochs=9"}
 
 
 def test_what_has_a_column_of_its_own_is_no_change() -> None:
     run = assemble(CLRun, "smoke", {"dataset": "digits", "ipc": "9", "model": "convnet-d1-w4", "steps": "2"})
-    assert runs.changes(in_form(run, CPU)[0], CPU) == ""
+    assert runs.changes(resolve_form(run, CPU)[0], CPU) == ""
 
 
 def test_different_runs_have_different_names() -> None:
-    usual = fitted(run_of())
-    others = [replace(usual, ipc=3), fitted(run_of(memory="dm")), fitted(run_of(**{"recipe.epochs": "4"}))]
+    usual = configure(run_of())
+    others = [replace(usual, ipc=3), configure(run_of(memory="dm")), configure(run_of(**{"recipe.epochs": "4"}))]
     names = [runs.default_name(run) for run in (usual, *others)]
     assert len(set(names)) == 4
     assert names[0].startswith("cl-digits-random-5steps-smoke-")

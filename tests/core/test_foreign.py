@@ -86,7 +86,7 @@ def test_no_file(tmp_path: Path, dataset: DataSet) -> None:
     [
         ({"space": "pixels"}, "^space: 'pixels' is unknown; choose from declared, normalised, unit, normalised:"),
         ({"space": "normalised:cifar"}, r"did you mean 'normalised:cifar10'\?"),
-        ({"factor": 0}, "^multi-formation: factor is at least 1, got 0$"),
+        ({"factor": 0}, "^factor: at least 1 is needed, got 0$"),
     ],
 )
 def test_a_configuration_checks_itself(settings: dict[str, Any], message: str) -> None:

@@ -52,7 +52,7 @@ FORMS: list[Parametrisation] = [Pixels(), LowRank(1), MultiFormation(2)]
 each_form = pytest.mark.parametrize("form", FORMS, ids=str)
 
 
-def in_form(form: Parametrisation, classes: tuple[int, ...] = (0, 2), seed: int = 0) -> Memory:
+def resolve_form(form: Parametrisation, classes: tuple[int, ...] = (0, 2), seed: int = 0) -> Memory:
     """Two stored images of each class."""
     labels = torch.tensor(classes).repeat_interleave(2)
     real = torch.zeros(len(labels) * form.views, 3, 4, 4)
@@ -94,13 +94,15 @@ def test_bytes_are_one_a_value_for_real_and_four_for_synthetic_images() -> None:
 
 def test_budgets_count_what_is_stored() -> None:
     # 4 stored images of 3 x 4 x 4 = 48 numbers; as factors of rank 1, of 3 x (4 + 4) = 24 each.
-    counts = [(memory.scalars, memory.nbytes, len(memory.labels)) for memory in map(in_form, FORMS)]
+    counts = [(memory.scalars, memory.nbytes, len(memory.labels)) for memory in map(resolve_form, FORMS)]
     assert counts == [(192, 768, 4), (96, 384, 4), (192, 768, 16)]
-    assert [in_form(form).league for form in FORMS] == ["pixel", "storage", "storage"]
+    assert [resolve_form(form).league for form in FORMS] == ["pixel", "storage", "storage"]
 
 
 def test_soft_labels_count_four_bytes_a_number(dataset: DataSet) -> None:
-    assert with_soft(in_form(MultiFormation(2))).nbytes == 768 + 4 * 16 * 3  # one distribution for each decoded image
+    assert (
+        with_soft(resolve_form(MultiFormation(2))).nbytes == 768 + 4 * 16 * 3
+    )  # one distribution for each decoded image
     real = with_soft(real_of(dataset))
     assert (real.scalars, real.nbytes) == (8 * 48 + 8 * 3, 8 * 48 + 4 * 8 * 3)
 
@@ -113,7 +115,7 @@ def test_targets_are_soft_labels_where_there_are_any() -> None:
 
 
 def test_labels_of_stored_images_are_those_of_all_they_decode_into() -> None:
-    memory = in_form(MultiFormation(2), (2, 0))
+    memory = resolve_form(MultiFormation(2), (2, 0))
     assert memory.labels.tolist() == [2] * 8 + [0] * 8
 
 
@@ -163,7 +165,7 @@ def test_a_join_is_real_only_if_all_parts_are(dataset: DataSet) -> None:
 @each_form
 @pytest.mark.parametrize("has_soft", [False, True])
 def test_what_is_joined_comes_apart_again(form: Parametrisation, has_soft: bool) -> None:
-    first, second = in_form(form, (2, 0), 1), in_form(form, (1,), 2)
+    first, second = resolve_form(form, (2, 0), 1), resolve_form(form, (1,), 2)
     if has_soft:
         first, second = with_soft(first), with_soft(second)
     joined = join([first, second])
@@ -174,7 +176,7 @@ def test_what_is_joined_comes_apart_again(form: Parametrisation, has_soft: bool)
 
 @each_form
 def test_of_classes_takes_what_is_stored_along(form: Parametrisation) -> None:
-    memory = in_form(form, (2, 0, 1))
+    memory = resolve_form(form, (2, 0, 1))
     part = of_classes(memory, [1, 2])
     views = form.views
     assert part.labels.tolist() == [1] * 2 * views + [2] * 2 * views
@@ -187,8 +189,8 @@ def test_of_classes_takes_what_is_stored_along(form: Parametrisation) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        in_form(LowRank(1)),
-        in_form(MultiFormation(2)),
+        resolve_form(LowRank(1)),
+        resolve_form(MultiFormation(2)),
         replace(synthetic(), league="soft"),
         with_soft(synthetic()),
     ],
@@ -203,12 +205,12 @@ def test_memories_of_different_kinds_are_not_joined(other: Memory) -> None:
 
 def test_forms_of_different_sizes_are_not_joined() -> None:
     with pytest.raises(ValueError, match="cannot be joined"):
-        join([in_form(LowRank(1)), in_form(LowRank(2), (1,))])
+        join([resolve_form(LowRank(1)), resolve_form(LowRank(2), (1,))])
 
 
 @each_form
 def test_on_the_cpu_all_is_the_same(form: Parametrisation) -> None:
-    memory = with_soft(in_form(form))
+    memory = with_soft(resolve_form(form))
     assert_same(on_cpu(memory), memory)
 
 
@@ -230,7 +232,7 @@ def test_rounded_images_are_the_nearest_of_8_bits(dataset: DataSet) -> None:
 
 
 def test_several_in_one_are_rounded_as_stored(dataset: DataSet) -> None:
-    memory = with_soft(in_form(MultiFormation(2)))
+    memory = with_soft(resolve_form(MultiFormation(2)))
     result = rounded(memory, dataset)
     assert result is not None
     stored = result.stored["images"]
@@ -245,7 +247,7 @@ def test_several_in_one_are_rounded_as_stored(dataset: DataSet) -> None:
 def test_real_images_have_8_bits_already_and_factors_have_no_pixels(dataset: DataSet) -> None:
     real = real_of(dataset)
     assert rounded(real, dataset) is real
-    assert rounded(in_form(LowRank(1)), dataset) is None
+    assert rounded(resolve_form(LowRank(1)), dataset) is None
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ def test_real_images_survive_exactly_in_a_byte_a_value(dataset: DataSet, tmp_pat
 @each_form
 @pytest.mark.parametrize("has_soft", [False, True])
 def test_every_form_survives_exactly(form: Parametrisation, has_soft: bool, dataset: DataSet, tmp_path: Path) -> None:
-    memory = with_soft(in_form(form)) if has_soft else in_form(form)
+    memory = with_soft(resolve_form(form)) if has_soft else resolve_form(form)
     save(memory, tmp_path / "m", dataset, {})
     loaded, card = load(tmp_path / "m", dataset)
     assert_same(loaded, memory)
@@ -312,7 +314,7 @@ def test_real_images_with_soft_labels_survive_exactly(dataset: DataSet, tmp_path
 @each_form
 def test_another_copy_of_the_data_will_do_where_that_is_allowed(form: Parametrisation, dataset: DataSet) -> None:
     other = replace(dataset, digest="e" * 64)
-    memory = in_form(form)
+    memory = resolve_form(form)
     assert_same(decode(*encode(memory, other, {}), dataset, same_copy=False), memory)
     with pytest.raises(ValueError, match=r"^made from toy eeeeeeeeeeee, not from this toy$"):
         decode(*encode(memory, other, {}), dataset)

@@ -159,8 +159,8 @@ def test_a_table_is_not_a_list_of_scores(tmp_path: Path) -> None:
 def test_the_defaults() -> None:
     cfg = CScoreConfig()
     assert (cfg.scores, cfg.keep, cfg.per_class) == ("", "easy", True)
-    assert not hasattr(cfg, "model")
-    assert not hasattr(cfg, "passes")  # it costs nothing
+    assert cfg.model is None
+    assert cfg.passes(1, 1, 1) is None  # it costs nothing
 
 
 def test_a_configuration_checks_itself() -> None:

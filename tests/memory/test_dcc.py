@@ -16,7 +16,7 @@ from harness.memory.dc import DCConfig
 from harness.memory.dcc import DCCConfig, DSACConfig
 from harness.memory.dsa import DSAConfig
 from harness.memory.shared import matching as gradient_matching
-from harness.memory.shared.matching import Matching, rows_distance
+from harness.memory.shared.matching import GradientMatching, rows_distance
 from harness.memory.shared.sampling import rows_by_class
 from harness.memory.shared.synthetic import real_batches
 from tests.memory import plain_matching
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = dict(
 )
 DCC, DSAC = DCCConfig(**SMALL), DSACConfig(**SMALL)
 Build = Callable[..., Memory]
-each_method = pytest.mark.parametrize(("build", "cfg"), [(dcc.build, DCC), (dcc.build_dsac, DSAC)], ids=["dcc", "dsac"])
+each_method = pytest.mark.parametrize(("build", "cfg"), [(dcc.DCC, DCC), (dcc.DSAC, DSAC)], ids=["dcc", "dsac"])
 
 # (from_iteration, from_update) -> of 2 networks with 3 updates, those that sum over classes
 SWITCHES = {
@@ -94,7 +94,7 @@ def test_the_gradient_passes_through_low_rank_factors(build: Build, cfg: DCCConf
 
 @pytest.mark.parametrize(
     ("build", "cfg", "host", "theirs"),
-    [(dcc.build, DCC, dc.build, DCConfig(**SMALL)), (dcc.build_dsac, DSAC, dsa.build, DSAConfig(**SMALL))],
+    [(dcc.DCC, DCC, dc.METHOD, DCConfig(**SMALL)), (dcc.DSAC, DSAC, dsa.METHOD, DSAConfig(**SMALL))],
     ids=["dcc", "dsac"],
 )
 def test_before_the_switch_it_is_the_host_from_real_images(
@@ -110,7 +110,7 @@ def test_the_switch_counts_networks_and_updates(monkeypatch: pytest.MonkeyPatch)
     forms: list[str] = []
 
     def spy(form: str) -> Callable[..., Tensor]:
-        own = getattr(Matching, form)
+        own = getattr(GradientMatching, form)
 
         def backward(*arguments: Any) -> Tensor:
             forms.append(form)
@@ -120,9 +120,9 @@ def test_the_switch_counts_networks_and_updates(monkeypatch: pytest.MonkeyPatch)
         return backward
 
     for form in ("backward", "backward_together"):
-        monkeypatch.setattr(Matching, form, spy(form))
+        monkeypatch.setattr(GradientMatching, form, spy(form))
     cfg = replace(DCC, iterations=3, updates=2, epochs=1, from_iteration=2, from_update=1)
-    dcc.build(*a_set(), Budget(1), seeded(1), cfg)
+    dcc.DCC(*a_set(), Budget(1), seeded(1), cfg)
     assert forms == ["backward", "backward_together"] * 2 + ["backward_together"] * 2
 
 
@@ -133,7 +133,7 @@ def test_the_mean_over_classes_is_compared_by_hand(monkeypatch: pytest.MonkeyPat
     # Class gradients (1, 0) and (0, 1) on the real side have the mean (1/2, 1/2); the synthetic one is (3, 4):
     # 1 - 3.5 / (sqrt(1/2) * 5). Class by class the distances are 1 - 3/5 and 1 - 4/5.
     network = models.scratch("convnet1-w4", SHAPE, 2, torch.device("cpu"))
-    match = Matching(network, rows_distance, form="eager", real_dtype="float32", device=torch.device("cpu"))
+    match = GradientMatching(network, rows_distance, form="eager", real_dtype="float32", device=torch.device("cpu"))
     monkeypatch.setattr(match, "weights", {"w": torch.zeros(1, 2)})
     factors = torch.tensor([[3.0], [4.0]])  # the loss is weights x factors x the images' mean: their gradient is known
     monkeypatch.setattr(match, "_loss", lambda weights, images, labels: (weights["w"] @ factors).sum() * images.mean())
@@ -148,14 +148,14 @@ def test_the_mean_over_classes_is_compared_by_hand(monkeypatch: pytest.MonkeyPat
 # --- what comes of it ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("build", "cfg"), [(dcc.build, DCCConfig()), (dcc.build_dsac, DSACConfig())])
+@pytest.mark.parametrize(("build", "cfg"), [(dcc.DCC, DCCConfig()), (dcc.DSAC, DSACConfig())])
 @pytest.mark.parametrize("switch", [250, 0])
 def test_the_loss_falls(build: Build, cfg: DCCConfig, switch: int) -> None:
     images, labels = a_set(FOUR)
     cfg = replace(cfg, iterations=10, updates=4, epochs=3, lr=2.0, real_batch=30, model="convnet2-w8")
     cfg, rows = replace(cfg, from_iteration=switch), list(rows_by_class(labels).values())
     network = models.scratch("convnet2-w8", SHAPE, 4, images.device)
-    match = Matching(network, rows_distance, form="eager", real_dtype="float32", device=images.device)
+    match = GradientMatching(network, rows_distance, form="eager", real_dtype="float32", device=images.device)
     owner = torch.arange(4).repeat_interleave(2)
 
     def loss(synthetic: Tensor) -> float:
@@ -207,6 +207,6 @@ def test_the_defaults_are_the_papers() -> None:
 def test_gradients_summed_over_classes_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "gradient_chunk", lambda _: 2)
     cfg = replace(DCC, from_iteration=0)
-    few = dcc.build(*a_set(dtype=torch.float64), Budget(2), seeded(1), cfg).images
+    few = dcc.DCC(*a_set(dtype=torch.float64), Budget(2), seeded(1), cfg).images
     monkeypatch.setattr(compute, "gradient_chunk", lambda _: 64)
-    torch.testing.assert_close(few, dcc.build(*a_set(dtype=torch.float64), Budget(2), seeded(1), cfg).images)
+    torch.testing.assert_close(few, dcc.DCC(*a_set(dtype=torch.float64), Budget(2), seeded(1), cfg).images)

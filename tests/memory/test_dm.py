@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from harness.core import augment, compute, models
 from harness.core.memory import Budget
 from harness.memory import dm, random_real
-from harness.memory.dm import DMConfig, Matching, mean_gap
+from harness.memory.dm import DMConfig, MeanMatching, mean_gap
 from harness.memory.shared.sampling import rows_by_class
 from tests.memory import plain_dm
 from tests.memory.toys import Killed, KilledError, not_finite, noted_precisions
@@ -110,7 +110,7 @@ def test_the_compiled_gradient_is_the_eager_one() -> None:
     images, labels = a_set()
     gradients = []
     for cfg in (CFG, replace(CFG, compute="compiled")):
-        match, rows = Matching(images, 3, 2, cfg), list(rows_by_class(labels).values())
+        match, rows = MeanMatching(images, 3, 2, cfg), list(rows_by_class(labels).values())
         models.draw_weights(match.network, seeded(3))
         pixels = images[:6].clone().requires_grad_()
         match.backward(pixels, rows, augment.draw_shared(cfg.augment, 3, seeded(4)))
@@ -122,8 +122,8 @@ def test_the_compiled_gradient_is_the_eager_one() -> None:
 # --- properties ------------------------------------------------------------------------------------------------------
 
 
-def matching(images: Tensor, ipc: int, cfg: DMConfig = CFG, classes: int = 3) -> Matching:
-    match = Matching(images, classes, ipc, cfg)
+def matching(images: Tensor, ipc: int, cfg: DMConfig = CFG, classes: int = 3) -> MeanMatching:
+    match = MeanMatching(images, classes, ipc, cfg)
     models.draw_weights(match.network, seeded(3))
     return match
 
@@ -188,7 +188,7 @@ def test_the_loss_falls(model: str) -> None:
         """Of networks and augmentations that the condensing did not meet."""
         total = 0.0
         for seed in range(5):
-            match = Matching(images, 4, 2, cfg)
+            match = MeanMatching(images, 4, 2, cfg)
             models.draw_weights(match.network, seeded(100 + seed))
             parameters = augment.draw_shared(cfg.augment, 4, seeded(200 + seed))
             total += match.backward(synthetic.clone().requires_grad_(), rows, parameters).item()
@@ -216,7 +216,7 @@ def test_each_side_is_multiplied_in_its_own_dtype(monkeypatch: pytest.MonkeyPatc
     stack, forward, backward = noted_precisions(monkeypatch), [], []
     images, labels = a_set()
     cfg = replace(CFG, real_dtype="bfloat16", synthetic_dtype="tf32")
-    match = Matching(images, 3, 2, cfg)
+    match = MeanMatching(images, 3, 2, cfg)
     hook = match.network.features[0].register_forward_hook(
         lambda *_: forward.append(stack[-1])
     )  # the network is shared
@@ -253,12 +253,12 @@ def test_images_that_are_not_finite_are_an_error() -> None:
 
 
 def test_images_that_end_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(self: Matching, pixels: Tensor, rows: object, parameters: object) -> Tensor:
+    def spoil(self: MeanMatching, pixels: Tensor, rows: object, parameters: object) -> Tensor:
         pixels.grad = torch.full_like(pixels, float("nan") if next(calls) == 2 else 0.0)
         return torch.zeros(())
 
     calls = iter(range(4))
-    monkeypatch.setattr(Matching, "backward", spoil)
+    monkeypatch.setattr(MeanMatching, "backward", spoil)
     with pytest.raises(FloatingPointError, match="not finite after update 3"):
         dm.build(*a_set(), Budget(2), seeded(1), CFG)
 

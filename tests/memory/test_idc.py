@@ -15,7 +15,7 @@ from harness.core.progress import Progress
 from harness.core.train import TrainConfig, fit
 from harness.memory import idc, random_real
 from harness.memory.idc import IDCConfig, IDCIConfig
-from harness.memory.shared.matching import Matching, squared_distance
+from harness.memory.shared.matching import GradientMatching, squared_distance
 from harness.memory.shared.sampling import rows_by_class
 from harness.memory.shared.synthetic import Synthetic, real_batches
 from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, check_resumes, not_finite, seeded
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = dict(
 )
 IDC, IDCI = IDCConfig(**SMALL), IDCIConfig(**SMALL)
 Build = Callable[..., Memory]
-each_method = pytest.mark.parametrize(("build", "cfg"), [(idc.build, IDC), (idc.build_idc_i, IDCI)], ids=["idc", "i"])
+each_method = pytest.mark.parametrize(("build", "cfg"), [(idc.build, IDC), (idc.IDC_I, IDCI)], ids=["idc", "i"])
 
 
 def in_unit_range(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -45,7 +45,7 @@ def in_unit_range(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, T
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
-class Quadratic(Matching):
+class Quadratic(GradientMatching):
     """In place of gradients: half the squared distance to a target, weighed differently in each class and round."""
 
     seen: list[Tensor]  # the images that each call was given
@@ -73,12 +73,12 @@ def test_one_step_in_a_round_goes_as_far_as_the_scripts_step_after_every_class(
     images, labels, low, high = in_unit_range()
     rounds, lr = 6, 0.2
     monkeypatch.setattr(Quadratic, "seen", [], raising=False)
-    monkeypatch.setattr(idc, "Matching", Quadratic)
+    monkeypatch.setattr(idc, "GradientMatching", Quadratic)
     monkeypatch.setattr(idc, "fit", lambda *_, optimizer: None)
     monkeypatch.setattr(idc, "draw", lambda rows, most, rng: rows[:most])  # in order, to tell images apart
     # a round more than is looked at: the last one clamps
     cfg = replace(IDCI, iterations=1, updates=rounds + 1, lr=lr, momentum=momentum, augment="none")
-    idc.build_idc_i(images, labels, Budget(ipc), seeded(1), cfg)
+    idc.IDC_I(images, labels, Budget(ipc), seeded(1), cfg)
     # The script: pixels in [0, 1], one optimiser for all classes, a step after each class, so that the others coast.
     start = random_real.build(images, labels, Budget(ipc), seeded(1)).images
     unit, velocity = (start - low) / (high - low), torch.zeros_like(start)
@@ -177,14 +177,14 @@ def test_images_come_back_into_the_real_ones_range_when_a_network_is_done(build:
 
 
 def test_only_the_convolutions_are_matched(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Matching] = []
+    made: list[GradientMatching] = []
 
-    class Spy(Matching):
+    class Spy(GradientMatching):
         def __init__(self, *arguments: Any, **settings: Any) -> None:
             super().__init__(*arguments, **settings)
             made.append(self)
 
-    monkeypatch.setattr(idc, "Matching", Spy)
+    monkeypatch.setattr(idc, "GradientMatching", Spy)
     idc.build(*a_set(), Budget(1), seeded(1), IDC)
     (match,) = made
     assert list(match.weights) == ["features.0.weight", "features.4.weight"]
@@ -196,7 +196,7 @@ def test_other_weights_get_no_gradient_of_the_images_loss() -> None:
     network = models.scratch("convnet2-w4", SHAPE, 3, images.device)
     models.draw_weights(network, seeded(0))
     network.zero_grad()
-    match = Matching(
+    match = GradientMatching(
         network,
         squared_distance,
         form="eager",
@@ -252,13 +252,13 @@ def test_a_networks_optimiser_lives_as_long_as_the_network(monkeypatch: pytest.M
 
 def test_at_most_so_many_decoded_images_are_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    whole = Matching.backward
+    whole = GradientMatching.backward
 
-    def backward(self: Matching, images: Tensor, real: dict[str, Tensor]) -> Tensor:
+    def backward(self: GradientMatching, images: Tensor, real: dict[str, Tensor]) -> Tensor:
         sizes.append(len(images))
         return whole(self, images, real)
 
-    monkeypatch.setattr(Matching, "backward", backward)
+    monkeypatch.setattr(GradientMatching, "backward", backward)
     cfg = replace(IDC, iterations=1, updates=2, lr=10.0, momentum=0.0)
     idc.build(*a_set(), Budget(2), seeded(1), cfg)
     idc.build(*a_set(), Budget(2), seeded(1), replace(cfg, synthetic_batch=3))
@@ -269,7 +269,7 @@ def test_images_left_out_of_an_update_do_not_move() -> None:
     cfg = replace(IDCI, iterations=1, updates=2, synthetic_batch=2, augment="none")
     killed = Killed(1)
     with pytest.raises(KilledError):
-        idc.build_idc_i(*a_set(), Budget(5), seeded(1), cfg, killed)
+        idc.IDC_I(*a_set(), Budget(5), seeded(1), cfg, killed)
     assert killed.kept is not None
     start = random_real.build(*a_set(), Budget(5), seeded(1)).images
     moved = (killed.kept["stored.images"] != start).flatten(1).any(1)
@@ -279,14 +279,14 @@ def test_images_left_out_of_an_update_do_not_move() -> None:
 # --- what comes of it ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("build", "cfg"), [(idc.build, IDCConfig()), (idc.build_idc_i, IDCIConfig())])
+@pytest.mark.parametrize(("build", "cfg"), [(idc.build, IDCConfig()), (idc.IDC_I, IDCIConfig())])
 def test_the_loss_falls(build: Build, cfg: IDCConfig) -> None:
     images, labels = a_set(FOUR)
     train = replace(IDC.train, batch_size=32)
     small = dict(iterations=4, updates=10, lr=0.05, real_batch=30, trained=64, train=train, model="convnet2-w8")
     cfg = replace(cfg, **small)  # type: ignore[arg-type]
     network = models.scratch("convnet2-w8", SHAPE, 4, images.device)
-    match = Matching(
+    match = GradientMatching(
         network,
         squared_distance,
         form="eager",
@@ -352,7 +352,7 @@ def test_a_budget_decodes_into_four_times_as_many_images() -> None:
     assert IDCIConfig().decoded(10, (3, 32, 32)) == 10
     built = idc.build(*a_set(), Budget(1), seeded(1), IDC)
     assert (built.league, len(built.labels), built.scalars) == ("storage", 12, 3 * 3 * 8 * 8)
-    own = idc.build_idc_i(*a_set(), Budget(1), seeded(1), IDCI)
+    own = idc.IDC_I(*a_set(), Budget(1), seeded(1), IDCI)
     assert (own.league, len(own.labels), own.stored) == ("pixel", 3, {})
 
 
@@ -372,7 +372,7 @@ def test_passes_count_the_images_of_all_updates() -> None:
         ({"trained": 0}, r"^trained: at least 1 is needed, got 0$"),
         ({"synthetic_batch": 0}, r"^synthetic_batch: at least 1 is needed, got 0$"),
         ({"distance": "kl"}, r"^distance: 'kl' is unknown; choose from rows, cos, mse, l1$"),
-        ({"factor": 0}, r"^multi-formation: factor is at least 1, got 0$"),
+        ({"factor": 0}, r"^factor: at least 1 is needed, got 0$"),
         ({"augment": "blur"}, r"^augment: 'blur' is unknown"),
     ],
 )

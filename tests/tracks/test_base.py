@@ -13,11 +13,12 @@ import torch
 from torch import Generator, Tensor
 
 from harness import memory
-from harness.config import CLRun, CondenseRun, assemble, in_form
+from harness.config import CLRun, CondenseRun, assemble, resolve_form
 from harness.core import data
 from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
+from harness.core.fields import configuration
 from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import LowRank, MultiFormation
 from harness.core.progress import SILENT, Progress, State
@@ -26,6 +27,7 @@ from harness.execution.costs import flop_per_image
 from harness.execution.resources import peak_memory, reset_resident_peak
 from harness.execution.units import Store, Unit
 from harness.memory import BUILDERS, random_real
+from harness.memory.method import AroundConfig, from_function
 from harness.tracks import static, stream
 from harness.tracks.base import (
     Clock,
@@ -45,14 +47,14 @@ from harness.tracks.memories import (
     memory_unit,
     real_images,
 )
-from harness.tracks.rows import add_costs, compute_form, shared_columns
+from harness.tracks.rows import add_costs, compute_form, shared_columns, training_form
 
 CPU = torch.device("cpu")
 
 
 def run_of(**settings: Any) -> CondenseRun:
     usual = {"dataset": "digits", "memory": "dm", "model": "convnet-d1-w8"}
-    run, _ = in_form(assemble(CondenseRun, "smoke", {**usual, **settings}), CPU)
+    run, _ = resolve_form(assemble(CondenseRun, "smoke", {**usual, **settings}), CPU)
     return run
 
 
@@ -77,22 +79,20 @@ def test_a_label_says_of_what_the_memory_is(toy_set: DataSet) -> None:
     assert (of_set.spec["seed"], of_order.spec["seed"]) == ([0, "set 1"], [0, "1"])
 
 
-@dataclass(frozen=True)
-class AroundConfig:
+@configuration
+class ConstantsConfig(AroundConfig):
     """Of a builder around another, which reads constants of its own."""
-
-    host: Any
 
     @property
     def beyond(self) -> dict[str, Any]:
-        return {"constants": 3}
+        return {**self.host.beyond, "constants": 3}
 
 
 def test_what_results_depend_on_besides_fields_is_in_the_key_of_host_and_plug_in_alike(toy_set: DataSet) -> None:
-    pooled = run_of(networks="trained:50-100").memory_config
+    pooled = run_of(networks="trained:50-100").method
     alone, around = (
         memory_unit(run_of(), toy_set, "set 0", [0, 1], {}, cfg).spec["beyond"]
-        for cfg in (pooled, AroundConfig(pooled))
+        for cfg in (pooled, ConstantsConfig(pooled))
     )
     assert set(alone) == {"pool"}
     assert around == {**alone, "constants": 3}
@@ -306,7 +306,7 @@ def test_a_builder_is_offered_what_it_asks_for(
         got.update(rows=rows, of=of, progress=progress, labels=labels)
         return random_real.build(images, labels, budget, rng)
 
-    monkeypatch.setitem(memory.BUILDERS, "asking", build)
+    monkeypatch.setitem(memory.BUILDERS, "asking", from_function(build))
     for split, whole in (("test", digits), ("validation", hold_out(digits))):
         run = run_of(memory="asking", split=split)
         do_unit(unit_of(run, whole, [4, 7]), Store(tmp_path), SILENT, build_memory)
@@ -389,7 +389,7 @@ def test_flop_of_condensing_by_hand(toy_set: DataSet) -> None:
     spec = {"classes": list(range(10)), "ipc": 2}
 
     def of(**settings: Any) -> float | None:
-        return condensing_flop(run_of(**settings).memory_config, toy_set, spec)
+        return condensing_flop(run_of(**settings).method, toy_set, spec)
 
     # 3 updates: 12 real images a class, all there are, forward; 2 synthetic ones forward and, as twice that, backward
     assert of() == 3 * 10 * (12 + 3 * 2) * once
@@ -445,16 +445,16 @@ def test_a_device_that_is_too_small_names_a_setting_that_the_memory_has(
     ],
 )
 def test_forms_of_computing_in_words(name: str, words: str) -> None:
-    assert compute_form(run_of(memory=name, real_dtype="bfloat16").memory_config) == words
+    assert compute_form(run_of(memory=name, real_dtype="bfloat16").method.form) == words
 
 
 def test_rows_say_where_tf32_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     asked = {"memory": "dm", "compute": "eager", "recipe.dtype": "tf32", "memory.synthetic_dtype": "tf32"}
-    run, _ = in_form(assemble(CondenseRun, "smoke", asked), torch.device("cuda"))
-    assert compute_form(run.memory_config) == "eager, tf32, real float32"
+    run, _ = resolve_form(assemble(CondenseRun, "smoke", asked), torch.device("cuda"))
+    assert compute_form(run.method.form) == "eager, tf32, real float32"
     assert run.recipe_config is not None
-    assert compute_form(run.recipe_config) == "eager, tf32"
+    assert training_form(run.training) == "eager, tf32"
 
 
 def test_what_all_rows_of_a_run_say(toy_set: DataSet) -> None:

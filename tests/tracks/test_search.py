@@ -11,7 +11,7 @@ import torch
 
 from harness.commands import run as runs
 from harness.commands.run import Finished, Options
-from harness.config import CondenseRun, NASRun, assemble, changed, in_form
+from harness.config import CondenseRun, NASRun, assemble, change, resolve_form
 from harness.core import data, models
 from harness.core import memory as memories
 from harness.core.data import DataSet
@@ -32,7 +32,7 @@ COUNT = 2 * 3  # architectures of SMALL: two norms, three activations
 
 
 def run_of(preset: str = "smoke", /, **settings: Any) -> NASRun:
-    run, _ = in_form(assemble(NASRun, preset, {**SMALL, **settings}), CPU)
+    run, _ = resolve_form(assemble(NASRun, preset, {**SMALL, **settings}), CPU)
     return run
 
 
@@ -114,10 +114,10 @@ def test_early_stopping_has_the_epochs_of_the_proxy_set(toy_set: DataSet) -> Non
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
 def test_the_schedule_decides_what_is_compiled(device: str, toy_set: DataSet) -> None:
     run = replace(run_of(), compute="compiled", recipe_config=None, memory_config=None)
-    run, _ = in_form(run, CPU)
+    run, _ = resolve_form(run, CPU)
     epochs = -(-COMPILE_FROM[torch.device(device).type] // 20)  # of 20 images: so many that compiling pays
     for count, form in ((epochs - 1, "eager"), (epochs, "compiled")):
-        longer = changed(run, {"recipe_config.epochs": count})
+        longer = change(run, {"recipe_config.epochs": count})
         units = candidates(plan(longer, hold_out(toy_set), Place(device)), "random")
         assert {unit.spec["recipe"]["compute"] for unit in units} == {form}
 
@@ -327,7 +327,7 @@ def test_quick_and_smoke_are_narrow_and_short() -> None:
 
 
 def test_the_memory_is_that_of_track_condense_on_the_same_split(toy_set: DataSet) -> None:
-    run, _ = in_form(
+    run, _ = resolve_form(
         assemble(CondenseRun, "smoke", {"dataset": "digits", "memory": "random", "split": "validation"}), CPU
     )
     theirs = static.plan(run, hold_out(toy_set), Place())

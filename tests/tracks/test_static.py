@@ -18,7 +18,7 @@ from harness import memory
 from harness.commands import run as runs
 from harness.commands.export import export
 from harness.commands.run import Finished, Options
-from harness.config import CLRun, CondenseRun, Run, assemble, in_form
+from harness.config import CLRun, CondenseRun, Run, assemble, resolve_form
 from harness.core import data, models
 from harness.core import memory as memories
 from harness.core.data import DataSet
@@ -32,7 +32,7 @@ from harness.execution.engines import Event
 from harness.execution.units import Store, Unit
 from harness.results import rows as rowfiles
 from harness.tracks import static
-from harness.tracks.base import Place, images_per_class, model_of
+from harness.tracks.base import Place, images_per_class
 from harness.tracks.estimates import estimate_costs
 from harness.tracks.static import StaticPlan, plan
 
@@ -41,7 +41,7 @@ SMALL = {"dataset": "digits", "memory": "dm", "model": "convnet-d1-w8", "classes
 
 
 def run_of(preset: str = "smoke", **settings: Any) -> CondenseRun:
-    run, _ = in_form(assemble(CondenseRun, preset, {**SMALL, **settings}), CPU)
+    run, _ = resolve_form(assemble(CondenseRun, preset, {**SMALL, **settings}), CPU)
     return run
 
 
@@ -247,7 +247,7 @@ def test_every_builder_can_be_planned_and_estimated(
     run = run_of("paper", memory=builder, nets=1, sets=1, ipc=10)
     units = estimate_costs(plan(run, toy_set, Place()).units, run, toy_set)
     condensing = sum(unit.cost for unit in units if unit.kind == "memory")
-    assert (condensing > 1) == (model_of(run.memory_config) is not None)
+    assert (condensing > 1) == (run.method.model is not None)
     images = 120 * 101 if builder == "full" else 10 * images_per_class(run, toy_set) * 1001
     assert next(unit.cost for unit in units if unit.kind == "network") == pytest.approx(images / 1000)
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import CLRun, assemble, in_form
+from harness.config import CLRun, assemble, resolve_form
 from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
@@ -23,7 +23,7 @@ LISTED = "3,1,4,0,5,9,2,6,8,7"
 
 def run_of(**settings: Any) -> CLRun:
     usual = {"dataset": "digits", "memory": "random", "steps": 5, "model": "convnet-d1-w8", "classes_per_unit": 2}
-    run, _ = in_form(assemble(CLRun, "smoke", {**usual, **settings}), CPU)
+    run, _ = resolve_form(assemble(CLRun, "smoke", {**usual, **settings}), CPU)
     return run
 
 
@@ -202,5 +202,5 @@ def test_another_preset_of_the_same_units_keeps_its_name(toy_set: DataSet) -> No
 
 
 def test_forms_in_words() -> None:
-    assert compute_form(run_of(memory="dm", compute="eager").memory_config) == "eager, float32, real float32"
-    assert compute_form(run_of(memory="herding").memory_config) == "eager, float32"
+    assert compute_form(run_of(memory="dm", compute="eager").method.form) == "eager, float32, real float32"
+    assert compute_form(run_of(memory="herding").method.form) == "eager, float32"

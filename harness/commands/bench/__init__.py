@@ -29,11 +29,14 @@ from harness.execution import engines
 from harness.execution.resources import gpu_environments, pick_device, usable_cpus, worker_environments
 from harness.execution.units import Store, Unit
 from harness.memory import dm, random_real
+from harness.memory.dcc import DCCConfig
+from harness.memory.idc import IDCConfig
+from harness.memory.shared.matching import GradientMatchingConfig
 from harness.memory.shared.sampling import draw, rows_by_class
 from harness.nas import proxy
 from harness.tracks import search
 from harness.tracks.memories import recipe_from
-from harness.tracks.rows import compute_form
+from harness.tracks.rows import training_form
 
 Result = dict[str, Any]
 Benchmark = Callable[[CLRun, str, float, torch.device], Result]
@@ -73,7 +76,7 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
 
 
 def _settings(preset: str, device: torch.device) -> CLRun:
-    run, _ = config.in_form(config.assemble(CLRun, preset, {"memory": "dm"}), device)
+    run, _ = config.resolve_form(config.assemble(CLRun, preset, {"memory": "dm"}), device)
     return run
 
 
@@ -122,7 +125,8 @@ def _compare(plain: Callable[[], object], shipped: Callable[[], object], seconds
 def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device, shape: Shape = SHAPE) -> Result:
     """An iteration of DM, augmentation included, against the published loop over classes, eager and in float32."""
     classes, ipc = SIZES[preset]
-    cfg: dm.DMConfig = run.memory_config
+    cfg = run.method
+    assert isinstance(cfg, dm.DMConfig)
     images, labels = _images(classes, max(cfg.real_batch, 300), device, shape)
     rows = list(rows_by_class(labels).values())
     start = random_real.build(images, labels, Budget(ipc), generator("bench"))
@@ -141,7 +145,7 @@ def bench_dm(run: CLRun, preset: str, seconds: float, device: torch.device, shap
 
         return once
 
-    match = dm.Matching(images, classes, ipc, cfg)
+    match = dm.MeanMatching(images, classes, ipc, cfg)
     network = _as_usual(models.build(cfg.model, shape, 1, generator("bench"))).to(device).requires_grad_(False)
 
     def plain(pixels: Tensor, batch: list[Tensor], parameters: augment.Parameters) -> None:
@@ -168,9 +172,10 @@ def bench_matching(name: str) -> Benchmark:
     def bench(_: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
         classes, ipc = SIZES[preset]
         settings = {"memory": name, "ipc": ipc}
-        run, _form = config.in_form(config.assemble(CondenseRun, preset, settings), device)
-        cfg = replace(run.memory_config, iterations=1, updates=1)
-        if hasattr(cfg, "from_iteration"):
+        run, _form = config.resolve_form(config.assemble(CondenseRun, preset, settings), device)
+        assert isinstance(run.method, GradientMatchingConfig | IDCConfig)
+        cfg = replace(run.method, iterations=1, updates=1)
+        if isinstance(cfg, DCCConfig):
             cfg = replace(cfg, from_iteration=0)  # the contrastive form
         images, labels = _images(classes, max(cfg.real_batch, 300), device)
         build = memory.find(name)
@@ -189,7 +194,12 @@ def bench_matching(name: str) -> Benchmark:
 
 
 def _plain_matching(
-    images: Tensor, labels: Tensor, ipc: int, cfg: Any, network: models.Network, rng: Generator
+    images: Tensor,
+    labels: Tensor,
+    ipc: int,
+    cfg: GradientMatchingConfig | IDCConfig,
+    network: models.Network,
+    rng: Generator,
 ) -> Tensor:
     """One update as the reference scripts do it, class after class; IDC's steps after each of them."""
     device, rows = images.device, list(rows_by_class(labels).values())
@@ -199,9 +209,10 @@ def _plain_matching(
     models.draw_weights(network, rng)
     batch = [draw(of_class, cfg.real_batch, rng) for of_class in rows]
     parameters = augment.draw_shared(cfg.augment, len(rows), rng)
-    form = MultiFormation(getattr(cfg, "factor", 1))
+    of_idc = cfg if isinstance(cfg, IDCConfig) else None
+    form = MultiFormation(of_idc.factor if of_idc else 1)
     weights = list(network.parameters())
-    if hasattr(cfg, "factor"):
+    if of_idc:
         weights = [weight for weight in weights if weight.ndim == 4]
 
     def gradients(inputs: Tensor, targets: Tensor, graph: bool) -> list[Tensor]:
@@ -212,20 +223,20 @@ def _plain_matching(
         return torch.full((count,), c, device=device)
 
     def own(c: int) -> Tensor:
-        decoded = form.decode({"images": pixels[c * ipc : (c + 1) * ipc]})[: getattr(cfg, "synthetic_batch", None)]
+        decoded = form.decode({"images": pixels[c * ipc : (c + 1) * ipc]})[: of_idc.synthetic_batch if of_idc else None]
         return augment.apply(cfg.augment, decoded, parameters.of(torch.full((len(decoded),), c)))
 
     loss, sums, seen = torch.zeros((), device=device), None, []
     for c, some in enumerate(batch):
         theirs = augment.apply(cfg.augment, images[some.to(device)], parameters.of(torch.full((len(some),), c)))
         real = gradients(theirs, labelled(c, len(some)), graph=False)
-        if hasattr(cfg, "from_iteration"):
+        if isinstance(cfg, DCCConfig):
             sums = real if sums is None else [a + b for a, b in zip(sums, real, strict=True)]
             seen.append(own(c))
             continue
         synthetic = gradients(own(c), labelled(c, len(own(c))), graph=True)
         loss = loss + _plain_distance(real, synthetic, cfg.distance)
-        if hasattr(cfg, "factor"):
+        if of_idc:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -234,7 +245,7 @@ def _plain_matching(
         everything = torch.arange(len(rows), device=device).repeat_interleave(ipc)
         synthetic = gradients(torch.cat(seen), everything, graph=True)
         loss = _plain_distance([part / len(rows) for part in sums], synthetic, cfg.distance)
-    if not hasattr(cfg, "factor"):
+    if not of_idc:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -256,8 +267,7 @@ def _plain_distance(real: list[Tensor], synthetic: list[Tensor], distance: str) 
 def bench_fit(run: CLRun, preset: str, seconds: float, device: torch.device) -> Result:
     """An epoch of `fit` on 100 images, against the plain eager loop."""
     images, labels = _images(10, 10, device)
-    cfg = run.recipe_config
-    assert cfg is not None  # `in_form` fits it
+    cfg = run.training
     plain_cfg = replace(cfg, compute="eager", dtype="float32")
     networks = [models.build(run.model, SHAPE, 10, generator("bench")).to(device) for _ in range(2)]
     _as_usual(networks[0])
@@ -276,8 +286,7 @@ def bench_stream(run: CLRun, preset: str, seconds: float, device: torch.device) 
     """A training iteration of the Avalanche strategy, against the plain tensor loop, both eager."""
     from harness.scenarios.strategy import CondensedBuffer, MemoryOnly, evaluator
 
-    assert run.recipe_config is not None  # `in_form` fits it
-    cfg = replace(run.recipe_config, compute="eager", epochs=4)
+    cfg = replace(run.training, compute="eager", epochs=4)
     images, labels = _images(10, 20, device)
     stream = _tiny_stream(images, labels)
 
@@ -330,9 +339,8 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     WORKERS_TRIED on each GPU, and its time is the best; `jobs` is what `--jobs` then is.
     """
     count, epochs = NAS_SIZES[preset]
-    run, _form = config.in_form(config.assemble(NASRun, preset, SEARCHED), device)
-    assert run.recipe_config is not None  # `in_form` fits it
-    recipe = replace(run.recipe_config, epochs=epochs)
+    run, _form = config.resolve_form(config.assemble(NASRun, preset, SEARCHED), device)
+    recipe = replace(run.training, epochs=epochs)
     units = []
     for arch in run.searched:
         own = config.plain(search.in_its_form(recipe, arch.model, count, str(device)))
@@ -347,7 +355,7 @@ def bench_nas(_: CLRun, preset: str, seconds: float, device: torch.device) -> Re
     by_jobs = _search_times(units, device)
     jobs = min(by_jobs, key=lambda jobs: by_jobs[jobs])
     shipped = by_jobs[jobs]
-    form = "; ".join(sorted({compute_form(recipe_from(unit.spec["recipe"])) for unit in units}))
+    form = "; ".join(sorted({training_form(recipe_from(unit.spec["recipe"])) for unit in units}))
     flop = sum(_flop_of(unit.spec["model"]) for unit in units)
     result: Result = {"plain_seconds": sum(took), "shipped_seconds": shipped, "networks": len(units), "epochs": epochs}
     result |= {"jobs": jobs} | ({"seconds_by_jobs": by_jobs} if device.type == "cuda" else {})

@@ -6,6 +6,8 @@ parameters from a generator; `apply` transforms images by given parameters. Noth
 parameters always do the same, to real and to synthetic images alike. `cutmix` mixes a batch with itself.
 """
 
+from typing import Annotated
+
 from harness.core.augment.dsa import OPERATIONS
 from harness.core.augment.mixing import CutMix, cutmix, draw_cutmix
 from harness.core.augment.strategy import (
@@ -25,6 +27,9 @@ from harness.core.augment.strategy import (
     draw_shared,
     operations,
 )
+from harness.core.fields import checked
+
+AugmentName = Annotated[str, checked(operations)]  # the name of a strategy, as a field of a configuration
 
 __all__ = [
     "DC_DIGITS",
@@ -38,6 +43,7 @@ __all__ = [
     "IDC_NETWORK",
     "MOST_VALUES",
     "OPERATIONS",
+    "AugmentName",
     "CutMix",
     "Parameters",
     "apply",

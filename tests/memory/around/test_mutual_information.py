@@ -14,7 +14,7 @@ from harness.core import augment, models
 from harness.core.memory import Budget
 from harness.memory import dm, dsa
 from harness.memory.around.mutual_information import MIMConfig, Term, contrast
-from harness.memory.dm import DMConfig, Matching
+from harness.memory.dm import DMConfig, MeanMatching
 from harness.memory.dsa import DSAConfig
 from harness.memory.shared.sampling import rows_by_class
 from harness.memory.shared.synthetic import real_batches
@@ -97,13 +97,13 @@ def test_backward_returns_the_weighed_sum_over_layers_and_adds_its_gradient(term
     real = [images[rows] for rows in rows_by_class(labels).values()]
     network = models.build("convnet3-w4", SHAPE, 3, seeded(0)).double()
     pixels = images[:6].clone().requires_grad_()
-    loss = term.backward(network, real, pixels)
+    loss = term.add_gradient(network, lambda count: [batch[:count] for batch in real], pixels)
     expected = term_loss(term, network, real, pixels)
     torch.testing.assert_close(loss, expected.detach())
     assert pixels.grad is not None
     once = pixels.grad.clone()
     torch.testing.assert_close(once, torch.autograd.grad(expected, pixels)[0])
-    term.backward(network, real, pixels)
+    term.add_gradient(network, lambda count: [batch[:count] for batch in real], pixels)
     torch.testing.assert_close(pixels.grad, 2 * once)
 
 
@@ -112,7 +112,8 @@ def test_the_gradient_reaches_the_synthetic_pixels_alone() -> None:
     images.requires_grad_()
     network = models.build("convnet2-w4", SHAPE, 3, seeded(0))
     pixels = images[:6].detach().clone().requires_grad_()
-    Term().backward(network, [images[rows] for rows in rows_by_class(labels).values()], pixels)
+    real = [images[rows] for rows in rows_by_class(labels).values()]
+    Term().add_gradient(network, lambda count: [batch[:count] for batch in real], pixels)
     assert pixels.grad is not None
     assert (pixels.grad.flatten(1).norm(dim=1) > 0).all()
     assert images.grad is None
@@ -122,7 +123,7 @@ def test_the_gradient_reaches_the_synthetic_pixels_alone() -> None:
 # --- around a host ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("builder", "host", "build"), [(MIM_DM, DM, dm.build), (MIM_DSA, DSA, dsa.build)])
+@pytest.mark.parametrize(("builder", "host", "build"), [(MIM_DM, DM, dm.build), (MIM_DSA, DSA, dsa.METHOD)])
 def test_without_weight_it_is_the_host(builder: Any, host: Any, build: Any) -> None:
     none = MIMConfig(host, Term(weight=0.0))
     own = build(*a_set(), Budget(2), seeded(1), host).images
@@ -159,7 +160,7 @@ def test_descent_on_the_term_brings_images_of_a_class_together() -> None:
     pixels, losses = torch.randn(8, *SHAPE, generator=seeded(1)), []
     for _ in range(60):
         pixels = pixels.detach().requires_grad_()
-        losses.append(term.backward(network, real, pixels).item())
+        losses.append(term.add_gradient(network, lambda count: [batch[:count] for batch in real], pixels).item())
         assert pixels.grad is not None
         pixels = pixels - pixels.grad
     assert min(losses) == pytest.approx(losses[-1], rel=1e-3)
@@ -175,7 +176,7 @@ def test_the_hosts_loss_falls_beside_the_term() -> None:
         """Of networks and augmentations that the condensing did not meet."""
         total = 0.0
         for seed in range(5):
-            match = Matching(images, 4, 2, host)
+            match = MeanMatching(images, 4, 2, host)
             models.draw_weights(match.network, seeded(100 + seed))
             parameters = augment.draw_shared(host.augment, 4, seeded(200 + seed))
             total += match.backward(synthetic.clone().requires_grad_(), rows, parameters).item()
@@ -187,7 +188,7 @@ def test_the_hosts_loss_falls_beside_the_term() -> None:
 
 
 def test_it_fits_around_what_matches_in_networks() -> None:
-    assert isinstance(memory.default_config(memory.find("mim-dsac")), MIMConfig)
+    assert isinstance(memory.find("mim-dsac").config, MIMConfig)
     for host in ("herding", "mmd-pixel", "idc", "lo-dm"):
         with pytest.raises(ValueError, match=rf"^mim: {host} takes no term"):
             memory.find(f"mim-{host}")
@@ -197,14 +198,14 @@ def test_it_fits_around_what_matches_in_networks() -> None:
 
 
 def test_it_says_that_it_is_a_reconstruction() -> None:
-    assert (MIM_DM.__doc__ or "").startswith("RECONSTRUCTION")
+    assert MIM_DM.summary.startswith("RECONSTRUCTION")
 
 
 def test_the_configuration_is_the_hosts_and_the_terms() -> None:
     cfg = MIMConfig(DMConfig(iterations=10))
     assert (cfg.term.weight, cfg.term.decay, cfg.term.temperature, cfg.term.real_batch) == (0.5, 2.0, 0.1, 32)
     assert (cfg.model, cfg.per_class) == ("convnet3", False)  # negatives are of other classes
-    assert MIMConfig(DMConfig()).for_setting("cifar10", 100).host.lr == 10.0
+    assert MIMConfig(DMConfig()).for_setting("cifar10", 100).host == DMConfig(lr=10.0)
     # The host's, and once more the synthetic images and 32 real ones of each class.
     assert cfg.passes(classes=10, images=500, ipc=20) == (10 * 10 * (256 + 32), 10 * 10 * 20 * 2)
 
@@ -213,9 +214,9 @@ def test_the_configuration_is_the_hosts_and_the_terms() -> None:
     ("change", "message"),
     [
         ({"temperature": 0.0}, "temperature: a finite number above 0 is needed, got 0.0"),
-        ({"decay": math.nan}, "decay: a finite number above 0 is needed, got nan"),
-        ({"weight": -0.5}, "weight: a finite number, 0 or more, is needed, got -0.5"),
-        ({"weight": math.inf}, "weight: a finite number, 0 or more, is needed, got inf"),
+        ({"decay": math.nan}, "decay: a finite number is needed, got nan"),
+        ({"weight": -0.5}, "weight: at least 0 is needed, got -0.5"),
+        ({"weight": math.inf}, "weight: a finite number is needed, got inf"),
         ({"real_batch": 0}, "real_batch: at least 1 is needed, got 0"),
     ],
 )

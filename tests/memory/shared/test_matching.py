@@ -20,9 +20,9 @@ from harness.memory.dsa import DSAConfig
 from harness.memory.shared import matching as gradient_matching
 from harness.memory.shared.matching import (
     DISTANCES,
+    GradientMatching,
     GradientMatchingConfig,
     Gradients,
-    Matching,
     matching_statistics,
     rows_distance,
 )
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = dict(
 )
 DC, DSA = DCConfig(**SMALL), DSAConfig(**SMALL)
 Build = Callable[..., Memory]
-each_method = pytest.mark.parametrize(("build", "cfg"), [(dc.build, DC), (dsa.build, DSA)], ids=["dc", "dsa"])
+each_method = pytest.mark.parametrize(("build", "cfg"), [(dc.METHOD, DC), (dsa.METHOD, DSA)], ids=["dc", "dsa"])
 
 
 def cut(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,11 +44,11 @@ def cut(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "gradient_chunk", lambda _: chunk)
 
 
-def matching(images: Tensor, classes: int, model: str = "convnet2-w4", distance: str = "rows") -> Matching:
+def matching(images: Tensor, classes: int, model: str = "convnet2-w4", distance: str = "rows") -> GradientMatching:
     """Of a network drawn from seed 3."""
     network = models.scratch(model, SHAPE, classes, images.device, images.dtype)
     models.draw_weights(network, seeded(3))
-    return Matching(network, DISTANCES[distance], form="eager", real_dtype="float32", device=images.device)
+    return GradientMatching(network, DISTANCES[distance], form="eager", real_dtype="float32", device=images.device)
 
 
 def batches_of(images: Tensor, labels: Tensor) -> list[Tensor]:
@@ -346,7 +346,7 @@ def test_the_real_side_alone_is_multiplied_in_real_dtype(monkeypatch: pytest.Mon
     network.register_forward_hook(lambda *_: seen.append(stack[-1]))
     for weight in network.parameters():
         weight.register_hook(lambda _: seen.append(stack[-1]))
-    match = Matching(network, DISTANCES["rows"], form="eager", real_dtype="tf32", device=images.device)
+    match = GradientMatching(network, DISTANCES["rows"], form="eager", real_dtype="tf32", device=images.device)
     real = match.real_gradients(batches_of(images, labels))
     assert set(seen) == {"tf32"}
     seen.clear()
@@ -389,7 +389,7 @@ def test_both_sides_share_the_statistics_and_leave_them(mode: str) -> None:
     images, labels = a_set(dtype=torch.float64)
     real = batches_of(images, labels)
     network, _, _ = batch_normed(images, 3)
-    match = Matching(network, rows_distance, form="eager", real_dtype="float32", device=images.device)
+    match = GradientMatching(network, rows_distance, form="eager", real_dtype="float32", device=images.device)
     with matching_statistics(network, real, mode):
         held = {name: part.clone() for name, part in network.state_dict().items()}
         alone = network(images[:1])
@@ -428,7 +428,7 @@ def test_networks_without_batch_norm_are_left_alone() -> None:
     ],
 )
 def test_the_loops_are_the_published_ones(ipc: int, loops: tuple[int, int]) -> None:
-    for cfg in (DCConfig().for_setting("cifar10", ipc), DCConfig().with_loops(dc.LOOPS, ipc)):
+    for cfg in (DCConfig().for_setting("cifar10", ipc), DCConfig().with_loops(ipc)):
         assert (cfg.updates, cfg.epochs) == loops
     assert DCConfig(updates=7).for_setting("cifar10", ipc) == DCConfig(updates=7, epochs=loops[1])
     assert DCConfig(epochs=7).for_setting("cifar10", ipc) == DCConfig(updates=loops[0], epochs=7)
@@ -507,7 +507,7 @@ def unmet_loss(images: Tensor, labels: Tensor, synthetic: Tensor, strategy: str,
 
 
 @pytest.mark.parametrize(
-    ("build", "cfg", "share"), [(dc.build, DCConfig(), 0.7), (dsa.build, DSAConfig(), 0.85)], ids=["dc", "dsa"]
+    ("build", "cfg", "share"), [(dc.METHOD, DCConfig(), 0.7), (dsa.METHOD, DSAConfig(), 0.85)], ids=["dc", "dsa"]
 )
 def test_the_loss_falls(build: Build, cfg: GradientMatchingConfig, share: float) -> None:
     images, labels = a_set(FOUR)
@@ -521,7 +521,7 @@ def test_half_precision_of_the_real_side_changes_little() -> None:
     images, labels = a_set()
     begun = start(images, labels, 2, DC)
     moves = [
-        dc.build(images, labels, Budget(2), seeded(1), replace(DC, real_dtype=dtype)).images - begun
+        dc.METHOD(images, labels, Budget(2), seeded(1), replace(DC, real_dtype=dtype)).images - begun
         for dtype in ("float32", "bfloat16")
     ]
     assert not torch.equal(*moves)
@@ -534,7 +534,7 @@ def test_an_interrupted_build_keeps_its_networks_statistics(rounds: int, batchno
     cfg = replace(DSA, model="convnet1-w4-bn", batchnorm=batchnorm)  # without batch norm: see test_builders.py
 
     def resumable(rng: Generator, progress: Progress) -> Memory:
-        return dsa.build(*a_set(), Budget(2), rng, cfg, progress)
+        return dsa.METHOD(*a_set(), Budget(2), rng, cfg, progress)
 
     check_resumes(resumable, rounds)
 
@@ -590,4 +590,4 @@ def test_a_configuration_checks_itself(change: dict[str, Any], message: str) -> 
 
 def test_an_unknown_start_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"^init: 'zeros' is unknown; choose from real, noise$"):
-        dc.build(*a_set(), Budget(1), seeded(1), replace(DC, init="zeros"))
+        dc.METHOD(*a_set(), Budget(1), seeded(1), replace(DC, init="zeros"))

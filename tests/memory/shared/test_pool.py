@@ -177,14 +177,14 @@ def test_classes_are_no_longer_apart() -> None:
 def test_matching_happens_in_the_pools_networks() -> None:
     images, labels = a_set(FOUR)
     seen: list[tuple[float, ...]] = []
-    whole = dm.Matching.backward
+    whole = dm.MeanMatching.backward
 
-    def backward(self: dm.Matching, pixels: Tensor, rows: list[Tensor], parameters: augment.Parameters) -> Tensor:
+    def backward(self: dm.MeanMatching, pixels: Tensor, rows: list[Tensor], parameters: augment.Parameters) -> Tensor:
         seen.append(weights(self.network))
         return whole(self, pixels, rows, parameters)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dm.Matching, "backward", backward)
+        patch.setattr(dm.MeanMatching, "backward", backward)
         dm.build(images, labels, Budget(2), seeded(1), replace(CFG, iterations=12))
     assert 1 < len(set(seen)) <= 3
 
@@ -272,7 +272,7 @@ def test_how_a_pool_is_trained_is_part_of_the_key(builder: str, monkeypatch: pyt
 
     trained, random = unit("trained:50-100"), unit("random")
     assert trained.spec["beyond"]["pool"]["round"] == 20
-    cfg = memory.default_config(memory.find(builder))
+    cfg = memory.find(builder).config
     assert condensing_flop(cfg, dataset, random.spec) is not None
     assert condensing_flop(cfg, dataset, trained.spec) is None  # how long the pool trains is not known before
     assert "beyond" not in random.spec  # which keeps the keys of what is there

@@ -1,0 +1,53 @@
+"""Presets: values that take the place of defaults, for runs, recipes and memory builders."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Values that take the place of defaults; what a preset sets of a method stands beside that method."""
+
+    note: str
+    run: Mapping[str, Settings] = field(default_factory=dict)  # track -> settings of its runs
+    recipe: Settings = field(default_factory=dict)
+
+
+PRESETS = {
+    "paper": Preset("the published protocol to the letter"),
+    "quick": Preset(
+        "a real answer on two CPU cores in about ten minutes",
+        run={
+            "cl": {"model": "convnet-d3-w32", "ipc": 10, "orders": (0,), "nets": 2},
+            "condense": {"model": "convnet-d3-w32", "sets": 2, "nets": 3},
+            "nas": {
+                "model": "convnet-d3-w32",
+                "ipc": 10,
+                "nets": 1,
+                "archs": "width=32,pooling!=none",  # those without pooling are three quarters of the work
+                "subset": 24,
+                "truth_epochs": 2,
+                "curve_every": 100,
+            },
+        },
+        recipe={"epochs": 200, "lr": 0.02, "batch_size": 128, "dtype": "auto"},
+    ),
+    "smoke": Preset(
+        "every line in seconds; its numbers mean nothing",
+        run={
+            "cl": {"model": "convnet-d2-w8", "ipc": 2, "orders": (0,), "nets": 1},
+            "condense": {"model": "convnet-d2-w8", "ipc": 2, "sets": 1, "nets": 1},
+            "nas": {
+                "model": "convnet-d2-w8",
+                "ipc": 2,
+                "nets": 1,
+                "archs": "width=32,depth<=2,pooling!=none",
+                "subset": 4,
+                "truth_epochs": 1,
+            },
+        },
+        recipe={"epochs": 3},
+    ),
+}

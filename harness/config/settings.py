@@ -1,0 +1,135 @@
+"""Settings: the fields of configurations by dotted names, given as text or values. Knows nothing of runs.
+
+A configuration is a frozen dataclass, ours (`harness.core.fields.configuration`) or a plain one of another package's.
+A nested one is reached by dots: "memory.host.lr". The suffix `_config` of a field's name is left out.
+"""
+
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.core.fields import explain
+from harness.core.registry import unknown
+
+Settings = Mapping[str, Any]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
+Config = TypeVar("Config")
+SUFFIX = "_config"
+
+
+class UnknownSettingError(ValueError):
+    """A configuration has no field of that name; the message names the nearest one and all there are."""
+
+    def __init__(self, key: str, choices: list[str]) -> None:
+        super().__init__(str(unknown(key, choices, "--set", 0.5)))
+        self.key, self.choices = key, choices
+
+
+def change(config: Config, settings: Settings, prefix: str = "") -> Config:
+    """The configuration with `settings` in place, each of them converted to its field's type and checked.
+
+    Args:
+        prefix: what the settings' names begin with, before the names of the configuration's fields.
+    Raises:
+        UnknownSettingError: there is no such field.
+        ValueError: a value does not fit its field.
+    """
+    for key, value in settings.items():
+        config = _set(config, key.removeprefix(prefix).split("."), value, key)
+    return config
+
+
+def _set(config: Any, path: list[str], value: Any, key: str) -> Any:
+    names = {field.name for field in fields(config)}
+    head, rest = path[0], path[1:]
+    if rest and head + SUFFIX in names:
+        head += SUFFIX
+    nested = getattr(config, head) if head in names else None
+    if head not in names or (rest and not is_dataclass(nested)):
+        prefix = ".".join(key.split(".")[: -len(path)])
+        raise UnknownSettingError(key, sorted(f"{prefix}.{name}" if prefix else name for name in dotted(config)))
+    if rest:
+        return replace(config, **{head: _set(nested, rest, value, key)})
+    hint = typing.get_type_hints(type(config), include_extras=True)[head]
+    return replace(config, **{head: parse(value, hint, key)})
+
+
+def parse(value: Any, hint: Any, key: str) -> Any:
+    """A value, which may be text, as one of type `hint`.
+
+    Raises:
+        ValueError: it is none; the message calls it `key`.
+    """
+    if value == "none" and type(None) in typing.get_args(hint):
+        return None
+    kind, given = _without_none(hint), value
+    if isinstance(value, bool) and kind is not bool and kind is not Any:
+        value = str(value)  # true is no number, though Python counts it as 1
+    if typing.get_origin(kind) is tuple:
+        value = _split(value, typing.get_args(kind)[0])
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError as error:
+        if kind == tuple[int, ...]:
+            raise ValueError(f"{key}: numbers such as 0 or 0,2 or 0-4 are needed, got {given!r}") from None
+        raise ValueError(explain(error, key)) from None
+
+
+_adapter = functools.cache(TypeAdapter)
+
+
+def _without_none(hint: Any) -> Any:
+    """The type of a field that is not None, without what is annotated to it."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+
+
+def _split(value: Any, kind: type) -> Any:
+    """Several values written as text: "0,2" or "0-4" for whole numbers, "a,b" for names."""
+    if not isinstance(value, str):
+        return value if isinstance(value, list | tuple) else [value]
+    several: list[Any] = []
+    for part in map(str.strip, value.split(",")):
+        first, dash, last = part.partition("-")
+        is_range = kind is int and dash and first.isdecimal() and last.isdecimal()
+        several += range(int(first), int(last) + 1) if is_range else [part]
+    return several
+
+
+def dotted(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every field of a configuration by its dotted name, as `--set` knows it."""
+    flat: dict[str, Any] = {}
+    for field in fields(config):
+        value, name = getattr(config, field.name), prefix + field.name.removesuffix(SUFFIX)
+        if is_dataclass(value) and not isinstance(value, type):
+            flat |= dotted(value, f"{name}.")
+        elif not field.name.endswith(SUFFIX):
+            flat[name] = value
+    return flat
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-able values, by the fields' own names."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {
+        name: plain(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+
+
+def restore(default: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration of the type of `default` that `plain` made `values` from."""
+    return change(default, flatten(values))
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values nested in mappings, as in a TOML file, by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
