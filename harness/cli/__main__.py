@@ -1,4 +1,4 @@
-"""`python -m harness.cli`."""
+"""`python -m harness.cli`, which is `python -m harness`."""
 
 from harness.cli import entry
 

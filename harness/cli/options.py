@@ -1,112 +1,222 @@
-"""The options that several commands share, and how what they are given is read."""
+"""The options of the commands: dataclasses whose fields are options, and readers of what is written as text.
 
+`takes` gives a command the options of such dataclasses, and hands it one object of each.
+"""
+
+import functools
 import re
 import time
 from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-COMPLETE, BAD_INPUT, UNFINISHED, BELOW = 0, 2, 3, 4  # exit codes; below what was published; 1 is Python's, our fault
+if TYPE_CHECKING:
+    from harness.commands.run import Options
 
-Dataset = Annotated[str | None, typer.Option(help="A name of `harness data list`, or folder:PATH.")]
-Memory = Annotated[str | None, typer.Option(help="A builder of `harness ls memories`.")]
-Sets = Annotated[str | None, typer.Option(help="Sets condensed independently of each other.")]
-EvalModels = Annotated[str | None, typer.Option(help="Networks to judge with, such as convnet3,mlp,resnet18-bn.")]
-At = Annotated[str | None, typer.Option(help="Iterations after which to judge as well, such as 1000,5000.")]
-Networks = Annotated[str | None, typer.Option(help="What to match in: random, or trained:LO-HI (accuracy in %).")]
-Proxy = Annotated[
-    str | None, typer.Option(help="What ranks: a builder, file:PATH, early-stopping, full, params, macs, depth.")
-]
-Space = Annotated[str | None, typer.Option(help="A search space of `harness ls spaces`.")]
-Archs = Annotated[str | None, typer.Option(help="Which architectures, such as width<=64,pooling=avg.")]
-Subset = Annotated[str | None, typer.Option(help="So many of them, balanced; a smaller subset lies within a larger.")]
-Truth = Annotated[str | None, typer.Option(help="What to compare with: run, none, tabular or tabular:FILE.")]
-Steps = Annotated[str | None, typer.Option(help="Experiences of the stream.")]
-Ipc = Annotated[str | None, typer.Option(help="Images kept per class.")]
-Orders = Annotated[str | None, typer.Option(help="Seeds of the class orders, such as 0 or 0-4.")]
-Nets = Annotated[str | None, typer.Option(help="Networks trained on each memory.")]
-Recipe = Annotated[str | None, typer.Option(help="How networks are trained: `harness ls recipes`.")]
-Model = Annotated[str | None, typer.Option(help="A network such as convnet3 or convnet-d3-w32-batchnorm.")]
-Seed = Annotated[str | None, typer.Option(help="Of everything drawn but the class orders.")]
+# Exit codes. 1 is Python's own, for an error of ours; BELOW: a number is below the published one.
+COMPLETE, BAD_INPUT, UNFINISHED, BELOW = 0, 2, 3, 4
+
 Preset = Annotated[str | None, typer.Option(help="paper (the default), quick or smoke: `harness ls presets`.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field: memory.iterations=300. Repeatable.")
-]
-Config = Annotated[Path | None, typer.Option(help="A TOML file of fields; --set and the options above win over it.")]
-Out = Annotated[Path, typer.Option(help="Where runs and their units are kept.")]
-Name = Annotated[str | None, typer.Option(help="The run's directory under --out.")]
+Out = Annotated[Path, typer.Option(help="The directory of runs and their units.")]
 Data = Annotated[Path | None, typer.Option(help="A directory that holds the data.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda (every GPU there is) or cuda:N.")]
-Engine = Annotated[str, typer.Option(help="local (worker processes) or serial.")]
-Jobs = Annotated[int | None, typer.Option(help="Worker processes in all; by default one per core or GPU.")]
-Shard = Annotated[str, typer.Option(help="i/n: do the i-th of n parts.")]
-TimeLimit = Annotated[
-    str | None, typer.Option(help="Stop, ready to go on, 90s, 9m or 2h after the start of the command.")
-]
-AvalancheLogger = Annotated[str | None, typer.Option(help="text or tensorboard, passed to Avalanche.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object last on stdout.")]
-DryRun = Annotated[bool, typer.Option(help="Say what would be done, in which configuration, and stop.")]
-Quiet = Annotated[bool, typer.Option(help="Say only what went wrong.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories or row files.")]
 
-# What a run is: fields of its configuration, by the name and help of their option. `--set` reaches all others.
-SHARED = dict(dataset=Dataset, memory=Memory, ipc=Ipc, nets=Nets, recipe=Recipe, model=Model)
-_without_memory = {name: option for name, option in SHARED.items() if name != "memory"}
-TRACKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cl": (
-        "A class-incremental stream: condense each step's classes, train fresh networks on the memory alone.",
-        SHARED | dict(steps=Steps, orders=Orders),
-    ),
-    "condense": (
-        "The tables of the papers: condense sets, train fresh networks on each, test them once at the end.",
-        SHARED | dict(sets=Sets, eval_models=EvalModels, at=At, networks=Networks),
-    ),
-    "nas": (
-        "A search space ranked by training it on a proxy set, against training it on all images.",
-        dict(proxy=Proxy) | _without_memory | dict(space=Space, archs=Archs, subset=Subset, truth=Truth),
-    ),
-}
-# How a configuration is given, and where it is carried out.
-GIVEN = dict(seed=Seed, preset=Preset, set_=Set, config=Config)
-WHERE = dict(out=(Out, Path("runs")), name=Name, data=Data, device=(Device, "auto"), jobs=Jobs)
-HOW = dict(
-    engine=(Engine, "local"),
-    shard=(Shard, "1/1"),
-    time_limit=TimeLimit,
-    as_json=(Json, False),
-    dry_run=(DryRun, False),
-    quiet=(Quiet, False),
-)
+
+# --- what a run is ---------------------------------------------------------------------------------------------------
 
 
-NEEDED = Parameter.empty  # the default of what has to be given
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Settings of a run, named as the fields of its configuration; `--set` reaches all others.
+
+    A value stays text here: `harness.config` converts and checks it, whether it comes from an option, from `--set` or
+    from a file, so that a value that does not fit gets the same message everywhere.
+    """
+
+    dataset: Annotated[str | None, typer.Option(help="A name of `harness data list`, or folder:PATH.")] = None
+    memory: Annotated[str | None, typer.Option(help="A method of `harness ls memories`, or file:PATH.")] = None
+    ipc: Annotated[str | None, typer.Option(metavar="<int>", help="Images per class in the memory.")] = None
+    nets: Annotated[str | None, typer.Option(metavar="<int>", help="Networks trained on each memory.")] = None
+    recipe: Annotated[str | None, typer.Option(help="How networks are trained: `harness ls recipes`.")] = None
+    model: Annotated[str | None, typer.Option(help="A network, such as convnet3 or convnet-d3-w32-batchnorm.")] = None
 
 
-def takes(*options: dict[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of some tables: name -> annotation, or (annotation, default) where it is not None."""
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(RunOptions):
+    """A class-incremental stream: condense each step's classes, train fresh networks on the memory alone."""
+
+    steps: Annotated[str | None, typer.Option(metavar="<int>", help="Experiences of the stream.")] = None
+    orders: Annotated[
+        str | None, typer.Option(metavar="<int,...>", help="Seeds of the class orders, such as 0 or 0-4.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondenseOptions(RunOptions):
+    """The tables of the papers: condense sets, train fresh networks on each, test them once at the end."""
+
+    sets: Annotated[str | None, typer.Option(metavar="<int>", help="Sets condensed independently.")] = None
+    eval_models: Annotated[
+        str | None,
+        typer.Option(metavar="<str,...>", help="Networks to evaluate with, such as convnet3,mlp,resnet18-bn."),
+    ] = None
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="<int,...>", help="Iterations after which to evaluate as well, such as 1000,5000."),
+    ] = None
+    networks: Annotated[
+        str | None, typer.Option(help="Networks to match in: random, or trained:LO-HI (accuracy in %).")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(RunOptions):
+    """A search space ranked by training it on a proxy set, against training it on all images."""
+
+    memory: Annotated[
+        str | None,
+        typer.Option("--proxy", help="What ranks: a method, file:PATH, early-stopping, full, params, macs or depth."),
+    ] = None
+    space: Annotated[str | None, typer.Option(help="A search space of `harness ls spaces`.")] = None
+    archs: Annotated[str | None, typer.Option(help="Which architectures, such as width<=64,pooling=avg.")] = None
+    subset: Annotated[
+        str | None,
+        typer.Option(metavar="<int>", help="How many of them, balanced; a smaller subset lies within a larger one."),
+    ] = None
+    truth: Annotated[str | None, typer.Option(help="What to compare with: run, none, tabular or tabular:FILE.")] = None
+
+
+TRACKS: dict[str, type[RunOptions]] = {"cl": StreamOptions, "condense": CondenseOptions, "nas": SearchOptions}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingOptions:
+    """Where other settings of a run come from."""
+
+    seed: Annotated[str | None, typer.Option(metavar="<int>", help="Seed of every draw but the class orders.")] = None
+    preset: Preset = None
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting: memory.iterations=300. Repeatable."),
+    ] = None
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file of settings; --set and the options above win over it.")
+    ] = None
+
+
+# --- how it is carried out -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions:
+    """Where a run is carried out."""
+
+    out: Out = Path("runs")
+    data: Data = None
+    device: Device = "auto"
+    jobs: Annotated[int | None, typer.Option(help="Worker processes in all; by default one per core or GPU.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlaceOptions(PlaceOptions):
+    """Where a single run is carried out."""
+
+    name: Annotated[str | None, typer.Option(help="The run's directory under --out.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionOptions:
+    """How a run is carried out, and what is printed about it."""
+
+    engine: Annotated[str, typer.Option(metavar="<local|serial>", help="local works in processes of its own.")] = (
+        "local"
+    )
+    shard: Annotated[str, typer.Option(metavar="<i/n>", help="Do the i-th of n parts.")] = "1/1"
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<time>", help="Stop this long after the start of the command, ready to continue: 90s, 9m, 2h."
+        ),
+    ] = None
+    as_json: Json = False
+    dry_run: Annotated[
+        bool, typer.Option(help="Print what the command would do, in which configuration, and stop.")
+    ] = False
+    quiet: Annotated[bool, typer.Option(help="Print errors only.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamExecutionOptions(ExecutionOptions):
+    """How a stream is carried out."""
+
+    avalanche_logger: Annotated[
+        str | None, typer.Option(metavar="<text|tensorboard>", help="A logger of Avalanche to attach.")
+    ] = None
+
+
+def takes(*groups: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that are the fields of `groups`, dataclasses; call it with one object of each."""
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
-        pairs = [
-            (name, option if isinstance(option, tuple) else (option, None))
-            for table in options
-            for name, option in table.items()
-        ]
-        command.__signature__ = Signature(  # type: ignore[attr-defined]
-            [Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=kind) for name, (kind, value) in pairs]
+        @functools.wraps(command, assigned=("__module__", "__name__", "__doc__"))
+        def call(**values: object) -> None:
+            command(*(group(**{field.name: values[field.name] for field in fields(group)}) for group in groups))
+
+        call.__signature__ = Signature(  # type: ignore[attr-defined]
+            [
+                Parameter(
+                    field.name,
+                    Parameter.KEYWORD_ONLY,
+                    default=Parameter.empty if field.default is MISSING else field.default,
+                    annotation=get_type_hints(group, include_extras=True)[field.name],
+                )
+                for group in groups
+                for field in fields(group)
+            ]
         )
-        return command
+        return call
 
     return give
 
 
-def as_shard(text: str) -> tuple[int, int]:
-    """i/n as (i, n).
+def run_options(
+    place: PlaceOptions,
+    execution: ExecutionOptions = ExecutionOptions(),
+    *,
+    name: str | None = None,
+    logger: str | None = None,
+) -> "Options":
+    """The options of a command in the form that `harness.run` takes.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the shard or the time limit cannot be read.
+    """
+    from harness.commands.run import Options
+
+    return Options(
+        out=place.out,
+        name=name,
+        data=place.data,
+        device=place.device,
+        engine=execution.engine,
+        jobs=place.jobs,
+        shard=parse_shard(execution.shard),
+        time_limit=parse_seconds(execution.time_limit),
+        logger=logger,
+    )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """The text i/n as (i, n).
+
+    Raises:
+        ValueError: the text has another form, or i is not from 1 to n.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
@@ -114,11 +224,11 @@ def as_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def as_seconds(text: str | None) -> float | None:
-    """90s, 9m or 2h in seconds; None where nothing was said.
+def parse_seconds(text: str | None) -> float | None:
+    """A time such as 90s, 9m or 2h in seconds; None for None.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: the text is no time.
     """
     if text is None:
         return None
@@ -128,6 +238,6 @@ def as_seconds(text: str | None) -> float | None:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def left_of(seconds: float | None, began: float) -> float | None:
-    """What is left of a time limit that runs since `began`, by `time.monotonic()`: loading and planning take some."""
-    return None if seconds is None else max(0.0, seconds - (time.monotonic() - began))
+def remaining_seconds(limit: float | None, start: float) -> float | None:
+    """The seconds that remain of a time limit which runs since `start`, by `time.monotonic()`; None for no limit."""
+    return None if limit is None else max(0.0, limit - (time.monotonic() - start))

@@ -3,58 +3,81 @@
 import json
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import BELOW, HOW, NEEDED, UNFINISHED, WHERE, Preset, as_seconds, as_shard, left_of, takes
+from harness.cli.options import (
+    BELOW,
+    UNFINISHED,
+    ExecutionOptions,
+    PlaceOptions,
+    Preset,
+    remaining_seconds,
+    run_options,
+    takes,
+)
 from harness.cli.running import AN_HOUR
 from harness.cli.saying import complain, say
 
 if TYPE_CHECKING:
     from harness.commands.reproduce import Plan, Ready, Reproduced
 
-REPRODUCE: dict[str, Any] = dict(
-    table=(Annotated[str, typer.Argument(metavar="NAME", help="A table of `harness ls reproductions`.")], NEEDED),
-    preset=Preset,
-    only=Annotated[str | None, typer.Option(metavar="PATTERN", help="Cells whose name has it in it: cifar10/dm.")],
-    rows=Annotated[list[Path] | None, typer.Option(help="Judge what these runs or row files say; train nothing.")],
-)
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """Which published table is reproduced, and from which rows."""
+
+    table: Annotated[str, typer.Argument(metavar="NAME", help="A table of `harness ls reproductions`.")]
+    more_rows: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="More runs after `--rows RUN`.")] = None
+    preset: Preset = None
+    only: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Cells whose name contains this text: cifar10/dm.")
+    ] = None
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Judge these runs or row files, and train nothing."),
+    ] = None
+
+    @property
+    def row_files(self) -> list[Path]:
+        """The runs and row files to judge; after `--rows RUN`, further ones are taken as arguments."""
+        if self.more_rows and not self.rows:
+            raise ValueError(f"reproduce: {self.more_rows[0]} is unexpected; give runs by --rows RUN...")
+        return [*(self.rows or []), *(self.more_rows or [])]
 
 
-@takes(REPRODUCE, {name: option for name, option in WHERE.items() if name != "name"}, HOW)
-def reproduce(**given: Any) -> None:
+@takes(TableOptions, PlaceOptions, ExecutionOptions)
+def reproduce(asked: TableOptions, place: PlaceOptions, execution: ExecutionOptions) -> None:
     """Carry out the runs behind a published table, and say for every cell whether its number holds.
 
-    Exit code 0: every run asked for is complete and no cell is below; 2: bad input, or no row fits any cell; 3: work is
-    left; 4: all is complete and a cell is below, our number short of the published one.
+    Exit code 0: every run asked for is complete and no cell is below.
+    Exit code 2: the input is bad, or no row fits any cell.
+    Exit code 3: work is left.
+    Exit code 4: all is complete and a cell is below the published number.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     from harness.commands import reproduce as reproductions
-    from harness.commands.run import Options
 
-    options = Options(
-        given["out"], None, given["data"], given["device"], given["engine"], given["jobs"], as_shard(given["shard"]),
-        as_seconds(given["time_limit"]),
-    )  # fmt: skip
-    plan = reproductions.plan(given["table"], given["preset"] or "paper", given["device"], given["only"])
-    if given["rows"]:
-        if given["dry_run"]:
+    options = run_options(place, execution)
+    plan = reproductions.plan(asked.table, asked.preset or "paper", place.device, asked.only)
+    if asked.row_files:
+        if execution.dry_run:
             raise ValueError("--dry-run: --rows trains nothing; leave one of them out")
-        _judge(reproductions.from_rows(plan, given["rows"], given["out"]), plan, given)
+        _judge(reproductions.from_rows(plan, asked.row_files, place.out), plan, execution)
         return
     ready = reproductions.prepare(plan, options)
-    _announce_all(plan, ready, quiet=given["quiet"] and not given["dry_run"])
-    if not given["dry_run"]:
+    _announce_all(plan, ready, quiet=execution.quiet and not execution.dry_run)
+    if not execution.dry_run:
         from harness.cli.display import watching
 
-        options = replace(options, time_limit=left_of(options.time_limit, began))
+        options = replace(options, time_limit=remaining_seconds(options.time_limit, start))
         carried_out = reproductions.carry_out(
-            plan, ready, options, lambda prepared: watching(prepared.units, given["quiet"])
+            plan, ready, options, lambda prepared: watching(prepared.units, execution.quiet)
         )
-        _judge(carried_out, plan, given)
+        _judge(carried_out, plan, execution)
 
 
 def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
@@ -83,7 +106,7 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
         say(f"to see the same in little: harness reproduce {plan.name} --preset quick")
 
 
-def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> None:
+def _judge(reproduced: "Reproduced", plan: "Plan", execution: ExecutionOptions) -> None:
     """Print the verdicts and what is left; exit 3 where something is, 4 where a cell is below."""
     from harness.commands.reproduce import counts
     from harness.results.published import verdicts
@@ -91,10 +114,10 @@ def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> Non
     from harness.results.wording import quantity
 
     loud = verdicts.caption(plan.preset)
-    if not given["quiet"]:
+    if not execution.quiet:
         from rich.console import Console
 
-        console = Console(file=sys.stderr if given["as_json"] else sys.stdout)
+        console = Console(file=sys.stderr if execution.as_json else sys.stdout)
         if reproduced.has_numbers:
             text.to_console(verdicts.shown(reproduced.table), console.file)
             console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
@@ -110,9 +133,9 @@ def _judge(reproduced: "Reproduced", plan: "Plan", given: dict[str, Any]) -> Non
         why = f" ({reproduced.stopped})" if reproduced.stopped else ""
         left = quantity(reproduced.left + len(reproduced.failed), "unit")
         complain(f"{left} or cells left{why}; the same command continues")
-    if not given["quiet"]:
+    if not execution.quiet:
         say(f"verdicts: {' '.join(map(str, reproduced.files))}")
-    if given["as_json"]:
+    if execution.as_json:
         print(json.dumps({
             "complete": complete,
             "preset": plan.preset,

@@ -5,22 +5,21 @@ import shlex
 import sys
 import time
 import tomllib
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from harness.cli.options import (
-    GIVEN,
-    HOW,
     TRACKS,
     UNFINISHED,
-    WHERE,
-    AvalancheLogger,
-    as_seconds,
-    as_shard,
-    left_of,
+    ExecutionOptions,
+    RunOptions,
+    RunPlaceOptions,
+    SettingOptions,
+    StreamExecutionOptions,
+    remaining_seconds,
+    run_options,
     takes,
 )
 from harness.cli.saying import complain, say
@@ -37,89 +36,71 @@ run_app = typer.Typer(no_args_is_help=True, help="Carry a run out, or on: finish
 estimate_app = typer.Typer(no_args_is_help=True, help="Say what a run would do and how long it takes here.")
 
 
-def _add_commands(name: str, help_text: str, settings: dict[str, Any]) -> None:
-    more = dict(avalanche_logger=AvalancheLogger) if name == "cl" else {}
+def _add_commands(track: str, kind: type[RunOptions]) -> None:
+    """Add `run TRACK` and `estimate TRACK`, which take the options of `kind` among others."""
 
-    @run_app.command(name, help=help_text)
-    @takes(settings, GIVEN, WHERE, HOW, more)
-    def run(**given: Any) -> None:
-        _run(name, given)
+    @run_app.command(track, help=kind.__doc__)
+    @takes(kind, SettingOptions, RunPlaceOptions, StreamExecutionOptions if track == "cl" else ExecutionOptions)
+    def run(own: RunOptions, others: SettingOptions, place: RunPlaceOptions, execution: ExecutionOptions) -> None:
+        start = time.monotonic()
+        logger = execution.avalanche_logger if isinstance(execution, StreamExecutionOptions) else None
+        options = run_options(place, execution, name=place.name, logger=logger)
+        _carry_out(_configuration(track, own, others), options, execution, start)
 
     @estimate_app.command(
-        name, help=f"What `run {name}` with the same options would still do, and how long it takes here."
+        track, help=f"What `run {track}` with the same options would still do, and how long it takes here."
     )
-    @takes(settings, GIVEN, WHERE)
-    def estimate(**given: Any) -> None:
-        prepared, options = _prepare(name, given)
+    @takes(kind, SettingOptions, RunPlaceOptions)
+    def estimate(own: RunOptions, others: SettingOptions, place: RunPlaceOptions) -> None:
+        from harness.commands import run as runs
+
+        options = run_options(place, name=place.name)
+        prepared = runs.prepare(_configuration(track, own, others), options)
         _announce(prepared, options, configuration=False, quiet=False)
-        if name == "nas":
+        if track == "nas":
             _print_each(prepared)
 
 
-for _name, (_help, _settings) in TRACKS.items():
-    _add_commands(_name, _help, _settings)
+for _track, _kind in TRACKS.items():
+    _add_commands(_track, _kind)
 
 
-def _prepare(track: str, given: dict[str, Any]) -> tuple["Prepared", "Options"]:
-    fields = {name: given[name] for name in (*TRACKS[track][1], "seed", "preset")}
-    run = _configuration(track, given["config"], given["set_"], fields)
+def _carry_out(run: "Run", options: "Options", execution: ExecutionOptions, start: float) -> None:
+    """Announce a run and carry it out, unless it is a dry run; its time limit counts from `start`."""
     from harness.commands import run as runs
 
-    options = runs.Options(
-        given["out"],
-        given["name"],
-        given["data"],
-        given["device"],
-        given.get("engine", "local"),
-        given["jobs"],
-        as_shard(given.get("shard", "1/1")),
-        as_seconds(given.get("time_limit")),
-        given.get("avalanche_logger"),
-    )
-    return runs.prepare(run, options), options
-
-
-def _run(track: str, given: dict[str, Any]) -> None:
-    began = time.monotonic()
-    from harness.commands import run as runs
-
-    dry_run, quiet = given["dry_run"], given["quiet"]
-    prepared, options = _prepare(track, given)
-    if not dry_run:
+    prepared = runs.prepare(run, options)
+    if not execution.dry_run:
         runs.claim_directory(prepared)  # before anything is announced
-    _announce(prepared, options, configuration=dry_run, quiet=quiet and not dry_run)
-    if dry_run:
+    _announce(prepared, options, configuration=execution.dry_run, quiet=execution.quiet and not execution.dry_run)
+    if execution.dry_run:
         return
     from harness.cli.display import watching
 
-    with watching(prepared.units, quiet) as report:
-        finished = runs.carry_out(prepared, replace(options, time_limit=left_of(options.time_limit, began)), report)
-    _conclude(finished, len(prepared.left), given["as_json"], quiet)
+    with watching(prepared.units, execution.quiet) as report:
+        limited = replace(options, time_limit=remaining_seconds(options.time_limit, start))
+        finished = runs.carry_out(prepared, limited, report)
+    _conclude(finished, len(prepared.left), execution.as_json, execution.quiet)
 
 
-def _configuration(track: str, file: Path | None, pairs: list[str] | None, given: dict[str, str | None]) -> "Run":
-    from harness.config import RUNS, assemble
+def _configuration(track: str, own: RunOptions, others: SettingOptions) -> "Run":
+    """The configuration of a run: a file's settings, over them those of options, over these those of `--set`."""
+    from harness.config import RUNS, assemble, flatten
 
     settings: dict[str, Any] = {}
-    if file is not None:
+    if others.config is not None:
         try:
-            settings |= _flat(tomllib.loads(file.read_text()))
+            settings |= flatten(tomllib.loads(others.config.read_text()))
         except (OSError, ValueError) as error:  # no such file, no text, no TOML
-            raise ValueError(f"--config: {file} cannot be read ({error})") from error
+            raise ValueError(f"--config: {others.config} cannot be read ({error})") from error
+    given = {**asdict(own), "seed": others.seed, "preset": others.preset}
     settings |= {key: value for key, value in given.items() if value is not None}
-    for pair in pairs or []:
+    for pair in others.pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--set: expected KEY=VALUE, got {pair!r}")
         settings[key.strip()] = value.strip()
     return assemble(RUNS[track], str(settings.pop("preset", "paper")), settings)
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, quiet: bool) -> None:

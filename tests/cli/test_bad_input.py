@@ -57,6 +57,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["reproduce", "table1", "--rows", "x", "--dry-run"],
             "--dry-run: --rows trains nothing; leave one of them out",
         ),
+        (["reproduce", "table1", "x"], "reproduce: x is unexpected; give runs by --rows RUN..."),
         (["data", "fetch", "digits"], "digits: come with scikit-learn and are always there"),
         (["reproduce"], "Missing argument 'NAME'"),
         (["bench", "dm", "--threads", "-1"], "threads: 1 or more, got -1"),
