@@ -131,14 +131,14 @@ def doctor(out: Out = Path("runs"), data: Data = None) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="dc, dcc, dm, dsa, fit, idc, nas or stream.")],
+    name: Annotated[str, typer.Argument(help="dc, dcc, dm, dm-mnist, dsa, fit, idc, nas or stream.")],
     preset: Annotated[str, typer.Option(help="paper or quick: the sizes to time.")] = "paper",
-    seconds: Annotated[float, typer.Option(help="Time to spend measuring each form.")] = 20.0,
+    seconds: Annotated[float, typer.Option(help="How long to measure the slower form; nas takes its own time.")] = 20.0,
     threads: Annotated[int | None, typer.Option(help="For both forms alike; by default one per core.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Time the shipped form against the plain one, interleaved in this process."""
+    """Time the shipped form against the plain one, in turn in this process."""
     from harness.commands import bench as benches
 
     result = benches.run(name, preset, seconds, threads, device)

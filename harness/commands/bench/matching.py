@@ -1,0 +1,133 @@
+"""An update of the images by gradient matching (DC, DSA, DCC, IDC) against the published loop over classes."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from harness import config, memory
+from harness.commands.bench.timing import CIFAR, CLASS_IMAGES, SIZES, Result, compare, make_noise, use_torch_pooling
+from harness.config import CondenseRun
+from harness.core import augment, models
+from harness.core.memory import Budget
+from harness.core.parametrisation import MultiFormation
+from harness.core.rng import generator
+from harness.memory.dcc import DCCConfig
+from harness.memory.idc import IDCConfig
+from harness.memory.shared.matching import GradientMatchingConfig
+from harness.memory.shared.sampling import draw, rows_by_class
+
+
+def bench_matching(name: str, preset: str, seconds: float, device: torch.device) -> Result:
+    """Time an update of the images by the method `name`; the plain form is eager and computes in float32.
+
+    Both forms draw a network and real batches, augment, match and step. Neither trains the network: the bench `fit`
+    times that.
+    """
+    classes, ipc = SIZES[preset]
+    run, _ = config.resolve_form(config.assemble(CondenseRun, preset, {"memory": name, "ipc": ipc}), device)
+    assert isinstance(run.method, GradientMatchingConfig | IDCConfig)
+    cfg = replace(run.method, iterations=1, updates=1)
+    if isinstance(cfg, DCCConfig):
+        cfg = replace(cfg, from_iteration=0)  # the contrastive loss from the first iteration on
+    images, labels = make_noise(classes, max(cfg.real_batch, CLASS_IMAGES), device)
+    build = memory.find(name)
+    network = use_torch_pooling(models.build(cfg.model, CIFAR, classes, generator("bench"))).to(device)
+    times = compare(
+        lambda: PlainUpdate(images, labels, ipc, cfg, network).run(generator("bench")),
+        lambda: build(images, labels, Budget(ipc), generator("bench"), cfg),
+        seconds,
+    )
+    form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic eager, float32"
+    flop = models.forward_flop(network, CIFAR) * 3 * sum(cfg.passes(classes, max(cfg.real_batch, CLASS_IMAGES), ipc))
+    return times.as_result(form, device, flop)
+
+
+@dataclass(frozen=True)
+class PlainUpdate:
+    """One update as the reference scripts do it, one class after the other."""
+
+    images: Tensor
+    labels: Tensor
+    ipc: int
+    cfg: GradientMatchingConfig | IDCConfig
+    network: models.Network
+
+    def run(self, rng: Generator) -> Tensor:
+        """Draw images, real batches and weights, and update the images; the updated images."""
+        rows = list(rows_by_class(self.labels).values())
+        start = torch.cat([draw(of_class, self.ipc, rng) for of_class in rows]).to(self.images.device)
+        pixels = self.images[start].clone().requires_grad_()
+        optimizer = torch.optim.SGD([pixels], lr=self.cfg.lr, momentum=self.cfg.momentum)
+        models.draw_weights(self.network, rng)
+        batch = [draw(of_class, self.cfg.real_batch, rng) for of_class in rows]
+        parameters = augment.draw_shared(self.cfg.augment, len(rows), rng)
+        if isinstance(self.cfg, DCCConfig):
+            self._step(optimizer, self._contrastive_loss(pixels, batch, parameters))
+        elif isinstance(self.cfg, IDCConfig):  # a step of the images after every class
+            for c, real_rows in enumerate(batch):
+                self._step(optimizer, self._class_loss(c, pixels, real_rows, parameters))
+        else:
+            losses = [self._class_loss(c, pixels, real_rows, parameters) for c, real_rows in enumerate(batch)]
+            self._step(optimizer, torch.stack(losses).sum())
+        return pixels.detach()
+
+    def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def _class_loss(self, c: int, pixels: Tensor, real_rows: Tensor, parameters: augment.Parameters) -> Tensor:
+        """Distance between the gradients of the real and of the synthetic images of class c."""
+        real = self._real_gradients(c, real_rows, parameters)
+        synthetic = self._synthetic_images(c, pixels, parameters)
+        gradients = self._gradients(synthetic, self._labels(c, len(synthetic)), True)
+        return plain_distance(real, gradients, self.cfg.distance)
+
+    def _contrastive_loss(self, pixels: Tensor, batch: list[Tensor], parameters: augment.Parameters) -> Tensor:
+        """Distance between the mean gradients of all classes."""
+        sums: list[Tensor] = []
+        synthetic = []
+        for c, real_rows in enumerate(batch):
+            real = self._real_gradients(c, real_rows, parameters)
+            sums = [a + b for a, b in zip(sums, real, strict=True)] if sums else real
+            synthetic.append(self._synthetic_images(c, pixels, parameters))
+        labels = torch.arange(len(batch), device=pixels.device).repeat_interleave(self.ipc)
+        means = [part / len(batch) for part in sums]
+        return plain_distance(means, self._gradients(torch.cat(synthetic), labels, True), self.cfg.distance)
+
+    def _real_gradients(self, c: int, rows: Tensor, parameters: augment.Parameters) -> list[Tensor]:
+        images = self.images[rows.to(self.images.device)]
+        augmented = augment.apply(self.cfg.augment, images, parameters.of(torch.full((len(rows),), c)))
+        return self._gradients(augmented, self._labels(c, len(rows)), False)
+
+    def _synthetic_images(self, c: int, pixels: Tensor, parameters: augment.Parameters) -> Tensor:
+        """The augmented synthetic images of class c, decoded where one holds several."""
+        images = pixels[c * self.ipc : (c + 1) * self.ipc]
+        if isinstance(self.cfg, IDCConfig):
+            images = MultiFormation(self.cfg.factor).decode({"images": images})[: self.cfg.synthetic_batch]
+        return augment.apply(self.cfg.augment, images, parameters.of(torch.full((len(images),), c)))
+
+    def _gradients(self, images: Tensor, labels: Tensor, create_graph: bool) -> list[Tensor]:
+        """Gradients of the loss by the weights; IDC takes those of convolutions alone."""
+        weights = list(self.network.parameters())
+        if isinstance(self.cfg, IDCConfig):
+            weights = [weight for weight in weights if weight.ndim == 4]
+        loss = F.cross_entropy(self.network(images), labels)
+        return list(torch.autograd.grad(loss, weights, create_graph=create_graph))
+
+    def _labels(self, c: int, count: int) -> Tensor:
+        return torch.full((count,), c, device=self.images.device)
+
+
+def plain_distance(real: list[Tensor], synthetic: list[Tensor], distance: str) -> Tensor:
+    """Distance between two lists of gradients, summed over the weights: squared for "mse", else 1 - cosine by row."""
+    total = torch.zeros((), device=real[0].device)
+    for a, b in zip(real, synthetic, strict=True):
+        if distance == "mse":
+            total = total + (a - b).square().sum()
+        elif a.ndim > 1:
+            a, b = a.flatten(1), b.flatten(1)
+            total = total + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
+    return total
