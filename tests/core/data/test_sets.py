@@ -16,9 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from harness.core import data
-from harness.core.data import DataSet, Known
-from harness.core.data import layouts as sources
-from harness.core.data.layouts import Sizes
+from harness.core.data import DataSet, Known, layouts
+from harness.core.data import download as downloads
+from harness.core.data.known import KNOWN, exactness_of
+from harness.core.data.source import Decoded, Progress, Sizes, Source
 
 # A "cifar10" of 4 train and 2 test images of 4x4 pixels: number in the file name -> (class, red of all pixels).
 TRAIN = {0: ("cat", 10), 1: ("ape", 20), 2: ("cat", 30), 3: ("ape", 40)}
@@ -32,11 +33,11 @@ def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.delenv("HARNESS_DATA", raising=False)
-    monkeypatch.setattr(data, "KNOWN", {**data.KNOWN, "cifar10": SMALL})
+    monkeypatch.setitem(KNOWN, "cifar10", SMALL)
 
 
 def know(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
-    monkeypatch.setattr(data, "KNOWN", {**data.KNOWN, name: replace(data.KNOWN[name], **changes)})  # type: ignore[arg-type]
+    monkeypatch.setitem(KNOWN, name, replace(KNOWN[name], **changes))  # type: ignore[arg-type]
 
 
 def write_image(path: Path, red: int) -> None:
@@ -64,13 +65,13 @@ def reds(images: Tensor) -> list[int]:
 def count_decoding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that grows by a name whenever something is decoded."""
     calls = []
-    decode = sources.decode
+    decode = layouts.decode
 
-    def counted(source: sources.Source, name: str, sizes: Sizes | None, into: Path) -> sources.Decoded:
+    def counted(source: Source, name: str, sizes: Sizes | None, into: Path) -> Decoded:
         calls.append(name)
         return decode(source, name, sizes, into)
 
-    monkeypatch.setattr(sources, "decode", counted)
+    monkeypatch.setattr(layouts, "decode", counted)
     return calls
 
 
@@ -149,7 +150,7 @@ def test_digits_keep_the_order_and_the_last_of_a_class_are_test() -> None:
 # --- where data come from --------------------------------------------------------------------------------------------
 
 
-def test_sources_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layouts_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given, environment, imported = (write_set(tmp_path / f"{i}/cifar10", shift=i) for i in range(3))
     data.import_data(imported, "cifar10")
     assert reds(data.load("cifar10").train_images) == [12, 22, 32, 42]
@@ -178,7 +179,7 @@ def test_missing_data_name_the_ways_to_supply_them_in_one_line(monkeypatch: pyte
             data.load(name)
         assert "\n" not in str(raised.value)
     monkeypatch.delenv("HARNESS_OFFLINE")
-    monkeypatch.setattr(sources, "fetch", lambda *_: (_ for _ in ()).throw(ConnectionError("host unreachable")))
+    monkeypatch.setattr(downloads, "fetch", lambda *_: (_ for _ in ()).throw(ConnectionError("host unreachable")))
     with pytest.raises(FileNotFoundError, match=r"the download failed \(host unreachable\); supply it by"):
         data.load("cifar10")
 
@@ -207,14 +208,14 @@ def test_load_downloads_once_and_needs_all_files(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("HARNESS_OFFLINE")
     broken = True
 
-    def download(url: str, target: Path, md5: str, progress: sources.Progress | None) -> None:
+    def download(url: str, target: Path, md5: str, progress: Progress | None) -> None:
         if broken and "t10k" in target.name:
             raise ConnectionError("gone")
         target.write_bytes(contents[target.name])
         if progress:
             progress(1, 2)
 
-    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setattr(downloads, "_download", download)
     with pytest.raises(FileNotFoundError, match=r"fashionmnist: .*the download failed \(.*gone.*\)"):
         data.load("fashionmnist")
     with pytest.raises(FileNotFoundError, match="neither imported nor downloaded yet"):
@@ -342,14 +343,14 @@ def test_check_notices_altered_pixels_in_the_cache(tmp_path: Path) -> None:
 def test_two_that_decode_at_once_both_end_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_set(tmp_path / "cifar10")
     both = threading.Barrier(2, timeout=10)
-    decode = sources.decode
+    decode = layouts.decode
 
-    def together(source: sources.Source, name: str, sizes: Sizes | None, into: Path) -> sources.Decoded:
+    def together(source: Source, name: str, sizes: Sizes | None, into: Path) -> Decoded:
         result = decode(source, name, sizes, into)
         both.wait()  # neither has put its result in place before the other has one too
         return result
 
-    monkeypatch.setattr(sources, "decode", together)
+    monkeypatch.setattr(layouts, "decode", together)
     loaded: list[DataSet] = []
     threads = [threading.Thread(target=lambda: loaded.append(data.load("cifar10", root))) for _ in range(2)]
     for thread in threads:
@@ -362,16 +363,16 @@ def test_two_that_decode_at_once_both_end_well(tmp_path: Path, monkeypatch: pyte
 
 def test_a_result_that_another_put_in_place_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_set(tmp_path / "cifar10")
-    decode = sources.decode
+    decode = layouts.decode
     entries: list[int] = []
 
-    def overtaken(source: sources.Source, name: str, sizes: Sizes | None, into: Path) -> sources.Decoded:
-        monkeypatch.setattr(sources, "decode", decode)
+    def overtaken(source: Source, name: str, sizes: Sizes | None, into: Path) -> Decoded:
+        monkeypatch.setattr(layouts, "decode", decode)
         data.load("cifar10", root)  # the other process, from start to end
         entries.append(next(data.cache_dir().rglob("card.json")).parent.stat().st_ino)
         return decode(source, name, sizes, into)
 
-    monkeypatch.setattr(sources, "decode", overtaken)
+    monkeypatch.setattr(layouts, "decode", overtaken)
     assert reds(data.load("cifar10", root).train_images) == [10, 20, 30, 40]
     entry = next((data.cache_dir() / "data/cifar10").iterdir())
     assert [entry.stat().st_ino] == entries
@@ -451,11 +452,11 @@ def test_exactness_by_known_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_known_digest_outweighs_the_md5_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     four, other = ("0" * 64,) * 4, ("1" * 64,) * 4
-    assert data._exactness("svhn", four, verified=True) == "official"
-    assert data._exactness("svhn", four, verified=False) == "as listed: digest unknown"
+    assert exactness_of("svhn", four, verified=True) == "official"
+    assert exactness_of("svhn", four, verified=False) == "as listed: digest unknown"
     know(monkeypatch, "svhn", digests={"official": other})
-    assert data._exactness("svhn", four, verified=True).startswith("as listed: train images, train labels, test ")
-    assert data._exactness("svhn", other, verified=False) == "official"
+    assert exactness_of("svhn", four, verified=True).startswith("as listed: train images, train labels, test ")
+    assert exactness_of("svhn", other, verified=False) == "official"
 
 
 def test_another_data_sets_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,120 @@
+"""What a place with image data is, once its layout is recognised, and what is checked of any such place."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Progress = Callable[[int, int], None]  # (bytes done, bytes in all or 0 if not told) of the file under way
+
+
+Pixels = NDArray[np.uint8]  # (N, C, H, W)
+
+
+Labels = NDArray[np.int64]  # (N,)
+
+
+DECODER = 1  # raise it when decoding changes: older cache entries are then left alone
+
+
+TORCHVISION = {
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "mnist": "MNIST",
+    "fashionmnist": "FashionMNIST",
+    "svhn": "SVHN",
+}
+
+
+ARCHIVES = {
+    "cifar10": "cifar-10-python.tar.gz",
+    "cifar100": "cifar-100-python.tar.gz",
+    "tinyimagenet": "tiny-imagenet-200.zip",
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a named data set must hold."""
+
+    shape: tuple[int, int, int]  # (C, H, W)
+    classes: int
+    train: int  # images
+    test: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place whose layout is recognised; nothing is decoded yet."""
+
+    layout: str  # "official" (torchvision's files), "archive" (one file), "folders" (or zips of them)
+    root: Path
+    files: tuple[Path, ...] = ()  # official: the files found; archive: the one file
+    train: tuple[Path, ...] = ()  # folders: directories or zip files of class folders
+    test: tuple[Path, ...] = ()
+
+    def fingerprint(self, name: str) -> str:
+        """32 hex digits that change with the path in the source, size or mtime of any file that `decode` reads."""
+        paths = list(self.files)
+        for part in self.train + self.test:
+            paths += walk_files(part) if part.is_dir() else [part]
+        digest = hashlib.sha256(f"{DECODER} {name} {self.layout}\n".encode())
+        for path in sorted(paths):
+            status = path.stat()
+            relative = os.path.relpath(path, self.root)
+            digest.update(f"{relative}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:32]
+
+
+class Decoded(NamedTuple):
+    """What `decode` learnt beside the arrays."""
+
+    classes: tuple[str, ...]  # names by label
+    verified: bool  # every file read has the MD5 that torchvision lists for it
+
+
+def expected_layouts(name: str) -> str:
+    """What `find` looks for, in words for an error message."""
+    words = ["train/ and test/ (or val/) of class folders", "train*.zip and test*.zip of class folders"]
+    if name in TORCHVISION:
+        words.append(f"torchvision's {TORCHVISION[name]} files")
+    if name in ARCHIVES:
+        words.append(ARCHIVES[name])
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def torchvision_class(name: str) -> Any:
+    from torchvision import datasets  # its import takes a second that decoded data need not pay
+
+    return getattr(datasets, TORCHVISION[name])
+
+
+def walk_files(folder: Path) -> list[Path]:
+    return [Path(place, file) for place, _, files in os.walk(folder, followlinks=True) for file in files]
+
+
+def check_counts(root: Path, name: str, sizes: Sizes | None, classes: int, images: dict[str, int]) -> None:
+    if sizes is None:
+        return
+    wanted = {"classes": sizes.classes, "train images": sizes.train, "test images": sizes.test}
+    came = {"classes": classes, "train images": images["train"], "test images": images["test"]}
+    for what, count in wanted.items():
+        if came[what] != count:
+            raise ValueError(
+                f"{root}: {came[what]} {what}, {name} has {count}; complete it, or name the data set "
+                "folder:PATH to use a directory as it is"
+            )
+
+
+def md5_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
