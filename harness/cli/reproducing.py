@@ -110,7 +110,7 @@ def _judge(reproduced: "Reproduced", plan: "Plan", execution: ExecutionOptions) 
     """Print the verdicts and what is left; exit 3 where something is, 4 where a cell is below."""
     from harness.commands.reproduce import counts
     from harness.results.published import verdicts
-    from harness.results.tables import text
+    from harness.results.tables.console import print_tables
     from harness.results.wording import quantity
 
     loud = verdicts.caption(plan.preset)
@@ -119,7 +119,8 @@ def _judge(reproduced: "Reproduced", plan: "Plan", execution: ExecutionOptions) 
 
         console = Console(file=sys.stderr if execution.as_json else sys.stdout)
         if reproduced.has_numbers:
-            text.to_console(verdicts.shown(reproduced.table), console.file)
+            # In a pipe or a log, each cell is one line.
+            print_tables([verdicts.shown(reproduced.table)], console.file, wide=not console.is_terminal)
             console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
         else:
             cells = quantity(len(reproduced.table), "cell")

@@ -155,12 +155,11 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
     outcome, rows = finished.outcome, finished.rows
     complete = not outcome.failed and not outcome.left
     if not quiet and rows["metric"].isin(HEADLINES).any():
-        from harness.results.tables import accuracy as tables
-        from harness.results.tables import text
+        from harness.results.tables.collect import tables_of
+        from harness.results.tables.console import print_tables
 
         try:
-            for each in tables.tables_of(rows):
-                text.to_console(each, sys.stderr if as_json else sys.stdout)
+            print_tables(tables_of(rows), sys.stderr if as_json else sys.stdout)
         except ValueError as error:  # candidates were trained, but on one side only: there is nothing to rank against
             say(f"no table: {error}")
     for label, reason in outcome.failed.items():

@@ -16,19 +16,27 @@ if TYPE_CHECKING:
 
 
 def table(
-    runs: Runs, format: Annotated[str, typer.Option(help="md, csv, latex, html, terminal.")] = "terminal"
+    runs: Runs,
+    format: Annotated[str, typer.Option(help="md, csv, latex, html, terminal.")] = "terminal",
+    details: Annotated[bool, typer.Option("--details", help="On a terminal, the other columns as well.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="On a terminal, all columns in one wide table.")] = False,
 ) -> None:
-    """The results of runs: means with 95 % intervals and n, beside the published values."""
-    from harness.results import rows
-    from harness.results.tables import accuracy as tables
-    from harness.results.tables import text
+    """Print the results of runs: means with 95 % intervals and n, beside the published values.
 
-    found = tables.tables_of(rows.read(runs))
+    A terminal gets a table for each question, within 80 columns; the other formats hold every column.
+    """
+    from harness.results import rows
+    from harness.results.tables import text
+    from harness.results.tables.collect import tables_of
+    from harness.results.tables.console import print_tables
+
+    tables = tables_of(rows.read(runs))
     if format == "terminal":
-        for result in found:
-            text.to_console(result, sys.stdout)
+        print_tables(tables, sys.stdout, details=details, wide=wide)
+        if not details and not wide:
+            print("--details prints the other columns as well, --wide one wide table.")
     else:
-        print("\n".join(text.to_text(result, format) for result in found), end="")
+        print("\n".join(text.to_text(each, format) for each in tables), end="")
 
 
 def gather(

@@ -300,7 +300,7 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, Any]:
 def write(plan: Plan, table: DataFrame, directory: Path) -> list[Path]:
     """Write the verdicts as CSV, number by number, and as markdown for people; the files."""
     csv_file, page = directory / "verdicts.csv", directory / "verdicts.md"
-    write_bytes(csv_file, text.to_text(table, "csv").encode())
+    write_bytes(csv_file, text.to_csv(table).encode())
     write_bytes(page, as_markdown(plan, table).encode())
     return [csv_file, page]
 

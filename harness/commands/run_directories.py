@@ -1,5 +1,6 @@
 """The directories that runs leave: which there are, how far each run is, what came of it, and a page about it."""
 
+import io
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from harness.commands.run import UNITS
 from harness.execution.units import Store
 from harness.results import rows as rowfiles
 from harness.results.report.page import read_json
-from harness.results.tables import accuracy as tables
+from harness.results.tables.collect import tables_of
+from harness.results.tables.condensed import condense_table
+from harness.results.tables.console import print_tables
+from harness.results.tables.streams import cl_table
 from harness.results.wording import duration, quantity
 
-RESULTS = {"cl": ("last_accuracy", tables.cl_table), "condense": ("test_accuracy", tables.condense_table)}
+RESULTS = {"cl": ("last_accuracy", cl_table), "condense": ("test_accuracy", condense_table)}
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,9 @@ def page(directory: Path) -> Iterator[str]:
     yield from ("", "RESULTS")
     rows = _rows(directory)
     try:
-        for table in tables.tables_of(rows):
-            yield tables.to_text(table, "md").strip()
+        tables = io.StringIO()
+        print_tables(tables_of(rows), tables)
+        yield tables.getvalue().rstrip()
     except ValueError as error:
         yield f"  none yet: {error}"
     yield from ("", "SETTINGS")

@@ -12,7 +12,8 @@ from pandas import DataFrame, Series
 
 from harness.results.figures import drawing
 from harness.results.figures.drawing import Style
-from harness.results.tables.accuracy import CONDENSED, condense_table, last_of_each_run
+from harness.results.tables.columns import is_last_of_run
+from harness.results.tables.condensed import CONDENSED, condense_table
 from harness.results.wording import memory_label
 
 ACCURACY = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
@@ -108,7 +109,7 @@ def condense_accuracy_data(rows: DataFrame) -> DataFrame:
     for column in ("preset", "split", "model"):
         drawing.refuse_several(chosen, column)
     table = condense_table(_of_one_digest_each(chosen))
-    table = table[last_of_each_run(table)]
+    table = table[is_last_of_run(table, CONDENSED)]
     order = ["dataset", "ipc", "league", "test_accuracy", "memory", "recipe", "memory_model", "changes"]
     ascending = [name != "test_accuracy" for name in order]
     return table.sort_values(order, ascending=ascending, na_position="first", ignore_index=True)[DRAWN]

@@ -15,7 +15,8 @@ from pandas import DataFrame, Series
 from harness.results.figures import drawing
 from harness.results.figures.condensed import DRAWN
 from harness.results.statistics.means import each_n_in_words, summary
-from harness.results.tables.accuracy import condense_table, last_of_each_run
+from harness.results.tables.columns import is_last_of_run
+from harness.results.tables.condensed import CONDENSED, condense_table
 from harness.results.wording import memory_label, quantity
 
 COLOURS: Colormap = mpl.colormaps["cividis"]  # its lightness rises evenly: for every eye, and in grey
@@ -138,7 +139,7 @@ def _ends(rows: DataFrame, apart: Collection[str]) -> DataFrame:
     """The lines of the condense table after each run's last iteration, of one setting but for what is kept apart."""
     drawing.of_one_setting(drawing.chosen_rows(rows, "condense", ACCURACY), but=apart)
     table = condense_table(rows)
-    table = table.loc[last_of_each_run(table), DRAWN]
+    table = table.loc[is_last_of_run(table, CONDENSED), DRAWN]
     return table.sort_values(["ipc", "league", "memory", "memory_model", "recipe", "model"], ignore_index=True)
 
 

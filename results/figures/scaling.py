@@ -12,7 +12,8 @@ from pandas import DataFrame, Series
 from harness.results.figures import drawing
 from harness.results.figures.condensed import ACCURACY, DRAWN
 from harness.results.figures.drawing import FILLS, Style
-from harness.results.tables.accuracy import condense_table, last_of_each_run
+from harness.results.tables.columns import is_last_of_run
+from harness.results.tables.condensed import CONDENSED, condense_table
 from harness.results.wording import memory_label
 
 APART = ("ipc", "league")  # what these figures keep apart themselves
@@ -247,7 +248,7 @@ def _ends(rows: DataFrame, more: list[str]) -> DataFrame:
     """The lines of the condense table after each run's last iteration, by league, memory and ipc."""
     _chosen(rows)
     table = condense_table(rows)
-    table = table.loc[last_of_each_run(table), [*DRAWN, *more]]
+    table = table.loc[is_last_of_run(table, CONDENSED), [*DRAWN, *more]]
     return table.sort_values(["league", "memory", "ipc"], ignore_index=True)
 
 

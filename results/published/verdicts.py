@@ -16,7 +16,9 @@ from harness.results.published.values import SHORT
 from harness.results.statistics import searches
 from harness.results.statistics.means import WHOLE
 from harness.results.tables import search as nas_tables
-from harness.results.tables.accuracy import cl_table, condense_table, last_of_each_run
+from harness.results.tables.columns import Column, Layout, Question, Table, is_last_of_run
+from harness.results.tables.condensed import CONDENSED, condense_table
+from harness.results.tables.streams import cl_table
 from harness.results.wording import quantity
 
 WITHIN, ABOVE, BELOW = "within", "above", "below"
@@ -43,6 +45,14 @@ RULE = (
 NOT_THE_PAPERS = (
     "PRESET {preset}: THESE ARE NOT THE PAPER'S NUMBERS. Networks are narrower and schedules shorter than published, "
     "so no verdict is given; the same command with --preset paper gives one."
+)
+
+SHOWN = ("paper", "ours", "95 % interval", "n", "verdict", "note")
+VERDICTS = Layout(
+    "Verdicts",
+    (Column("cell"), Column("metric"), *map(Column, SHOWN)),
+    (Question("Our numbers beside the published ones", SHOWN),),
+    settings=("cell", "metric"),
 )
 
 
@@ -106,7 +116,7 @@ def verdict(difference: float, allowed: float) -> str:
     return ABOVE if difference > 0 else BELOW
 
 
-def shown(table: DataFrame) -> DataFrame:
+def shown(table: DataFrame) -> Table:
     """A table of verdicts as text for people: paper, ours, interval, n, verdict, and what is to be noted."""
     lines = []
     for line in table.to_dict("records"):
@@ -123,9 +133,8 @@ def shown(table: DataFrame) -> DataFrame:
             "verdict": line["verdict"],
             "note": line["note"],
         })  # fmt: skip
-    # `note` alone is no column in text: it stands beside a memory's name there.
-    page = DataFrame(lines).rename(columns={"note": "noted"})
-    return page if page["metric"].nunique() > 1 else page.drop(columns="metric")
+    page = DataFrame(lines)
+    return Table(page if page["metric"].nunique() > 1 else page.drop(columns="metric"), VERDICTS)
 
 
 def caption(preset: str) -> str:
@@ -199,7 +208,7 @@ def _has_sets(rows: DataFrame) -> bool:
 
 def _condensed(rows: DataFrame) -> DataFrame:
     table = condense_table(rows)
-    return table[last_of_each_run(table)]
+    return table[is_last_of_run(table, CONDENSED)]
 
 
 def _searches(rows: DataFrame) -> DataFrame:

@@ -11,7 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from harness.results.figures import plots
 from harness.results.figures.drawing import data_in_words
 from harness.results.figures.plots import Plot
 from harness.results.statistics.means import BLOCK
-from harness.results.tables import accuracy as tables
 from harness.results.tables import text
+from harness.results.tables.collect import tables_of
+from harness.results.tables.columns import Table
+from harness.results.tables.condensed import updates_in_all
 from harness.results.wording import SMOKE, memory_label
 
 GENERATOR = "harness report"  # marks a page as ours
@@ -45,7 +47,6 @@ MADE_OF = (
 )  # fmt: skip
 OWN = ("track", "memory", "networks trained", "their hours")  # told of each line, even where all lines agree
 RESULTS = ("last_accuracy", "test_accuracy", "score")  # rows without any of these have no table yet
-OF_SEARCHES = {"advantage": ", one proxy against another", "given": ", given an axis"}  # told by a column of theirs
 TABLES = {"cl": "Class-incremental streams", "condense": "Condensed sets", "nas": "Architecture search"}
 
 
@@ -196,7 +197,7 @@ def missing(configuration: Mapping[str, Any], rows: DataFrame, searched: Sequenc
     if "sets" in configuration:
         done = rows[rows["metric"] == "test_accuracy"]
         if configuration.get("at"):  # the end alone: what is judged on the way comes before it
-            done = done[done["iterations"] == tables.updates_in_all(configuration["memory_config"])]
+            done = done[done["iterations"] == updates_in_all(configuration["memory_config"])]
         counts = done.groupby(["set", "repeat"])["model"].nunique()
         asked = max(1, len(configuration["eval_models"]))
         found = []
@@ -269,28 +270,28 @@ def _title(rows: DataFrame) -> str:
 
 def _tables(rows: DataFrame) -> tuple[list[tuple[str, Markup]], list[str]]:
     """(heading, HTML) of each league of each track's table, and why a track with results has none."""
-    made, refused = [], []
+    made: list[Table] = []
+    refused = []
     for track, name in TABLES.items():
         own = rows[rows["track"] == track]
         if not own["metric"].isin(RESULTS).any():
             continue
         try:
-            made += [(name, table) for table in tables.tables_of(own)]
+            made += tables_of(own)
         except ValueError as error:
             refused.append(f"{name}: no table ({error})")
-    return [found for name, table in made for found in _leagues(name, table)], refused
+    return [found for table in made for found in _leagues(table)], refused
 
 
-def _leagues(name: str, table: DataFrame) -> Iterator[tuple[str, Markup]]:
+def _leagues(table: Table) -> Iterator[tuple[str, Markup]]:
     """(heading, HTML) of each league of a table that has leagues."""
-    name += next((what for column, what in OF_SEARCHES.items() if column in table), "")
-    shared = [column for column in BLOCK if column in table]
-    for block, part in table.groupby(shared, dropna=False, sort=False):
+    shared = [column for column in BLOCK if column in table.frame]
+    for block, part in table.frame.groupby(shared, dropna=False, sort=False):
         setting = {column: str(value) for column, value in zip(shared, block, strict=True)}
         data = data_in_words(setting["dataset"], setting["exactness"])
         league = f", league {setting['league']}" if setting.get("league") else ""
-        heading = f"{name}: {data}, preset {setting['preset']}{league}"
-        yield heading, Markup(text.to_text(part.reset_index(drop=True), "html"))  # escaped there
+        heading = f"{table.layout.title}: {data}, preset {setting['preset']}{league}"
+        yield heading, Markup(text.to_text(replace(table, frame=part.reset_index(drop=True)), "html"))  # escaped there
 
 
 def _made(rows: DataFrame) -> tuple[str, list[dict[str, str]]]:

@@ -5,8 +5,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import cache
-from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,10 @@ from pandas import DataFrame
 
 from harness.results.published.values import searches_for
 from harness.results.statistics import ranking
-from harness.results.statistics.means import t_interval
-from harness.results.statistics.ranking import Drawn, Estimate, Networks, Statistic
-from harness.results.statistics.searches import AXES, LINE, TOGETHER, Compared, axes_of, compared, labels
+from harness.results.statistics.means import BLOCK, t_interval
+from harness.results.statistics.ranking import Estimate, Networks, Statistic
+from harness.results.statistics.searches import LINE, TOGETHER, Compared, compared
+from harness.results.tables.columns import SETTINGS, Column, Layout, Question, rounded, two_decimals
 from harness.results.wording import memory_note
 
 LAST = ("full", "")  # leagues of no proxy set, below the others
@@ -43,8 +42,84 @@ STATISTICS: Mapping[str, Statistic] = {
     "top_k_agreement_at_20_percent": ranking.picks(ranking.top_k_agreement, 0.2),
     "best_rank_at_5_percent": ranking.picks(ranking.best_rank, 0.05),
 }
-COMPARED = ("spearman_rho", "spearman_rho_best_20_percent", "regret_at_1")
-GIVEN = {"nothing": [], **{axis: [place] for place, axis in enumerate(AXES)}, "all axes": list(range(len(AXES)))}
+SEARCHES = Layout(
+    "Architecture search",
+    (
+        *SETTINGS,
+        Column("architectures", "n"),
+        Column("performance", "accuracy of the selected (%)"),
+        Column(PICKED, "rho, own top 5 %", two_decimals),
+        Column("minutes", format=rounded),
+        Column("minutes_device", "minutes on", is_shared=True, is_optional=True),
+        Column("condensing_minutes", "condensing (min)", rounded),
+        Column("condensing_device", "condensed on", is_shared=True, is_optional=True),
+        Column("images", format=rounded),
+        Column("published_performance", "published accuracy"),
+        Column("published_rho", format=two_decimals),
+        Column("published_minutes"),
+        Column("selected"),
+        Column("spearman_rho", "rho", two_decimals),
+        Column("spearman_rho_best_20_percent", "rho, best 20 %", two_decimals),
+        Column("spearman_rho_best_5_percent", "rho, best 5 %", two_decimals),
+        Column("kendall_tau_b", "tau-b", two_decimals),
+        Column("regret_at_1", "regret@1 (points)"),
+        Column("regret_at_5_percent", "regret@5 % (points)"),
+        Column("top_k_agreement_at_5_percent", "agreement@5 %", two_decimals),
+        Column("top_k_agreement_at_20_percent", "agreement@20 %", two_decimals),
+        Column("best_rank_at_5_percent", "best rank@5 %", rounded),
+        Column("weighted_tau", format=two_decimals),
+        Column("noise_ceiling", "noise ceiling: rho of half of the truth's trainings with the others", two_decimals),
+        Column("noise_ceiling_best_20_percent", "noise ceiling, best 20 %", two_decimals),
+        Column("halves", "trainings of the truth in the noise ceiling", is_shared=True),
+        Column("n_5_percent", "n of 5 %", rounded),
+        Column("n_20_percent", "n of 20 %", rounded),
+        Column("repeats", format=rounded),
+        Column("true_repeats", "repeats of the truth", rounded),
+        Column("not_shared", format=rounded),
+        Column("diverged", format=rounded),
+        Column("true_diverged", "of the truth diverged", rounded),
+        Column("at_chance", format=rounded),
+        Column("tied", format=rounded),
+        Column("true_tied", "of the truth tied", rounded),
+    ),
+    (
+        Question(
+            "Which architecture the proxy selects",
+            ("architectures", "performance", "regret_at_1", "published_performance"),
+        ),
+        Question(
+            "How well the proxy ranks the architectures",
+            ("spearman_rho", "spearman_rho_best_20_percent", "kendall_tau_b"),
+        ),
+        Question(
+            "What the proxy costs",
+            ("minutes", "minutes_device", "condensing_minutes", "condensing_device", "images", "published_minutes"),
+        ),
+        Question("Names of the selected architectures", ("selected",), is_detail=True),
+        Question(
+            "Ranks among the best architectures, and weighted ranks",
+            (PICKED, "published_rho", "spearman_rho_best_5_percent", "weighted_tau"),
+            is_detail=True,
+        ),
+        Question(
+            "What the proxy picks",
+            ("regret_at_5_percent", "top_k_agreement_at_5_percent", "top_k_agreement_at_20_percent",
+             "best_rank_at_5_percent"),
+            is_detail=True,
+        ),
+        Question(
+            "How noisy the truth is", ("noise_ceiling", "noise_ceiling_best_20_percent", "halves"), is_detail=True
+        ),
+        Question(
+            "Counts",
+            ("n_5_percent", "n_20_percent", "repeats", "true_repeats", "not_shared", "diverged", "true_diverged",
+             "at_chance", "tied", "true_tied"),
+            is_detail=True,
+        ),
+    ),
+    settings=LINE,
+    block=BLOCK,
+)  # fmt: skip
 
 
 def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
@@ -99,83 +174,6 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
          "noise_ceiling_best_20_percent", "halves", "n_5_percent", "n_20_percent", "repeats", "true_repeats",
          "not_shared", "diverged", "true_diverged", "at_chance", "tied", "true_tied", "note"]
     ]  # fmt: skip
-
-
-def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
-    """What one proxy has over another, for every two of a data set, preset and space, and each of `COMPARED`.
-
-    Returns:
-        What both share; statistic; first and second, the better proxy first; advantage, how much higher its rho or
-        lower its regret is, with the ends of its 95 % interval in _low and _high, p (`ranking.paired`: two-sided, for
-        this one comparison) and p_holm, of this one among all that the statistic compares; architectures, of those
-        that both and the truth have the number in the statistic. No line where no two proxies share any.
-    Raises:
-        ValueError: as `compared`.
-    """
-    by_block: dict[tuple[Any, ...], list[Compared]] = {}
-    for each in compared(rows):
-        if each.archs and not each.is_truth:
-            by_block.setdefault(tuple(each.setting[name] for name in TOGETHER), []).append(each)
-    lines: list[dict[str, Any]] = []
-    for block, proxies in by_block.items():
-        names, drawn = labels(proxies), _on_shared(proxies, draws)
-        for statistic, (first, second) in product(COMPARED, combinations(range(len(proxies)), 2)):
-            if (first, second) not in drawn:
-                continue
-            of_both = [found[statistic] for found in drawn[first, second]]
-            fewer_is_better = statistic.startswith("regret")
-            if (of_both[0].value < of_both[1].value) != fewer_is_better:
-                first, second = second, first
-                of_both.reverse()
-            found = ranking.paired(*(reversed(of_both) if fewer_is_better else of_both))
-            lines.append(
-                dict(zip(TOGETHER, block, strict=True))
-                | {"statistic": statistic, "first": names[first], "second": names[second]}
-                | {"advantage": found.value, "advantage_low": found.low, "advantage_high": found.high, "p": found.p}
-                | {"architectures": found.n}
-            )
-    columns = [*TOGETHER, "statistic", "first", "second", "advantage", "advantage_low", "advantage_high", "p", "p_holm"]
-    table = DataFrame(lines, columns=[*columns, "architectures"])
-    table["p_holm"] = table.groupby([*TOGETHER, "statistic"], dropna=False)["p"].transform(holm)
-    return table
-
-
-def holm(p: "pd.Series[float]") -> "pd.Series[float]":
-    """Several comparisons' p, each made to hold among all of them (Holm 1979): the error of any one stays below it."""
-    ascending = p.dropna().sort_values(kind="stable")
-    return (ascending * np.arange(len(ascending), 0, -1)).cummax().clip(upper=1.0).reindex(p.index)
-
-
-def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
-    """How well each proxy ranks beyond what one axis of the space tells, for each axis and for all of them together.
-
-    A rho that falls far below the plain one given, say, the norm comes from telling the norms apart.
-
-    Returns:
-        The setting; given, the axis ("nothing" first, "all axes" last); partial_rho (`ranking.partial_rho`) with its
-        95 % interval in _low and _high; architectures.
-    Raises:
-        ValueError: as `compared` and `axes_of`.
-    """
-    lines = []
-    for each in compared(rows):
-        if each.is_truth:
-            continue
-        axes = axes_of(each.models)
-        codes = np.stack([pd.factorize(axes[name])[0] for name in AXES], axis=1)
-        given = {axis: _given(codes[:, columns]) for axis, columns in GIVEN.items()}
-        for axis, drawn in ranking.bootstrap(given, each.proxy, each.truth, default_rng(0), draws).items():
-            found = ranking.interval(drawn)
-            lines.append(
-                {name: each.setting[name] for name in LINE}
-                | {"given": axis, "partial_rho": found.value, "partial_rho_low": found.low}
-                | {"partial_rho_high": found.high, "architectures": len(each.archs)}
-            )
-    table = DataFrame(lines, columns=[*LINE, "given", "partial_rho", "partial_rho_low", "partial_rho_high",
-                                      "architectures"])  # fmt: skip
-    table["ipc"] = table["ipc"].astype("Int64")
-    table["note"] = [memory_note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
-    return table
 
 
 def _line(each: Compared, draws: int) -> dict[str, Any]:
@@ -284,34 +282,3 @@ def _costs(rows: DataFrame, line: Mapping[str, Any]) -> tuple[float, float, str]
     devices = sorted(set(own["device"]) - {""})
     minutes = float(own["wall_seconds"].sum(skipna=False)) / 60 if len(devices) < 2 else math.nan
     return float(own["value"].sum(skipna=False)), minutes, " and ".join(devices)
-
-
-def _on_shared(proxies: list[Compared], draws: int) -> dict[tuple[int, int], tuple[dict[str, Drawn], dict[str, Drawn]]]:
-    """For each two proxies that share architectures, `COMPARED` on those they share.
-
-    The draws of these and of the truth's networks are the same, those of each proxy's own networks its own.
-    """
-    statistics = {name: STATISTICS[name] for name in COMPARED}
-
-    @cache
-    def drawn(proxy: int, archs: tuple[str, ...]) -> dict[str, Drawn]:
-        each = proxies[proxy].of(archs)
-        return ranking.bootstrap(statistics, each.proxy, each.truth, default_rng(0), draws, default_rng([1, proxy]))
-
-    found = {}
-    for first, second in combinations(range(len(proxies)), 2):
-        archs = tuple(arch for arch in proxies[first].archs if arch in set(proxies[second].archs))
-        if archs:
-            found[first, second] = drawn(first, archs), drawn(second, archs)
-    return found
-
-
-def _given(codes: "np.ndarray[Any, np.dtype[np.integer[Any]]]") -> Statistic:
-    """Partial rho given the categories (A, J) of all architectures."""
-
-    def of(sample: ranking.Sample) -> ranking.Array:
-        if not codes.shape[1]:
-            return ranking.spearman_rho(sample.proxy.validation, sample.truth.test)
-        return ranking.partial_rho(sample.proxy.validation, sample.truth.test, codes[sample.archs])
-
-    return Statistic(of, redraws=False)

@@ -187,12 +187,12 @@ def test_a_stream_by_hand() -> None:
 
 def test_what_people_see() -> None:
     cells = [wanted(Printed(48.9, 0.6, 0.05)), wanted(Printed(0.52, reading=0.005), ipc=1)]
-    page = shown(judge(cells, frame(networks()))).to_dict("records")
+    page = shown(judge(cells, frame(networks()))).frame.to_dict("records")
     assert page == [
         {"cell": "cifar10/dm/10", "paper": "48.9 (std 0.6)", "ours": "48.0", "95 % interval": "35.3 to 60.7",
-         "n": "2 sets x 2 nets", "verdict": "within", "noted": ""},
+         "n": "2 sets x 2 nets", "verdict": "within", "note": ""},
         {"cell": "cifar10/dm/10", "paper": "0.52", "ours": "", "95 % interval": "", "n": "", "verdict": "not run",
-         "noted": ""},
+         "note": ""},
     ]  # fmt: skip
 
 

@@ -1,16 +1,15 @@
 import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from pandas import DataFrame
 
 from harness.results import rows
 from harness.results.published.values import searches_for
-from harness.results.statistics.searches import AXES, tell_axes
-from harness.results.tables import accuracy as tables
-from harness.results.tables import search as nas_tables
-from harness.results.tables.search import holm, nas_pairs, nas_partial, nas_table
+from harness.results.tables.columns import Table
+from harness.results.tables.pairs import nas_pairs
+from harness.results.tables.search import PICKED, SEARCHES, STATISTICS, nas_table
+from harness.results.tables.text import to_text
 from tests.results.files import write_rows
 from tests.results.searched import MODELS, NEAR, TRUE, Row, alike, condensed, frame, trained, zero_cost
 
@@ -56,15 +55,15 @@ def test_selection_is_by_validation_and_the_truth_by_test() -> None:
     itself = line_of(*both, memory="full")
     assert (itself["performance"], itself["regret_at_1"]) == (80, 10)
     assert is_missing(itself["spearman_rho"])
-    assert is_missing(itself[nas_tables.PICKED])
+    assert is_missing(itself[PICKED])
 
 
-def test_the_papers_rho_is_of_test_accuracies_within_the_proxys_own_top() -> None:
+def test_the_papers_rho_is_within_the_proxys_own_top() -> None:
     # Of 60 architectures the proxy's validation picks 57 58 59 (5 %), whose test accuracies are in the opposite order.
     truth = alike([float(arch) for arch in range(60)])
     proxy = {arch: [(float(arch), 100.0 - arch)] for arch in range(60)}
     line = line_of(trained("full", truth), trained("dm", proxy))
-    assert (line["n_5_percent"], line[nas_tables.PICKED], line["spearman_rho"]) == (3, pytest.approx(-1), 1)
+    assert (line["n_5_percent"], line[PICKED], line["spearman_rho"]) == (3, pytest.approx(-1), 1)
 
 
 def test_a_mean_over_repeats_and_its_interval() -> None:
@@ -87,7 +86,7 @@ def test_only_shared_architectures_count_and_the_others_are_told() -> None:
     assert line["spearman_rho"] == pytest.approx(0.5)  # ids 0 9 10: truth 1 3 2, proxy 1 2 3
     none = line_of(trained("full", TRUE), trained("dm", alike((1,), of=(99,))))
     assert (none["architectures"], none["not_shared"], none["selected"]) == (0, 6, "")
-    statistics = (*nas_tables.STATISTICS, "performance", "minutes", "weighted_tau", "noise_ceiling", "at_chance")
+    statistics = (*STATISTICS, "performance", "minutes", "weighted_tau", "noise_ceiling", "at_chance")
     assert all(is_missing(none[name]) for name in statistics)
 
 
@@ -189,7 +188,7 @@ def test_variants_of_a_proxy_have_lines_of_their_own() -> None:
                                                           "dm, 50 per class, memory.lr=2"}  # fmt: skip
 
 
-def test_networks_of_the_truth_count_once_whatever_else_their_runs_changed() -> None:
+def test_networks_of_the_truth_count_once() -> None:
     again = [row | {"changes": "memory.lr=2"} for row in trained("full", TRUE)]  # the same networks: the same keys
     line = line_of(trained("full", TRUE), again, trained("dm", NEAR))
     assert (line["true_repeats"], line["architectures"]) == (1, 5)
@@ -230,77 +229,11 @@ def test_leagues_stand_apart_proxy_sets_first() -> None:
     assert list(table[["league", "memory"]].itertuples(index=False, name=None)) == expected
 
 
-def test_pairs_by_hand() -> None:
-    everything = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", OFF), trained("random", TRUE))
-    pairs = nas_pairs(everything, draws=20).set_index(["statistic", "first", "second"])
-    assert len(pairs) == 9
-    assert pairs["advantage"]["spearman_rho", "random", "dm"] == pytest.approx(0.1)
-    assert pairs["advantage"]["regret_at_1", "dm", "dsa"] == 10  # the smaller regret first
-    assert pairs["advantage"]["regret_at_1", "random", "dsa"] == 10
-    assert set(pairs["architectures"]) == {5, 1}
-    assert pairs["p"].dropna().between(0, 1).all()
-    same = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", NEAR))
-    line = nas_pairs(same, draws=20).iloc[0]
-    assert (line["advantage"], line["advantage_low"], line["advantage_high"], line["p"]) == (0, 0, 0, 1)
-
-
-def test_the_p_of_several_comparisons_by_hand() -> None:
-    # Ascending: 0.01 x 3, 0.02 x 2, 0.5 x 1; then 0.02 x 3, 0.025 x 2 (less than the one before it), 0.9 x 1.
-    for p, adjusted in (((0.5, 0.01, 0.02), (0.5, 0.03, 0.04)), ((0.02, 0.025, 0.9), (0.06, 0.06, 0.9))):
-        assert holm(pd.Series(p)).tolist() == pytest.approx(adjusted)
-    assert holm(pd.Series([0.6, math.nan, 0.4])).tolist() == pytest.approx([0.8, math.nan, 0.8], nan_ok=True)
-    assert holm(pd.Series([0.6, 0.7], index=[4, 2])).to_dict() == {4: 1.0, 2: 1.0}
-    everything = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", OFF), trained("random", TRUE))
-    pairs = nas_pairs(everything, draws=20)
-    for _, part in pairs.groupby("statistic"):
-        assert part["p_holm"].tolist() == pytest.approx(holm(part["p"]).tolist(), nan_ok=True)
-
-
-def test_pairs_are_on_what_both_have() -> None:
-    few = alike((30, 25, 40), of=(1, 2, 3))
-    pairs = nas_pairs(frame(trained("full", TRUE), trained("dm", few), trained("dsa", OFF)), draws=20)
-    rho = pairs[pairs["statistic"] == "spearman_rho"].iloc[0]
-    # Of 1 2 3 the truth is 1 2 3, dm 2 1 3 (rho 0.5), dsa 1 2 3.
-    assert (rho["first"], rho["architectures"], rho["advantage"]) == ("dsa", 3, pytest.approx(0.5))
-
-
-def test_partial_correlations_by_hand() -> None:
-    # Ids 0 1 are sigmoid, 3 4 relu, otherwise alike but for the pooling: relu is better, and the proxy knows that only.
-    truth, proxy = alike((1.0, 2.0, 3.0, 4.0), of=(0, 1, 3, 4)), alike((2.0, 1.0, 4.0, 3.0), of=(0, 1, 3, 4))
-    table = nas_partial(frame(trained("full", truth), trained("dm", proxy)), draws=20).set_index("given")
-    assert list(table.index) == ["nothing", *AXES, "all axes"]
-    assert table["partial_rho"]["nothing"] == pytest.approx(0.6)
-    assert table["partial_rho"]["width"] == pytest.approx(0.6)  # all are alike in it
-    assert table["partial_rho"]["activation"] == pytest.approx(-1)
-    # Given the pooling: ranks less their means, truth -1 -1 1 1, proxy -1 -1 1 1.
-    assert table["partial_rho"]["pooling"] == pytest.approx(1)
-    assert is_missing(table["partial_rho"]["all axes"])  # activation and pooling tell the truth in full
-    assert set(table["architectures"]) == {4}
-
-
-def test_harness_table_prints_all_three() -> None:
-    proxies = trained("dm", NEAR), trained("random", OFF)
-    table, pairs, partial = tables.tables_of(frame(trained("full", TRUE), *proxies))
-    assert {"spearman_rho", "advantage", "partial_rho"} <= {*table, *pairs, *partial}
-    others = [row | {"model": "mine"} for row in trained("full", TRUE)]
-    assert not tell_axes(frame(others))
-    assert len(tables.tables_of(frame(others))) == 1  # axes cannot be told, nothing to pair
-    assert len(tables.tables_of(frame(trained("full", TRUE)))) == 1  # of the truth alone
-
-
-def test_harness_table_where_the_truth_is_missing() -> None:
-    proxy = trained("dm", NEAR)
-    with pytest.raises(ValueError, match="no truth for dm"):
-        tables.tables_of(frame(proxy))
-    stream: Row = {"track": "cl", "metric": "last_accuracy", "value": 1.0, "order": "0", "repeat": 0, "classes_seen": 9}
-    assert len(tables.tables_of(frame([stream], proxy))) == 1  # a search not yet finished, beside a finished stream
-
-
 def test_text_of_a_table() -> None:
     truth = {arch: [(value, value), (value, value + 2)] for arch, value in enumerate((50.0, 60.0, 70.0, 80.0, 90.0))}
     table = nas_table(frame(trained("full", truth, preset="smoke"), trained("dm", NEAR, preset="smoke")), draws=20)
     low, high = table["spearman_rho_low"][0], table["spearman_rho_high"][0]
-    markdown = tables.to_text(table, "md")
+    markdown = to_text(Table(table, SEARCHES), "md")
     assert f"| 0.90 [{low:.2f}, {high:.2f}] |" in markdown
     assert "dm (smoke: not a result)" in markdown
     assert "space convnet720" in markdown.splitlines()[0]

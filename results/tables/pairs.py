@@ -1,0 +1,162 @@
+"""Proxies of a search against each other, and what their ranks owe to one axis of the space."""
+
+from functools import cache
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.random import default_rng
+from pandas import DataFrame
+
+from harness.results.statistics import ranking
+from harness.results.statistics.means import BLOCK
+from harness.results.statistics.ranking import Drawn, Statistic
+from harness.results.statistics.searches import AXES, LINE, TOGETHER, Compared, axes_of, compared, labels
+from harness.results.tables.columns import (
+    SETTINGS,
+    Column,
+    Layout,
+    Question,
+    signed_two_decimals,
+    three_decimals,
+    two_decimals,
+)
+from harness.results.tables.search import DRAWS, STATISTICS
+from harness.results.wording import memory_note
+
+COMPARED = ("spearman_rho", "spearman_rho_best_20_percent", "regret_at_1")
+GIVEN = {"nothing": [], **{axis: [place] for place, axis in enumerate(AXES)}, "all axes": list(range(len(AXES)))}
+PAIRS = Layout(
+    "Architecture search, one proxy against another",
+    (
+        *SETTINGS,
+        Column("statistic", is_shared=True),
+        Column("first"),
+        Column("second"),
+        Column("advantage", format=signed_two_decimals),
+        Column("p", format=three_decimals),
+        Column("p_holm", format=three_decimals),
+        Column("architectures", "n"),
+    ),
+    (Question("Advantage of the first proxy over the second", ("advantage", "p", "p_holm", "architectures")),),
+    settings=(*TOGETHER, "statistic", "first", "second"),
+    block=(*BLOCK, "statistic"),
+    is_detail=True,
+)
+PARTIAL = Layout(
+    "Architecture search, given an axis",
+    (*SETTINGS, Column("given"), Column("partial_rho", "rho given that", two_decimals), Column("architectures", "n")),
+    (Question("Spearman's rho given an axis", ("partial_rho", "architectures")),),
+    settings=(*LINE, "given"),
+    block=BLOCK,
+    is_detail=True,
+)
+
+
+def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
+    """What one proxy has over another, for every two of a data set, preset and space, and each of `COMPARED`.
+
+    Returns:
+        What both share; statistic; first and second, the better proxy first; advantage, how much higher its rho or
+        lower its regret is, with the ends of its 95 % interval in _low and _high, p (`ranking.paired`: two-sided, for
+        this one comparison) and p_holm, of this one among all that the statistic compares; architectures, of those
+        that both and the truth have the number in the statistic. No line where no two proxies share any.
+    Raises:
+        ValueError: as `compared`.
+    """
+    by_block: dict[tuple[Any, ...], list[Compared]] = {}
+    for each in compared(rows):
+        if each.archs and not each.is_truth:
+            by_block.setdefault(tuple(each.setting[name] for name in TOGETHER), []).append(each)
+    lines: list[dict[str, Any]] = []
+    for block, proxies in by_block.items():
+        names, drawn = labels(proxies), _on_shared(proxies, draws)
+        for statistic, (first, second) in product(COMPARED, combinations(range(len(proxies)), 2)):
+            if (first, second) not in drawn:
+                continue
+            of_both = [found[statistic] for found in drawn[first, second]]
+            fewer_is_better = statistic.startswith("regret")
+            if (of_both[0].value < of_both[1].value) != fewer_is_better:
+                first, second = second, first
+                of_both.reverse()
+            found = ranking.paired(*(reversed(of_both) if fewer_is_better else of_both))
+            lines.append(
+                dict(zip(TOGETHER, block, strict=True))
+                | {"statistic": statistic, "first": names[first], "second": names[second]}
+                | {"advantage": found.value, "advantage_low": found.low, "advantage_high": found.high, "p": found.p}
+                | {"architectures": found.n}
+            )
+    columns = [*TOGETHER, "statistic", "first", "second", "advantage", "advantage_low", "advantage_high", "p", "p_holm"]
+    table = DataFrame(lines, columns=[*columns, "architectures"])
+    table["p_holm"] = table.groupby([*TOGETHER, "statistic"], dropna=False)["p"].transform(holm)
+    return table
+
+
+def holm(p: "pd.Series[float]") -> "pd.Series[float]":
+    """Several comparisons' p, each made to hold among all of them (Holm 1979): the error of any one stays below it."""
+    ascending = p.dropna().sort_values(kind="stable")
+    return (ascending * np.arange(len(ascending), 0, -1)).cummax().clip(upper=1.0).reindex(p.index)
+
+
+def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
+    """How well each proxy ranks beyond what one axis of the space tells, for each axis and for all of them together.
+
+    A rho that falls far below the plain one given, say, the norm comes from telling the norms apart.
+
+    Returns:
+        The setting; given, the axis ("nothing" first, "all axes" last); partial_rho (`ranking.partial_rho`) with its
+        95 % interval in _low and _high; architectures.
+    Raises:
+        ValueError: as `compared` and `axes_of`.
+    """
+    lines = []
+    for each in compared(rows):
+        if each.is_truth:
+            continue
+        axes = axes_of(each.models)
+        codes = np.stack([pd.factorize(axes[name])[0] for name in AXES], axis=1)
+        given = {axis: _given(codes[:, columns]) for axis, columns in GIVEN.items()}
+        for axis, drawn in ranking.bootstrap(given, each.proxy, each.truth, default_rng(0), draws).items():
+            found = ranking.interval(drawn)
+            lines.append(
+                {name: each.setting[name] for name in LINE}
+                | {"given": axis, "partial_rho": found.value, "partial_rho_low": found.low}
+                | {"partial_rho_high": found.high, "architectures": len(each.archs)}
+            )
+    table = DataFrame(lines, columns=[*LINE, "given", "partial_rho", "partial_rho_low", "partial_rho_high",
+                                      "architectures"])  # fmt: skip
+    table["ipc"] = table["ipc"].astype("Int64")
+    table["note"] = [memory_note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
+    return table
+
+
+def _on_shared(proxies: list[Compared], draws: int) -> dict[tuple[int, int], tuple[dict[str, Drawn], dict[str, Drawn]]]:
+    """For each two proxies that share architectures, `COMPARED` on those they share.
+
+    The draws of these and of the truth's networks are the same, those of each proxy's own networks its own.
+    """
+    statistics = {name: STATISTICS[name] for name in COMPARED}
+
+    @cache
+    def drawn(proxy: int, archs: tuple[str, ...]) -> dict[str, Drawn]:
+        each = proxies[proxy].of(archs)
+        return ranking.bootstrap(statistics, each.proxy, each.truth, default_rng(0), draws, default_rng([1, proxy]))
+
+    found = {}
+    for first, second in combinations(range(len(proxies)), 2):
+        archs = tuple(arch for arch in proxies[first].archs if arch in set(proxies[second].archs))
+        if archs:
+            found[first, second] = drawn(first, archs), drawn(second, archs)
+    return found
+
+
+def _given(codes: "np.ndarray[Any, np.dtype[np.integer[Any]]]") -> Statistic:
+    """Partial rho given the categories (A, J) of all architectures."""
+
+    def of(sample: ranking.Sample) -> ranking.Array:
+        if not codes.shape[1]:
+            return ranking.spearman_rho(sample.proxy.validation, sample.truth.test)
+        return ranking.partial_rho(sample.proxy.validation, sample.truth.test, codes[sample.archs])
+
+    return Statistic(of, redraws=False)
