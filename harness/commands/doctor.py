@@ -1,4 +1,4 @@
-"""`harness doctor`: what this machine has for a run, and what is in the way of one."""
+"""`harness doctor`: examine what this machine offers to a run, and what prevents one."""
 
 import os
 import platform
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 import torch
 
 from harness.core import compute, data
@@ -20,7 +21,7 @@ PACKAGES = ("condensation-harness", "torch", "torchvision", "avalanche-lib", "pa
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what of it there is here, and whether a run can do without more."""
+    """One thing that was examined: its name, what was found, and whether a run can work with it."""
 
     name: str
     found: str
@@ -28,9 +29,14 @@ class Finding:
 
 
 def examine(out: Path, data_dir: Path | None = None) -> Iterator[Finding]:
-    """All that a run depends on here: versions, devices, the form of computing, data sets, and room in `out`."""
+    """Examine everything that a run depends on: versions, devices, forms of computing, data sets, disk space.
+
+    Args:
+        out: the directory where runs are kept.
+        data_dir: a directory that holds data sets.
+    """
     yield Finding("python", f"{platform.python_version()}, {platform.platform()}")
-    yield from map(_package, PACKAGES)
+    yield from map(_version, PACKAGES)
     yield Finding("processors", f"{hardware.processor()}; {usable_cpus()} usable, {_memory()}")
     yield _cuda()
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
@@ -40,10 +46,10 @@ def examine(out: Path, data_dir: Path | None = None) -> Iterator[Finding]:
     yield Finding("decoded data", str(data.cache_dir()))
     for listing in data.describe(data_dir):
         yield Finding(f"data, {listing.name}", listing.found or _absent(listing))
-    yield _room(out)
+    yield _disk_space(out)
 
 
-def _package(name: str) -> Finding:
+def _version(name: str) -> Finding:
     try:
         return Finding(name, version(name))
     except PackageNotFoundError:
@@ -51,9 +57,7 @@ def _package(name: str) -> Finding:
 
 
 def _memory() -> str:
-    if not hasattr(os, "sysconf"):
-        return "memory unknown"
-    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    return f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
 
 
 def _cuda() -> Finding:
@@ -69,12 +73,12 @@ def _absent(listing: data.Listing) -> str:
     return "not here" + (", and HARNESS_OFFLINE=1" if os.environ.get("HARNESS_OFFLINE") == "1" else ": a download")
 
 
-def _room(out: Path) -> Finding:
-    """Whether files can be written where runs are kept, and how much room there is."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+def _disk_space(out: Path) -> Finding:
+    """Whether files can be written where runs are kept, and how much space is free."""
+    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         return Finding(f"runs in {out}", f"cannot be written ({error.strerror}); use another --out", is_fine=False)
-    return Finding(f"runs in {out}", f"{shutil.disk_usage(there).free / 2**30:.0f} GiB free")
+    return Finding(f"runs in {out}", f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB free")

@@ -1,4 +1,4 @@
-"""A run's memories as files to hand on: safetensors, the card as JSON, the images as PNG."""
+"""`harness export`: write the memories of a run as files that other programs read."""
 
 import json
 from pathlib import Path
@@ -9,17 +9,19 @@ from harness.results.figures import plots
 
 
 def export(run: Path, output: Path | None = None, data_dir: Path | None = None) -> list[Path]:
-    """Write each memory of a run, its card, and the first ten images of each of ten classes; the files.
+    """Write each memory of a run: safetensors, its card as JSON, and ten images of each of ten classes as PNG.
 
-    What is there already with the same content stays as it is.
+    A file that exists with the same content is left alone.
 
     Args:
-        run: a run's directory.
-        output: a directory; by default `export` in that of the run.
-        data_dir: where the run's data are; by default where `harness.core.data.load` finds them.
+        run: the directory of a run.
+        output: the directory to write to; by default `export` in the directory of the run.
+        data_dir: a directory that holds the run's data; by default `harness.core.data.load` finds them.
+    Returns:
+        The paths of the files.
     Raises:
         FileNotFoundError: the run holds no memory yet, or its data are missing.
-        ValueError: a file is there with other content; then nothing is written.
+        ValueError: a file exists with other content; nothing is written then.
     """
     target = output or run / "export"
     contents: dict[Path, bytes] = {}
@@ -31,12 +33,12 @@ def export(run: Path, output: Path | None = None, data_dir: Path | None = None) 
     new = {path: content for path, content in contents.items() if not path.exists()}
     for path, content in contents.items():
         if path not in new and path.read_bytes() != content:
-            raise ValueError(f"{path}: is there with other content; remove it, or name another directory by --output")
+            raise ValueError(f"{path}: exists with other content; remove it, or name another directory by --output")
     for path, content in new.items():
         files.write_bytes(path, content)
     return list(contents)
 
 
 def _grid(path: Path, data_dir: Path | None) -> bytes:
-    """A memory's images as the bytes of a PNG."""
+    """Draw the images of a memory; the bytes of the PNG file."""
     return plots.to_bytes(figures.memory_figure(path, data_dir), "grid.png", "memory-images")

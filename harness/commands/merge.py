@@ -1,8 +1,8 @@
-"""`harness merge`: what was done in several directories, in one.
+"""`harness merge`: bring the units and runs of several directories together in one.
 
-Results are small files named by what they are results of, so they can be copied, committed and brought together: a
-unit done anywhere is done. Checkpoints of unfinished units come along, traces of failures do not. A file is copied in
-one step and only where it reads back whole.
+A result is a small file whose name says which unit it is the result of, so results can be copied, committed and brought
+together: a unit that is done anywhere is done. Checkpoints of unfinished units are copied as well, traces of failures
+are not. A file is copied in one step, and only if it reads back whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,32 +17,46 @@ from harness.execution.units import Store, Unit
 from harness.results.report.page import read_json
 
 CHECKPOINT, RESULT = ".checkpoint.safetensors", ".safetensors"
+Content = tuple[dict[str, torch.Tensor], Card]  # of a result: its tensors and its card
 
 
 @dataclass
 class Merged:
-    """What a merge did; files are named by their paths in the sources."""
+    """What a merge did.
 
-    copied: int = 0  # results and checkpoints
-    present: int = 0  # results that were there already, made here or elsewhere
-    damaged: list[str] = field(default_factory=list)  # skipped, runs as well: not whole, or under another's name
-    differing: list[str] = field(default_factory=list)  # results with another content there; that one is kept
-    runs: list[str] = field(default_factory=list)  # run directories brought along, or completed
-    other_runs: list[str] = field(default_factory=list)  # left: another run's directory has that name there
-    to_write: list[str] = field(default_factory=list)  # runs whose rows differ there: to be written from all units
+    Attributes:
+        copied: number of results and checkpoints that were copied.
+        present: number of results that the target had already.
+        damaged: files and runs that were skipped: not whole, or under the name of another unit.
+        differing: results that differ from the target's result of the same unit, which is kept.
+        runs: names of the run directories that were copied or completed.
+        other_runs: run directories that were skipped, because the target has another run of the same name.
+        to_write: names of runs whose rows differ in the target; `harness run` writes them anew from all units.
+    """
+
+    copied: int = 0
+    present: int = 0
+    damaged: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    other_runs: list[str] = field(default_factory=list)
+    to_write: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
-        """Whether everything could be brought along."""
+        """Whether every file could be copied or was present."""
         return not (self.damaged or self.differing or self.other_runs)
 
 
 def merge(sources: Sequence[Path], into: Path) -> Merged:
-    """Bring the units and the run directories of `sources`, as `harness run --out` leaves them, to `into`.
+    """Copy the units and the run directories of several directories into one.
 
-    Where both have a file, that in `into` is kept. Two results of one unit are the same where their tensors and cards
-    are, but for what they cost: seconds, and the machine.
+    A file that `into` has already is kept. Two results of one unit are equal if their tensors and their cards are,
+    apart from the cost on the card: seconds and the machine.
 
+    Args:
+        sources: directories as `harness run --out` leaves them.
+        into: the directory to copy to; it is made if needed.
     Raises:
         FileNotFoundError: a source holds neither units nor a run.
         ValueError: a source is `into` itself.
@@ -51,29 +65,29 @@ def merge(sources: Sequence[Path], into: Path) -> Merged:
         if not any(_run_directories(source)) and not any(_units(source)):
             raise FileNotFoundError(f"{source}: holds no units and no run; give a directory that --out named")
         if source.resolve() == into.resolve():
-            raise ValueError(f"{source}: is to be merged into itself; name another directory by --into")
+            raise ValueError(f"{source}: cannot be merged into itself; name another directory by --into")
     merged = Merged()
     store = Store(into / "units")
     for source in sources:
         for path in _units(source):
-            _bring_unit(path, store, merged)
+            _copy_unit(path, store, merged)
         for directory in _run_directories(source):
-            _bring_run(directory, into / directory.name, merged)
+            _copy_run(directory, into / directory.name, merged)
     return merged
 
 
 def _units(source: Path) -> Iterator[Path]:
-    """The results and checkpoints of a directory, results first: a checkpoint of a finished unit is of no use."""
-    found = sorted((source / "units").glob(f"??/*{RESULT}"))
-    yield from (path for path in found if not path.name.endswith(CHECKPOINT))
-    yield from (path for path in found if path.name.endswith(CHECKPOINT))
+    """The results and checkpoints of a directory, results first: a checkpoint of a finished unit is useless."""
+    paths = sorted((source / "units").glob(f"??/*{RESULT}"))
+    yield from (path for path in paths if not path.name.endswith(CHECKPOINT))
+    yield from (path for path in paths if path.name.endswith(CHECKPOINT))
 
 
 def _run_directories(source: Path) -> Iterator[Path]:
     return (path.parent for path in sorted(source.glob("*/config.json")))
 
 
-def _bring_unit(path: Path, store: Store, merged: Merged) -> None:
+def _copy_unit(path: Path, store: Store, merged: Merged) -> None:
     is_checkpoint = path.name.endswith(CHECKPOINT)
     suffix = CHECKPOINT if is_checkpoint else RESULT
     key = path.name.removesuffix(suffix)
@@ -84,61 +98,64 @@ def _bring_unit(path: Path, store: Store, merged: Merged) -> None:
         content = files.load(path)
         data = path.read_bytes()
     except FileNotFoundError:
-        if not is_checkpoint:  # that of a unit which somebody has finished in the meantime goes
+        if not is_checkpoint:
             raise
-        return
+        return  # another process has finished the unit in the meantime, and has removed its checkpoint
     except files.DamagedFileError as error:
         merged.damaged.append(str(error))
         return
     if not is_checkpoint and key != _key_of(content[1], key):
-        merged.damaged.append(f"{path}: is the result of another unit than its name says")
+        merged.damaged.append(f"{path}: holds the result of another unit than its name says")
         return
-    there = None if is_checkpoint else store.load(key)  # one that is damaged there is set aside
-    if there is None:
+    present = None if is_checkpoint else store.load(key)  # a damaged result in the target is set aside
+    if present is None:
         write_bytes(target, data)
         if not is_checkpoint:
             store.forget_attempts(key)
         merged.copied += 1
-    elif _is_same(content, there):
+    elif _is_same(content, present):
         merged.present += 1
     else:
         merged.differing.append(str(path))
 
 
 def _key_of(card: Card, default: str) -> str:
-    """The name that a result has by what its card says it is of."""
+    """The key of the unit that a card names; `default` for a card that names none."""
     return Unit(card["kind"], card["spec"], "").key if {"kind", "spec"} <= card.keys() else default
 
 
-def _is_same(one: tuple[dict[str, torch.Tensor], Card], other: tuple[dict[str, torch.Tensor], Card]) -> bool:
-    """Whether two results hold the same, whatever they cost."""
-    (tensors, card), (theirs, their_card) = one, other
-    costless = [{name: value for name, value in each.items() if name != "cost"} for each in (card, their_card)]
-    same_tensors = tensors.keys() == theirs.keys() and all(
-        part.dtype == theirs[name].dtype and torch.equal(part, theirs[name]) for name, part in tensors.items()
+def _is_same(first: Content, second: Content) -> bool:
+    """Whether two results have the same tensors and the same cards, apart from their cost."""
+    (tensors, card), (others, other_card) = first, second
+    without_cost = [{name: value for name, value in each.items() if name != "cost"} for each in (card, other_card)]
+    same_tensors = tensors.keys() == others.keys() and all(
+        part.dtype == others[name].dtype and torch.equal(part, others[name]) for name, part in tensors.items()
     )
-    return same_tensors and costless[0] == costless[1]
+    return same_tensors and without_cost[0] == without_cost[1]
 
 
-def _bring_run(directory: Path, target: Path, merged: Merged) -> None:
-    """Copy what a run directory has and the one there lacks; its configuration comes last, and makes it a run."""
+def _copy_run(directory: Path, target: Path, merged: Merged) -> None:
+    """Copy the files of a run directory that the target lacks.
+
+    The configuration is written last: it makes a directory a run, so a run that was copied in part is none.
+    """
     configuration = (directory / "config.json").read_bytes()
     try:
         read_json(directory / "config.json")
     except ValueError as error:
         merged.damaged.append(str(error))
         return
-    there = target / "config.json"
-    if there.exists() and there.read_bytes() != configuration:
+    target_configuration = target / "config.json"
+    if target_configuration.exists() and target_configuration.read_bytes() != configuration:
         merged.other_runs.append(str(directory))
         return
-    found = [path for path in sorted(directory.rglob("[!.]*")) if path.is_file() and path.name != "config.json"]
-    absent = [path for path in found if not (target / path.relative_to(directory)).exists()]
+    paths = [path for path in sorted(directory.rglob("[!.]*")) if path.is_file() and path.name != "config.json"]
+    absent = [path for path in paths if not (target / path.relative_to(directory)).exists()]
     for path in absent:
         write_bytes(target / path.relative_to(directory), path.read_bytes())
-    if (absent or not there.exists()) and directory.name not in merged.runs:
+    if (absent or not target_configuration.exists()) and directory.name not in merged.runs:
         merged.runs.append(directory.name)
-    rows, their_rows = directory / "rows.csv", target / "rows.csv"
-    if rows.exists() and rows.read_bytes() != their_rows.read_bytes():
+    rows, target_rows = directory / "rows.csv", target / "rows.csv"
+    if rows.exists() and rows.read_bytes() != target_rows.read_bytes():
         merged.to_write.append(directory.name)
-    write_bytes(there, configuration)
+    write_bytes(target_configuration, configuration)

@@ -39,7 +39,7 @@ def run(tmp_path: Path, digits: DataSet) -> Path:
     return tmp_path / "run"
 
 
-def test_each_memory_comes_with_its_card_and_its_images(run: Path, digits: DataSet) -> None:
+def test_each_memory_has_a_card_and_a_picture(run: Path, digits: DataSet) -> None:
     written = export(run)
     suffixes = ("safetensors", "json", "png")
     assert written == [run / "export" / f"set-{i}.{suffix}" for i in (0, 1) for suffix in suffixes]
@@ -53,7 +53,7 @@ def test_each_memory_comes_with_its_card_and_its_images(run: Path, digits: DataS
         assert card["config"] == {"iterations": 3}
 
 
-def test_the_grid_shows_what_networks_see(run: Path) -> None:
+def test_the_picture_shows_decoded_images(run: Path) -> None:
     export(run)
     sizes = []
     for name in ("set-0", "set-1"):
@@ -66,41 +66,41 @@ def test_the_grid_shows_what_networks_see(run: Path) -> None:
     assert drawn.read_bytes() == (run / "export" / "set-1.png").read_bytes()
 
 
-def test_low_rank_factors_are_shown_as_images(tmp_path: Path, digits: DataSet) -> None:
+def test_low_rank_memories_are_drawn_as_images(tmp_path: Path, digits: DataSet) -> None:
     put(tmp_path, "set-0", digits, LowRank(1))
     assert (tmp_path / "export" / "set-0.png") in export(tmp_path)
 
 
-def test_another_directory_may_be_named(run: Path, tmp_path: Path) -> None:
+def test_another_directory_can_be_named(run: Path, tmp_path: Path) -> None:
     written = export(run, tmp_path / "a" / "b")
     assert {path.parent for path in written} == {tmp_path / "a" / "b"}
     assert not (run / "export").exists()
 
 
-def test_again_changes_nothing(run: Path) -> None:
+def test_a_second_export_changes_nothing(run: Path) -> None:
     times = [path.stat().st_mtime_ns for path in export(run)]
     assert [path.stat().st_mtime_ns for path in export(run)] == times
 
 
-def test_a_run_that_went_on_adds_its_new_memories(run: Path, digits: DataSet) -> None:
+def test_new_memories_of_a_run_are_added(run: Path, digits: DataSet) -> None:
     first = export(run)
     put(run, "set-2", digits, Pixels(), seed=2)
     assert set(export(run)) - set(first) == {run / "export" / f"set-2.{s}" for s in ("safetensors", "json", "png")}
 
 
 @pytest.mark.parametrize("name", ["set-0.safetensors", "set-1.json", "set-1.png"])
-def test_what_is_there_is_not_overwritten(name: str, run: Path) -> None:
+def test_other_files_are_not_overwritten(name: str, run: Path) -> None:
     there = run / "export" / name
     there.parent.mkdir()
     there.write_bytes(b"mine")
-    with pytest.raises(ValueError, match=rf"{name}: is there with other content; remove it, or name another") as caught:
+    with pytest.raises(ValueError, match=rf"{name}: exists with other content; remove it, or name another") as caught:
         export(run)
     assert str(caught.value).startswith(str(there))
     assert there.read_bytes() == b"mine"
     assert list(there.parent.iterdir()) == [there]  # nothing else was written
 
 
-def test_a_run_without_memories(tmp_path: Path) -> None:
+def test_a_run_without_memories_is_refused(tmp_path: Path) -> None:
     for run, why in ((tmp_path, "holds no memory yet$"), (tmp_path / "nowhere", "no such directory; pass a run's, ")):
         with pytest.raises(FileNotFoundError, match=f": {why}") as caught:
             export(run)
@@ -108,12 +108,12 @@ def test_a_run_without_memories(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_memory_made_for_the_validation_split(tmp_path: Path, digits: DataSet) -> None:
+def test_a_memory_of_the_validation_split_is_exported(tmp_path: Path, digits: DataSet) -> None:
     put(tmp_path, "set-0", hold_out(digits), Pixels())
     assert len(export(tmp_path)) == 3
 
 
-def test_a_memory_of_other_data(tmp_path: Path, toy_set: DataSet) -> None:
+def test_a_memory_of_other_data_is_refused(tmp_path: Path, toy_set: DataSet) -> None:
     tensors, card = files.load(put(tmp_path, "set-0", toy_set, Pixels()))
     files.save(tmp_path / "memories" / "set-0.safetensors", tensors, card | {"dataset": "digits"})
     with pytest.raises(ValueError, match=r"set-0\.safetensors: made from other digits data than those found; see "):
@@ -121,7 +121,7 @@ def test_a_memory_of_other_data(tmp_path: Path, toy_set: DataSet) -> None:
     assert not (tmp_path / "export").exists()
 
 
-def test_a_damaged_memory(run: Path) -> None:
+def test_a_damaged_memory_is_refused(run: Path) -> None:
     path = run / "memories" / "set-1.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(files.DamagedFileError, match=r"set-1\.safetensors: "):

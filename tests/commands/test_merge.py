@@ -1,4 +1,4 @@
-"""Directories of units and runs brought together, as after work on several machines."""
+"""Directories of units and runs are merged, as after work on several machines."""
 
 import json
 import warnings
@@ -53,25 +53,25 @@ def there(tmp_path: Path) -> Path:
     return tmp_path / "there"
 
 
-def test_units_of_all_are_together(here: Path, there: Path, tmp_path: Path) -> None:
+def test_units_of_all_sources_are_copied(here: Path, there: Path, tmp_path: Path) -> None:
     into = tmp_path / "all"
     before = snapshot(here), snapshot(there)
     assert merge([here, there], into) == Merged(copied=3, present=1)
     assert [value(into, name) for name in "abc"] == [1.0, 1.0, 3.0]
     assert (snapshot(here), snapshot(there)) == before
-    # The one made first is kept, to the byte.
+    # The result that was copied first is kept, byte for byte.
     key = UNITS["b"].key
     assert Store(into / "units").path(key).read_bytes() == Store(here / "units").path(key).read_bytes()
 
 
-def test_again_there_is_nothing_to_do(here: Path, there: Path, tmp_path: Path) -> None:
+def test_a_second_merge_changes_nothing(here: Path, there: Path, tmp_path: Path) -> None:
     merge([here, there], tmp_path / "all")
     before = snapshot(tmp_path / "all")
     assert merge([here, there], tmp_path / "all") == Merged(present=4)
     assert snapshot(tmp_path / "all") == before
 
 
-def test_a_damaged_file_is_named_and_the_others_come(here: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_skipped(here: Path, tmp_path: Path) -> None:
     path = Store(here / "units").path(UNITS["a"].key)
     path.write_bytes(path.read_bytes()[:-1])
     merged = merge([here], tmp_path / "all")
@@ -80,17 +80,17 @@ def test_a_damaged_file_is_named_and_the_others_come(here: Path, tmp_path: Path)
     assert not Store(tmp_path / "all" / "units").path(UNITS["a"].key).exists()
 
 
-def test_a_result_under_anothers_name_is_not_taken(here: Path, tmp_path: Path) -> None:
+def test_a_result_under_another_name_is_skipped(here: Path, tmp_path: Path) -> None:
     store = Store(here / "units")
     store.path(UNITS["b"].key).unlink()
     wrong = store.path(UNITS["c"].key)
     wrong.parent.mkdir(exist_ok=True)
     store.path(UNITS["a"].key).rename(wrong)
-    assert merge([here], tmp_path / "all").damaged == [f"{wrong}: is the result of another unit than its name says"]
+    assert merge([here], tmp_path / "all").damaged == [f"{wrong}: holds the result of another unit than its name says"]
     assert snapshot(tmp_path / "all") == {}
 
 
-def test_other_content_under_the_same_key_is_left_and_named(here: Path, tmp_path: Path) -> None:
+def test_other_content_under_the_same_key_is_named(here: Path, tmp_path: Path) -> None:
     other = put(tmp_path / "other", "a", value=2.0)
     put(tmp_path / "other", "c")
     merged = merge([tmp_path / "other"], here)
@@ -98,7 +98,7 @@ def test_other_content_under_the_same_key_is_left_and_named(here: Path, tmp_path
     assert value(here, "a") == 1.0
 
 
-def test_a_whole_file_takes_the_place_of_a_damaged_one(here: Path, there: Path) -> None:
+def test_a_whole_file_replaces_a_damaged_one(here: Path, there: Path) -> None:
     path = Store(there / "units").path(UNITS["b"].key)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="set aside"):
@@ -106,9 +106,9 @@ def test_a_whole_file_takes_the_place_of_a_damaged_one(here: Path, there: Path) 
     assert value(there, "b") == 1.0
 
 
-def test_the_state_of_an_unfinished_unit_comes_along(here: Path, tmp_path: Path) -> None:
+def test_checkpoints_of_unfinished_units_are_copied(here: Path, tmp_path: Path) -> None:
     state = {"done": torch.tensor(5)}
-    for name in "bc":  # b is finished: what is left of its checkpoint is of no use
+    for name in "bc":  # b is finished, so its checkpoint is useless
         files.save(Store(here / "units").path(UNITS[name].key, ".checkpoint.safetensors"), state, {"done": 5})
     assert merge([here], tmp_path / "all").copied == 3
     target = Store(tmp_path / "all" / "units")
@@ -116,7 +116,7 @@ def test_the_state_of_an_unfinished_unit_comes_along(here: Path, tmp_path: Path)
     assert not target.path(UNITS["b"].key, ".checkpoint.safetensors").exists()
 
 
-def test_what_failed_or_was_begun_there_is_forgotten_where_the_result_comes(here: Path, there: Path) -> None:
+def test_a_result_removes_traces_of_earlier_attempts(here: Path, there: Path) -> None:
     target, key = Store(there / "units"), UNITS["a"].key
     for suffix in (".error.txt", ".checkpoint.safetensors"):
         target.path(key, suffix).parent.mkdir(parents=True, exist_ok=True)
@@ -125,16 +125,14 @@ def test_what_failed_or_was_begun_there_is_forgotten_where_the_result_comes(here
     assert [path.name for path in target.path(key).parent.iterdir()] == [f"{key}.safetensors"]
 
 
-def test_a_checkpoint_that_goes_while_merging_is_passed_over(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_that_vanishes_is_skipped(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = Store(here / "units").path(UNITS["c"].key, ".checkpoint.safetensors")
     files.save(checkpoint, {"done": torch.tensor(5)}, {"done": 5})
     whole = files.load
 
     def load(path: Path) -> tuple[dict[str, torch.Tensor], files.Card]:
         if path == checkpoint:
-            path.unlink()  # its owner has finished
+            path.unlink()  # another process has finished the unit
         return whole(path)
 
     monkeypatch.setattr(files, "load", load)
@@ -150,7 +148,7 @@ def run_directory(out: Path, name: str = "run", rows: str = "r", **configuration
     return directory
 
 
-def test_run_directories_come_along_and_are_completed(tmp_path: Path) -> None:
+def test_run_directories_are_copied_and_completed(tmp_path: Path) -> None:
     one, two = run_directory(tmp_path / "one", ipc=1), run_directory(tmp_path / "two", ipc=1)
     (two / "memories" / "order-0.safetensors").write_bytes(b"m")
     into = tmp_path / "all"
@@ -159,14 +157,14 @@ def test_run_directories_come_along_and_are_completed(tmp_path: Path) -> None:
     assert snapshot(into / "run") == {**snapshot(one), **snapshot(two)}
 
 
-def test_rows_that_differ_are_kept_and_told(tmp_path: Path) -> None:
+def test_rows_that_differ_are_kept_and_named(tmp_path: Path) -> None:
     run_directory(tmp_path / "one", ipc=1), run_directory(tmp_path / "two", rows="other", ipc=1)
     merged = merge([tmp_path / "one", tmp_path / "two"], tmp_path / "all")
     assert merged.to_write == ["run"]
     assert (tmp_path / "all" / "run" / "rows.csv").read_text() == "r"
 
 
-def test_another_run_of_the_same_name_is_left(tmp_path: Path) -> None:
+def test_another_run_of_the_same_name_is_skipped(tmp_path: Path) -> None:
     run_directory(tmp_path / "one", ipc=1)
     other = run_directory(tmp_path / "two", rows="other", ipc=2)
     merged = merge([tmp_path / "one", tmp_path / "two"], tmp_path / "all")
@@ -174,16 +172,16 @@ def test_another_run_of_the_same_name_is_left(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "all" / "run" / "config.json").read_text()) == {"ipc": 1}
 
 
-def test_a_run_whose_configuration_is_damaged_is_named_and_left(tmp_path: Path) -> None:
+def test_a_run_with_a_damaged_configuration_is_skipped(tmp_path: Path) -> None:
     path = run_directory(tmp_path / "here", steps=5) / "config.json"
     path.write_bytes(path.read_bytes()[:-1])
     merged = merge([tmp_path / "here"], tmp_path / "all")
     assert [each.partition(":")[0] for each in merged.damaged] == [str(path)]
     assert not merged.is_clean
-    assert not (tmp_path / "all" / "run").exists()  # where it would be in the way of a whole one
+    assert not (tmp_path / "all" / "run").exists()  # a later merge can still copy a whole one
 
 
-def test_a_run_goes_on_from_what_two_shards_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_continues_from_two_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["run", "cl", "--dataset", "digits", "--preset", "smoke", "--model", "convnet-d1-w8", "--steps", "2"]
     command += ["--memory", "random", "--engine", "serial", "--json"]
     for shard in ("1/2", "2/2"):
@@ -191,7 +189,7 @@ def test_a_run_goes_on_from_what_two_shards_did(tmp_path: Path, capsys: pytest.C
     into = tmp_path / "all"
     capsys.readouterr()
     assert main(["merge", str(tmp_path / "1"), str(tmp_path / "2"), "--into", str(into)]) == 0
-    # A memory of all ten classes and two networks; each shard made the memory it needs.
+    # A memory of all ten classes and two networks; both shards built the memory.
     assert "units: 3 copied, 1 there already; runs: 1 brought along" in capsys.readouterr().err
     assert main([*command, "--out", str(into)]) == 0
     printed, errors = capsys.readouterr()
@@ -199,9 +197,7 @@ def test_a_run_goes_on_from_what_two_shards_did(tmp_path: Path, capsys: pytest.C
     assert json.loads(printed)["results"]
 
 
-def test_the_command_says_what_it_could_not_bring(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_names_what_it_did_not_copy(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damaged = Store(here / "units").path(UNITS["a"].key)
     damaged.write_bytes(b"")
     other = put(tmp_path / "other", "b", value=2.0)
@@ -211,7 +207,7 @@ def test_the_command_says_what_it_could_not_bring(
     assert f"harness: kept the one in {tmp_path / 'all'}: {other} has the same key and other content" in errors
 
 
-def test_what_is_no_such_directory_is_refused(here: Path, tmp_path: Path) -> None:
+def test_bad_directories_are_refused(here: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source in ("empty", "absent"):
         assert main(["merge", str(here), str(tmp_path / source), "--into", str(tmp_path / "all")]) == 2
