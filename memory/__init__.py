@@ -71,14 +71,14 @@ def find(name: str, what: str = "memory", besides: Collection[str] = ()) -> Meth
     Raises:
         ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
     """
+    if name in BUILDERS:
+        return BUILDERS[name]
     plug_in, _, host = name.partition("-")
     if plug_in in PLUG_INS and name not in names() and host in names():
         try:
             return PLUG_INS[plug_in](host, find(host))
         except ValueError as error:
             raise ValueError(f"{error}; {plug_in}- goes around {', '.join(_hosts(plug_in))}") from error
-    if name in BUILDERS:
-        return BUILDERS[name]
     with _former_names():
         offered = registry.find(name, BUILDERS, GROUP, what, besides)
     return offered if isinstance(offered, Method) else from_function(offered)
