@@ -1,7 +1,7 @@
-"""Class-incremental streams. Only this package imports Avalanche, which takes seconds: import it when a stream runs."""
+"""Class-incremental streams. Only this package imports Avalanche, which takes seconds, when a stream is run."""
 
 import warnings
 
-# What importing Avalanche says of its GEM plugin's solvers, which nothing here uses, depending on how pip installed it.
+# Avalanche warns about solvers of its GEM plugin when it is imported. Nothing here uses them.
 warnings.filterwarnings("ignore", "no QP solver found", UserWarning)
 warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)

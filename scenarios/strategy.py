@@ -1,8 +1,9 @@
 """GDumb with a condensed memory, as an ordinary Avalanche strategy.
 
-Per experience: condense the new classes, append them to the growing memory, draw a fresh network, train it on the
-memory alone (Prabhu et al., ECCV 2020; with condensed memory: Zhao & Bilen, WACV 2023, section 3.5). Any plugin,
-metric and logger attaches.
+At each experience, the strategy condenses the new classes, appends them to the growing memory, draws a fresh network
+and trains it on the memory alone (Prabhu et al., ECCV 2020; with condensed memory: Zhao & Bilen, WACV 2023, section
+3.5).
+All plugins, metrics and loggers of Avalanche can be attached.
 """
 
 import sys
@@ -43,7 +44,7 @@ Condense = Callable[[Any], Memory]  # an Avalanche experience -> the memory of i
 
 
 def condense_with(builder: Builder, budget: Budget, rng: Generator, cfg: Any) -> Condense:
-    """A builder applied to an experience's own, un-augmented images."""
+    """Return a function that applies a builder to the images of an experience, without augmentation."""
 
     def condense(experience: Any) -> Memory:
         samples = list(experience.dataset.eval())
@@ -55,7 +56,12 @@ def condense_with(builder: Builder, budget: Budget, rng: Generator, cfg: Any) ->
 
 
 class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is not typed
-    """The memory of all experiences so far, as tensors and as an Avalanche data set."""
+    """The memory of all experiences so far, as tensors and as an Avalanche data set.
+
+    Args:
+        condense: gives the memory of the classes of an experience.
+        device: where `tensors` puts images and labels.
+    """
 
     def __init__(self, condense: Condense, device: torch.device | str = "cpu") -> None:
         super().__init__(max_size=0)
@@ -63,7 +69,7 @@ class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is no
         self._parts: list[Memory] = []
 
     def post_adapt(self, agent: Any, exp: Any) -> None:
-        """Condense the experience's classes and append them."""
+        """Condense the classes of an experience and append them."""
         self.append(self.condense(exp))
 
     def append(self, memory: Memory) -> None:
@@ -72,37 +78,37 @@ class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is no
         Raises:
             ValueError: a class is in the memory already.
         """
-        if twice := {c for part in self._parts for c in part.labels.tolist()} & set(memory.labels.tolist()):
-            raise ValueError(f"memory: classes {sorted(twice)} were kept already")
+        if repeated := {c for part in self._parts for c in part.labels.tolist()} & set(memory.labels.tolist()):
+            raise ValueError(f"memory: classes {sorted(repeated)} were kept already")
         self._parts.append(memory)
-        everything = join(self._parts)
-        self.max_size = len(everything.labels)
-        tensors = TensorDataset(everything.images, everything.labels)
+        whole = join(self._parts)
+        self.max_size = len(whole.labels)
+        tensors = TensorDataset(whole.images, whole.labels)
         self.buffer = TaskAwareSupervisedClassificationDataset(
             [tensors],
             data_attributes=[
-                DataAttribute(everything.labels.tolist(), "targets"),
+                DataAttribute(whole.labels.tolist(), "targets"),
                 DataAttribute(ConstantSequence(0, self.max_size), "targets_task_labels", use_in_getitem=True),
             ],
         )
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """All images (N, C, H, W) and labels (N,), experience after experience, on the buffer's device."""
-        everything = join(self._parts)
-        return everything.images.to(self.device), everything.labels.to(self.device)
+        """Return all images (N, C, H, W) and labels (N,), experience after experience, on the device of the buffer."""
+        whole = join(self._parts)
+        return whole.images.to(self.device), whole.labels.to(self.device)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the memory as stored."""
+        """Bytes of the memory as it is stored."""
         return sum(part.nbytes for part in self._parts)
 
     def resize(self, strategy: Any, new_size: int) -> None:
-        """A condensed set is not divisible: a part of it is no condensed set of that size."""
+        """Raise NotImplementedError, because a part of a condensed set is no condensed set of that size."""
         raise NotImplementedError("a condensed memory cannot be resized; build one with another ipc")
 
 
 class TensorLoader:
-    """Epochs over tensors on the device, as the minibatches [images, labels, task labels] Avalanche expects."""
+    """A data loader over tensors on the device; each batch is [images, labels, task labels], as Avalanche expects."""
 
     def __init__(self, images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> None:
         self.images, self.labels, self.cfg, self.rng = images, labels, cfg, rng
@@ -120,13 +126,13 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
     """Train a freshly drawn network on the memory alone, experience after experience.
 
     Args:
-        model: its weights are redrawn in place for every experience, so references to it stay valid.
-        memory: what has been kept; asked for the new experience's classes before training on it.
+        model: the network; its weights are redrawn in place for every experience, so references to it stay valid.
+        memory: the growing memory, which condenses the classes of an experience before the network trains on it.
         recipe: epochs, optimiser, augmentation and form of computing.
-        seed: names the run and repeat; weights and batches are drawn from it and the number of classes seen, so two
-            streams that have kept the same images of the same classes train the same network.
-        progress: keeps a checkpoint of an experience's training inside.
-        kwargs: Avalanche's own (plugins, evaluator, eval_mb_size, eval_every, device ...).
+        seed: of weights and batches, together with the number of classes seen; two streams with the same memory of
+            the same classes therefore train the same network.
+        progress: saves checkpoints within the training of an experience.
+        kwargs: arguments of Avalanche's template (plugins, evaluator, eval_mb_size, eval_every, device ...).
     """
 
     def __init__(
@@ -148,10 +154,10 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
             **kwargs,
         )
         self.memory, self.recipe, self.seed, self.progress = memory, recipe, seed, progress
-        self._epoch = 0  # of this experience; not Avalanche's clock, which does not know of an earlier start
+        self._epoch = 0  # within this experience; Avalanche's clock does not count epochs before a restart
         self._rng = generator(*seed)
         self._fast_training = training_form(model, recipe, self.device)
-        self._fast_evaluation: compute.Batch | None = None  # made when there are images to know the size of
+        self._fast_evaluation: compute.Batch | None = None  # made with the first batch, whose size it needs
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         self.memory.post_adapt(self, self.experience)
@@ -163,14 +169,14 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self.dataloader = TensorLoader(images, targets(labels, self.model, self.recipe), self.recipe, self._rng)
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
-        """Fresh weights in place and an optimiser that remembers nothing, or both as a checkpoint kept them."""
+        """Draw fresh weights in place and clear the optimiser, or restore both from a checkpoint."""
         super().check_model_and_optimizer(reset_optimizer_state=True, **kwargs)
         draw_weights(self.model, generator("weights", *self.seed, self._classes_seen()))
         self.optimizer.state.clear()
-        kept = self.progress.resume()
-        self._epoch = 0 if kept is None else restore(kept, self.model, self.optimizer, self._rng)
+        state = self.progress.resume()
+        self._epoch = 0 if state is None else restore(state, self.model, self.optimizer, self._rng)
         self.train_epochs = self.recipe.rounds - self._epoch
-        self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the step before, and undo the redraw
+        self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the last experience and undo the redraw
 
     def training_epoch(self, **kwargs: Any) -> None:
         """Avalanche's own, both passes multiplied as the recipe says."""
@@ -190,7 +196,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         )
 
     def forward(self) -> Tensor:
-        """Logits of the minibatch; in the recipe's form where that has one, Avalanche's own call otherwise."""
+        """Return the logits of the batch in the recipe's form of computing; eager float32 is Avalanche's own call."""
         if self.recipe.compute == "eager" and self.recipe.dtype == "float32":
             logits: Tensor = super().forward()
             return logits
@@ -202,12 +208,17 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         return self._fast_evaluation(self.mb_x)
 
     def _classes_seen(self) -> int:
-        """How many classes the memory holds."""
+        """Return how many classes the memory holds."""
         return len(set(self.memory.buffer.targets))
 
 
 def evaluator(logger: str | None = None, directory: Path = Path()) -> EvaluationPlugin:
-    """Avalanche's evaluation plugin: accuracy and loss for a logger, "text" (stderr) or "tensorboard", or nothing."""
+    """Return an evaluation plugin that logs accuracy and loss.
+
+    Args:
+        logger: "text" (to stderr), "tensorboard" (to `directory`), or None to log nothing.
+        directory: for TensorBoard.
+    """
     if logger is None:
         return EvaluationPlugin(loggers=[BaseLogger()])  # without any, it warns that nothing will be logged
     to = TextLogger(sys.stderr) if logger == "text" else TensorboardLogger(str(directory))
@@ -216,7 +227,7 @@ def evaluator(logger: str | None = None, directory: Path = Path()) -> Evaluation
 
 
 class RightByClass(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not typed
-    """Counts, during an evaluation, the images of each class and those classified rightly: (K,) int64 each."""
+    """Counts, during an evaluation, all images and the correctly classified images of each class, (K,) int64 each."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -228,6 +239,6 @@ class RightByClass(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not 
         self.total.zero_()
 
     def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        labels, guesses = strategy.mb_y.cpu(), strategy.mb_output.argmax(1).cpu()
-        self.right += torch.bincount(labels[labels == guesses], minlength=len(self.right))
+        labels, predictions = strategy.mb_y.cpu(), strategy.mb_output.argmax(1).cpu()
+        self.right += torch.bincount(labels[labels == predictions], minlength=len(self.right))
         self.total += torch.bincount(labels, minlength=len(self.total))

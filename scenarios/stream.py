@@ -1,4 +1,4 @@
-"""Which classes come when, and a labelled set as an Avalanche class-incremental stream."""
+"""Class orders, and a data set as a class-incremental stream of Avalanche."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def class_order(num_classes: int, seed: int) -> list[int]:
-    """The published order of run `seed` (0 - 4 in the DM paper): NumPy's legacy permutation."""
+    """Return the published class order of run `seed` (0 to 4 in the DM paper): NumPy's legacy permutation."""
     return [int(c) for c in np.random.RandomState(seed).permutation(num_classes)]
 
 
 def split(order: Sequence[int], steps: int) -> list[list[int]]:
-    """The classes of each experience: consecutive, equal slices of the order.
+    """Return the classes of each experience: consecutive slices of the order, of equal size.
 
     Raises:
         ValueError: steps does not divide the number of classes.
@@ -34,7 +34,7 @@ def split(order: Sequence[int], steps: int) -> list[list[int]]:
 
 
 class NormalisedImages(Dataset[tuple[Tensor, int]]):
-    """uint8 images (N, C, H, W) read one by one, normalised: nothing is copied until it is asked for."""
+    """uint8 images (N, C, H, W), each normalised when it is read."""
 
     def __init__(self, images: Tensor, labels: Tensor, dataset: DataSet) -> None:
         self.images, self.dataset = images, dataset
@@ -48,10 +48,12 @@ class NormalisedImages(Dataset[tuple[Tensor, int]]):
 
 
 def class_incremental(dataset: DataSet, order: Sequence[int], steps: int) -> "NCScenario":
-    """The stream of `steps` experiences in class order `order`: original class ids, one task, nothing augmented.
+    """Return the stream of `steps` experiences: original class ids, one task, no augmentation.
 
     Args:
-        order: every class of the data set once.
+        dataset: train and test images.
+        order: the class order, with every class of the data set once.
+        steps: the number of experiences.
     Raises:
         ValueError: order is no permutation of the classes, or steps does not divide them.
     """

@@ -1,4 +1,4 @@
-"""Carry a run out: plan its units, skip finished ones, hand the rest to an engine, leave rows."""
+"""Carry out a run: plan its units, do those without a result by an engine, and write rows."""
 
 import json
 import platform
@@ -23,42 +23,63 @@ from harness.execution import engines
 from harness.execution.engines import Event, Outcome
 from harness.execution.resources import count_workers, pick_device, worker_environments
 from harness.execution.units import Store, Unit
-from harness.results import rows as rowfiles
+from harness.results.rows import to_csv, to_frame
 from harness.tracks import TRACKS
 from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, load_dataset
 from harness.tracks.estimates import estimate_costs
 from harness.tracks.memories import origin
 from harness.tracks.rows import add_costs
 
-UNITS = "units"  # where the units of all runs are kept, under --out
+UNITS = "units"  # folder under --out with the results of the units of all runs
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out here; no result depends on it but through the form of computing."""
+    """How a run is carried out; a result depends on this only through the form of computing.
+
+    Attributes:
+        out: directory of all runs.
+        name: of the directory of this run; None for a name made from its configuration.
+        data: directory of the data sets; None for the usual places.
+        device: "auto", "cpu", "cuda" (all GPUs) or "cuda:N".
+        engine: a name in `harness.execution.engines.ENGINES`.
+        jobs: worker processes; None for one per core, or for `WORKERS_PER_GPU` per GPU.
+        shard: (i, n), the i-th of n parts of the units, counted from 1.
+        time_limit: seconds after which the run stops; None for no limit.
+        logger: an Avalanche logger, "text" or "tensorboard"; None for none.
+    """
 
     out: Path = Path("runs")
-    name: str | None = None  # of the run's directory; None: one made of the configuration
+    name: str | None = None
     data: Path | None = None
-    device: str = "auto"  # auto, cpu, cuda (every GPU there is) or cuda:N
+    device: str = "auto"
     engine: str = "local"
-    jobs: int | None = None  # worker processes; None: one per core, or `WORKERS_PER_GPU` for each GPU
-    shard: tuple[int, int] = (1, 1)  # (i, n): the i-th of n parts of the units, from 1
-    time_limit: float | None = None  # seconds
-    logger: str | None = None  # an Avalanche logger: text or tensorboard
+    jobs: int | None = None
+    shard: tuple[int, int] = (1, 1)
+    time_limit: float | None = None
+    logger: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))  # who writes Python gives text as well
+        object.__setattr__(self, "out", Path(self.out))  # callers may pass text
         object.__setattr__(self, "data", None if self.data is None else Path(self.data))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that could start: all that can be wrong with it has been checked."""
+    """A run that is ready to start: its input has been checked.
+
+    Attributes:
+        run: with all its configurations decided.
+        form: the form of computing, and why, in words.
+        plan: of its track.
+        store: where results of units are kept.
+        directory: of this run.
+        place: its data and device.
+    """
 
     run: Run
-    form: str  # of computing, and why
-    plan: Plan  # of its track
+    form: str
+    plan: Plan
     store: Store
     directory: Path
     place: Place
@@ -70,17 +91,19 @@ class Prepared:
 
     @cached_property
     def units(self) -> list[Unit]:
-        """All there is to do, with the seconds that each takes on this machine; what tells them is measured once."""
+        """All units with their expected seconds on this machine, which is measured for them the first time."""
         return estimate_costs(self.plan.units, self.run, load_dataset(self.run, self.place))
 
     @property
     def left(self) -> list[Unit]:
-        """Units whose results are not there yet."""
+        """The units without a result."""
         return [unit for unit in self.units if not self.store.has(unit.key)]
 
 
 @dataclass(frozen=True)
 class Finished:
+    """What carrying out a run gave: its rows so far, the outcome of its units, its directory, and the seconds."""
+
     rows: DataFrame
     outcome: Outcome
     directory: Path
@@ -88,10 +111,10 @@ class Finished:
 
 
 def prepare(run: Run, options: Options) -> Prepared:
-    """Check and plan a run; nothing is written.
+    """Check and plan a run, without writing anything.
 
     Raises:
-        ValueError, FileNotFoundError, PermissionError: bad input, in one line.
+        ValueError, FileNotFoundError, PermissionError: the input is wrong; the message has one line.
     """
     device = pick_device(options.device)
     known(options.engine, engines.ENGINES, "engine")
@@ -113,17 +136,17 @@ def prepare(run: Run, options: Options) -> Prepared:
 
 
 def default_name(run: Run) -> str:
-    """A directory name people can read, and that another configuration does not have."""
+    """Return a readable name for the directory of a run, which no other configuration has."""
     digest = Unit("run", config.plain(run), "").key[:6]
     names = (re.sub(r"[:/]+", "-", name).strip("-") for name in (run.dataset, Path(run.memory).stem))
     return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].short_name(run)}-{run.preset}-{digest}"
 
 
 def _plain_name(name: str) -> str:
-    """`name` as that of a run's directory.
+    """Return `name` if it can name the directory of a run.
 
     Raises:
-        ValueError: it leads elsewhere, or to where units are kept.
+        ValueError: it is a path, or the folder of the units.
     """
     if name in (".", "..", UNITS) or re.search(r"[/\\]", name):
         raise ValueError(f"--name: expected a plain name for a directory under --out other than {UNITS}, got {name!r}")
@@ -131,42 +154,42 @@ def _plain_name(name: str) -> str:
 
 
 def claim_directory(prepared: Prepared) -> None:
-    """Make the run's directory, or see that it is this run's; a damaged config.json is written anew.
+    """Create the directory of a run, or check that it belongs to the run; a damaged config.json is replaced.
 
     Raises:
-        ValueError: it cannot be written to, or holds a different run.
+        ValueError: the directory cannot be written to, or holds a different run.
     """
     directory, path = prepared.directory, prepared.directory / "config.json"
-    wanted = json.loads(json.dumps(config.plain(prepared.run)))
+    own = json.loads(json.dumps(config.plain(prepared.run)))
     try:
-        there = _config_at(path)
-        if there is not None and there != wanted:
-            differ = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
+        other = _read_config(path)
+        if other is not None and other != own:
+            differ = sorted(key for key in {*other, *own} if other.get(key) != own.get(key))
             raise ValueError(f"{directory}: holds a different run ({', '.join(differ)} differ); use another --name")
         prepared.store.root.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, json.dumps(wanted, indent=2).encode() + b"\n")
+        write_bytes(path, json.dumps(own, indent=2).encode() + b"\n")
         units = {"units": [unit.key for unit in prepared.plan.units]}  # for `harness ls runs`, which plans nothing
         write_bytes(directory / "units.json", json.dumps(units, indent=2).encode() + b"\n")
     except OSError as error:
         raise ValueError(f"{directory}: cannot be used as a run directory ({error}); use another --out") from error
 
 
-def _config_at(path: Path) -> dict[str, Any] | None:
-    """The configuration in a file; None where there is no file or it does not read back whole."""
+def _read_config(path: Path) -> dict[str, object] | None:
+    """Return the configuration in a file; None if the file is missing or damaged."""
     try:
-        there = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return there if isinstance(there, dict) else None
+    return values if isinstance(values, dict) else None
 
 
 def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], None] = lambda event: None) -> Finished:
-    """Do what is left of a run and write its rows; a unit that fails is named in the outcome, the others go on.
+    """Do the remaining units of a run and write its rows. If a unit fails, the others go on, and the outcome names it.
 
     Raises:
-        ValueError: an unknown engine, jobs below 1, a shard that is none, a directory that is not this run's.
+        ValueError: an unknown engine, jobs below 1, a wrong shard, or a directory of another run.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     claim_directory(prepared)
     device = prepared.place.device
     jobs = count_workers(device, options.engine, options.jobs)
@@ -176,15 +199,15 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
         prepared.track.work,
         engine=options.engine,
         jobs=jobs,
-        deadline=None if options.time_limit is None else began + options.time_limit,
+        deadline=None if options.time_limit is None else start + options.time_limit,
         report=report,
         environments=worker_environments(device, jobs),
     )
-    return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - began)
+    return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - start)
 
 
 def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
-    """The networks whose turn it is, and the memories they need; a memory that several shards need is done once."""
+    """Return the networks of a shard and the memories they need; shards that need the same memory share it."""
     index, parts = shard
     if not 1 <= index <= parts:
         raise ValueError(f"shard: {index}/{parts} is none; give i/n with i from 1 to n")
@@ -192,25 +215,26 @@ def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
         return units
     by_key = {unit.key: unit for unit in units}
     todo = [unit for unit in units if unit.kind != "memory"][index - 1 :: parts]
-    mine: dict[str, Unit] = {}
+    chosen: dict[str, Unit] = {}
     while todo:
         unit = todo.pop()
-        mine[unit.key] = unit
-        todo += [by_key[key] for key in unit.needs if key in by_key and key not in mine]
-    return [unit for unit in units if unit.key in mine]
+        chosen[unit.key] = unit
+        todo += [by_key[key] for key in unit.needs if key in by_key and key not in chosen]
+    return [unit for unit in units if unit.key in chosen]
 
 
 def write_rows(prepared: Prepared) -> DataFrame:
-    """Write the run's rows, its environment and the memories it has so far; the rows.
+    """Write the rows, the environment and the finished memories of a run; return the rows.
 
-    Those who share a run each write its rows: whoever ends while others finish units writes again, with theirs.
+    Processes that share a run each write its rows. If another process finishes a unit in the meantime, the rows are
+    written again.
     """
     dataset = load_dataset(prepared.run, prepared.place)
-    differs = changes(prepared.run, torch.device(prepared.place.device))
+    changed = changes(prepared.run, torch.device(prepared.place.device))
     left: list[str] | None = None
     while left != (left := [unit.key for unit in prepared.left]):
-        made = [*prepared.track.rows(prepared.run, prepared.plan, prepared.store, dataset, differs)]
-        write_bytes(prepared.directory / "rows.csv", rowfiles.to_csv(made))
+        rows = [*prepared.track.rows(prepared.run, prepared.plan, prepared.store, dataset, changed)]
+        write_bytes(prepared.directory / "rows.csv", to_csv(rows))
     environment = {
         "device": prepared.place.device,
         "form": prepared.form,
@@ -228,11 +252,11 @@ def write_rows(prepared: Prepared) -> DataFrame:
             made_by = {**origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
             path = prepared.directory / "memories" / f"{name}.safetensors"
             memories.save(memories.join(whole), path, dataset, made_by)
-    return rowfiles.to_frame(made)
+    return to_frame(rows)
 
 
 def changes(run: Run, device: torch.device) -> str:
-    """What makes a run another than its preset, such as "memory.iterations=1000"; "" for the preset itself."""
+    """Return the settings in which a run differs from its preset, such as "memory.iterations=1000"."""
     plain = replace(run, memory_config=None, recipe_config=None)
     fitted, _ = config.resolve_form(plain, device)
     usual, own = config.dotted(fitted), config.dotted(run)
@@ -241,7 +265,7 @@ def changes(run: Run, device: torch.device) -> str:
 
 
 def _without_folders(key: str, value: Any) -> Any:
-    """A setting as rows know it: a file by its name, wherever it lies."""
+    """Return the value of a setting as rows have it: a file without its folders."""
     return Path(value).name if key == "memory.scores" else value
 
 
@@ -250,11 +274,11 @@ def _has_own_column(key: str) -> bool:
 
 
 def run(configuration: Run, options: Options = Options()) -> DataFrame:
-    """Carry a run out, or on, and give its rows: the Python form of `harness run`.
+    """Carry out a run, or continue it, and return its rows: the Python form of `harness run`.
 
     Raises:
-        ValueError, FileNotFoundError: bad input.
-        RuntimeError: some units failed, or were left; the same call continues.
+        ValueError, FileNotFoundError: the input is wrong.
+        RuntimeError: some units failed or are left; the same call continues.
     """
     finished = carry_out(prepare(configuration, options), options)
     if finished.outcome.failed or finished.outcome.left:

@@ -64,28 +64,35 @@ class Track(Protocol[TrackRun, AnyPlan]):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run finds its data and does its work: nothing that a result depends on."""
+    """Where a run finds its data and does its work; no result depends on it.
+
+    Attributes:
+        device: name of the device.
+        data: directory of the data sets; None for the usual places.
+        logger: an Avalanche logger, "text" or "tensorboard"; None for none.
+        logs: directory for TensorBoard.
+    """
 
     device: str = "cpu"
     data: str | None = None
-    logger: str | None = None  # an Avalanche logger to pass through: text or tensorboard
-    logs: str = ""  # directory for TensorBoard
+    logger: str | None = None
+    logs: str = ""
 
 
 def load_dataset(run: Run, place: Place) -> DataSet:
-    """The run's data set, with a tenth of train in the place of test where the run is judged on that."""
+    """Return the data set of a run, in its split: on validation, a tenth of train stands in place of test."""
     return cached_dataset(run.dataset, place.data, run.split)
 
 
 @lru_cache(maxsize=2)
 def cached_dataset(name: str, directory: str | None, part: str) -> DataSet:
-    """A data set by name, kept for the life of the process."""
+    """Return a data set by name; this process keeps the last two."""
     dataset = data.load(name, Path(directory) if directory else None)
     return hold_out(dataset) if part == "validation" else dataset
 
 
 def describe_memory(run: Run) -> str:
-    """The run's memory with its budget, for people; one that is the data set itself has none."""
+    """Return the name of the memory of a run with its budget, for people; the data set itself has no budget."""
     return f"{memory_name(run)} ({run.ipc} per class)" if run.method.stored else memory_name(run)
 
 
@@ -106,7 +113,7 @@ def check_fit(run: Run, dataset: DataSet, tested: Sequence[str]) -> None:
 
 
 def images_per_class(run: Run, dataset: DataSet) -> int:
-    """Images of each class that a network is trained on: those of the budget, or what they decode into."""
+    """Return how many images of each class a network is trained on: the budget, or the images it decodes into."""
     if not run.method.stored:
         return len(dataset.train_labels) // dataset.num_classes
     return run.method.decoded(run.ipc, dataset.image_shape)
@@ -119,7 +126,11 @@ def file_config(run: Run) -> FileMemory:
 
 
 def adopt_file_budget(run: AnyRun, dataset: DataSet) -> AnyRun:
-    """A run that judges others' sets, with the budget and the number of sets that their file has."""
+    """Return the run with the budget and the number of sets of its file, if its memory comes from a file.
+
+    Raises:
+        ValueError: the set may hold the validation images on which the run would judge it.
+    """
     if not is_file(run.memory):
         return run
     if run.track != "nas" and has_seen_validation(run, dataset):
@@ -131,7 +142,7 @@ def adopt_file_budget(run: AnyRun, dataset: DataSet) -> AnyRun:
 
 
 def has_seen_validation(run: Run, dataset: DataSet) -> bool:
-    """Whether a set read from a file may hold what it is judged on: unless it says it was made from the rest alone."""
+    """Return whether a set from a file may hold the validation images: unless its card says that it does not."""
     if run.split == "test" or not is_file(run.memory):
         return False
     path = foreign.path_of(run.memory)
@@ -139,16 +150,18 @@ def has_seen_validation(run: Run, dataset: DataSet) -> bool:
 
 
 def memory_name(run: Run) -> str:
-    """The memory's name as rows and people know it: of a file, without the folders it lies in."""
+    """Return the name of the memory of a run, as rows have it: a file without its folders."""
     return foreign.PREFIX + foreign.path_of(run.memory).name if is_file(run.memory) else run.memory
 
 
 def is_file(name: str) -> bool:
+    """Return whether the name of a memory stands for a file."""
+    """Return whether the name of a memory stands for a file."""
     return name.startswith(foreign.PREFIX)
 
 
 def unit_context(run: Run, place: Place) -> dict[str, Any]:
-    """How a unit of the run gets at its data here."""
+    """Return how a unit of the run finds its data on this machine."""
     return {"device": place.device, "data": place.data, "split": run.split}
 
 
@@ -158,12 +171,12 @@ def unit_context(run: Run, place: Place) -> dict[str, Any]:
 def do_unit(unit: Unit, store: Store, progress: Progress, do: Callable[..., Result]) -> None:
     """Do one unit by `do(unit, store, dataset, device, progress)` and save its result with its cost.
 
-    What is multiplied in float32 is IEEE float32, on CUDA too, but where the unit's configuration says tf32.
+    Products in float32 are IEEE float32, on CUDA too, unless the configuration of the unit asks for tf32.
 
     Raises:
-        ValueError: the data are not those the unit was planned with.
+        ValueError: the data differ from those that the unit was planned with.
         FloatingPointError: an image or a loss is not finite.
-        RuntimeError: the device has too little memory; the message says which setting needs less.
+        RuntimeError: the device has too little memory; the message names the setting to lower.
     """
     dataset = cached_dataset(unit.spec["dataset"], unit.context["data"], unit.context["split"])
     if dataset.digest != unit.spec["dataset_digest"]:
@@ -172,7 +185,7 @@ def do_unit(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     clock = Clock()
     try:
         with compute.on(device), compute.precision("float32", device), peak_memory(device) as peak:
-            tensors, card = do(unit, store, dataset, device, clock.along(progress))
+            tensors, card = do(unit, store, dataset, device, clock.add_to(progress))
     except torch.OutOfMemoryError as error:
         smaller = f"--set {setting} to less, or " if (setting := batch_setting(unit)) else ""
         raise RuntimeError(f"out of memory on {device}; {smaller}use a narrower model") from error
@@ -188,7 +201,7 @@ def do_unit(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
 
 
 def batch_setting(unit: Unit) -> str | None:
-    """The setting of how many images a unit's network sees at a time; None where the unit has none."""
+    """Return the setting for the number of images in a batch of a unit; None if the unit has no such setting."""
     if unit.kind != "memory":
         return "recipe.batch_size"
     for setting in ("real_batch", "host.real_batch", "train.batch_size", "host.train.batch_size"):
@@ -201,19 +214,19 @@ def batch_setting(unit: Unit) -> str | None:
 
 
 class Clock:
-    """Seconds of work on a unit, those before a kill included."""
+    """Counts the seconds of work on a unit, those before a kill included."""
 
     def __init__(self) -> None:
-        self._began, self._before = time.perf_counter(), 0.0
+        self._start, self._before = time.perf_counter(), 0.0
 
     @property
     def seconds(self) -> float:
-        return self._before + time.perf_counter() - self._began
+        return self._before + time.perf_counter() - self._start
 
-    def along(self, progress: Progress) -> Progress:
-        """`progress` with the time spent beside its state."""
+    def add_to(self, progress: Progress) -> Progress:
+        """Return `progress` with the seconds in its checkpoints."""
 
-        def restore(kept: State) -> None:
-            self._before = float(kept.get(SECONDS, torch.zeros(())))
+        def restore(state: State) -> None:
+            self._before = float(state.get(SECONDS, torch.zeros(())))
 
         return Along(progress, lambda: {SECONDS: torch.tensor(self.seconds, dtype=torch.float64)}, restore)

@@ -23,7 +23,7 @@ from harness.tracks.base import SECONDS, Result
 
 
 def group_classes(run: Run, classes: Sequence[int]) -> list[list[int]]:
-    """`classes` in groups, a unit for each: all of them, or `classes_per_unit` where each class stands alone."""
+    """Return the classes of each memory unit: `classes_per_unit` if each class stands alone, otherwise all of them."""
     size = run.classes_per_unit if run.method.per_class else len(classes)
     return [list(classes[first : first + size]) for first in range(0, len(classes), size)]
 
@@ -38,7 +38,16 @@ def memory_unit(
     *,
     kind: str = "",
 ) -> Unit:
-    """The memory of `classes`, seeded by the run's seed and `name`; its label says `kind` before the name."""
+    """Return the unit that builds the memory of `classes`.
+
+    Args:
+        run, dataset: for which the memory is built.
+        name: seeds the memory together with the seed of the run.
+        classes: of the memory, in order.
+        context: how the unit finds its data.
+        cfg: configuration of the method; by default that of the run.
+        kind: what the label has before the name.
+    """
     cfg = run.method if cfg is None else cfg
     spec = {
         "builder": run.memory,
@@ -51,7 +60,7 @@ def memory_unit(
     }
     if cfg.beyond:
         spec |= {"beyond": dict(cfg.beyond)}
-    if scores := cfg.scores:  # known by what it holds, not by where it lies
+    if scores := cfg.scores:  # the key depends on the content of the file, not on its folder
         path = Path(scores).resolve()
         spec |= {"config": {**config.plain(cfg), "scores": path.name}, "scores_digest": foreign.digest(path)}
         context = {**context, "scores": str(path)}
@@ -60,7 +69,7 @@ def memory_unit(
 
 
 def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Unit:
-    """Set `number` of a file that others made, as a memory unit."""
+    """Return the unit that reads set `number` from the file of a run."""
     path = foreign.path_of(run.memory)
     spec = {
         "builder": foreign.PREFIX + path.name,
@@ -76,7 +85,7 @@ def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any
 
 
 def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
-    """The memory of a unit, built or read from others' file, as the tensors and card of its file."""
+    """Build the memory of a unit, or read it from a file; return the tensors and the card of its result."""
     spec = unit.spec
     if "path" in unit.context:
         path = check_digest(unit.context["path"], spec["file_digest"])
@@ -102,46 +111,60 @@ def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.devic
 
 
 def check_digest(path: str, digest: str) -> Path:
-    """The file at `path`, if it still has the digest that a unit was planned with; else a ValueError."""
+    """Return the path of a file if it has this digest.
+
+    Raises:
+        ValueError: the file has changed since the unit was planned.
+    """
     if foreign.digest(Path(path)) != digest:
         raise ValueError(f"{path}: the file has changed since the run was planned")
     return Path(path)
 
 
 class Continuation(Progress):
-    """Takes up a method where an earlier unit of fewer updates ended, and keeps where it ends itself.
+    """The progress of a unit that continues an earlier unit of fewer updates, and saves its own final state.
 
-    An earlier unit of another kind of device, whose generators and rounding are others, does not count.
+    An earlier unit of another type of device is ignored, because random numbers and rounding differ there.
+
+    Args:
+        progress: of the unit itself.
+        store: where the result of the earlier unit is.
+        earlier: key of the earlier unit; None if there is none.
+        device: of this unit.
     """
 
     def __init__(self, progress: Progress, store: Store, earlier: str | None, device: torch.device) -> None:
         self._progress, self._store, self._earlier, self._device = progress, store, earlier, device
         self.last: State = {}
-        self.seconds = 0.0  # of the earlier units
+        self.seconds = 0.0  # of work on the earlier units
 
     def resume(self) -> State | None:
-        kept = self._progress.resume()
+        state = self._progress.resume()
         found = self._store.load(self._earlier) if self._earlier else None
         if found is not None and found[1]["cost"].get("device_type", "cpu") == self._device.type:
             tensors, card = found
             self.seconds = card["cost"]["wall_seconds"]
-            ended = {name.removeprefix("end."): part for name, part in tensors.items() if name.startswith("end.")}
-            kept = kept or ended or None
-        if kept is not None:
-            self._keep(kept)  # killed after its last tick, a method does not tick again
-        return kept
+            final = {name.removeprefix("end."): part for name, part in tensors.items() if name.startswith("end.")}
+            state = state or final or None
+        if state is not None:
+            self._save(state)  # a method that was killed after its last tick does not tick again
+        return state
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         self._progress.tick(done, total, state)
         if done == total:
-            self._keep(state())
+            self._save(state())
 
-    def _keep(self, state: State) -> None:
+    def _save(self, state: State) -> None:
         self.last = {f"end.{name}": part.detach().clone() for name, part in state.items() if name != SECONDS}
 
 
 def check_memory(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> None:
-    """Raise ValueError where a builder's memory is unbalanced, of other classes or images, or above its budget."""
+    """Check the memory that a builder returned.
+
+    Raises:
+        ValueError: the memory is unbalanced, has other classes or images, or exceeds its budget.
+    """
     counts = torch.bincount(built.labels.cpu(), minlength=dataset.num_classes)
     each = len(built.labels) // len(spec["classes"])
     if each == 0 or any(int(counts[c]) != each for c in spec["classes"]) or int(counts.sum()) != len(built.labels):
@@ -158,7 +181,7 @@ def check_memory(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> No
 
 
 def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Mapping[str, Any]) -> float | None:
-    """Floating point operations that building a memory takes, by the configuration's own count of passes.
+    """Return the floating point operations of building a memory, from the passes that its configuration counts.
 
     None where that is not known: the method does not say, or trains a pool of networks until they are good enough.
     """
@@ -171,16 +194,19 @@ def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Mapping[str, Any]
 
 
 def origin(spec: Mapping[str, Any]) -> Card:
-    """What a memory's card says of its making, besides the data: enough to make and to judge it again."""
+    """Return what the card of a memory says besides its data: enough to build the memory and judge it again."""
     return {name: spec[name] for name in ("builder", "config", "ipc", "seed")} | {
-        "augment": augmentation(spec["dataset"])  # what networks are to be trained on it with
+        "augment": augmentation(spec["dataset"])  # for networks that are trained on the memory
     }
 
 
 def real_images(
     dataset: DataSet, classes: Sequence[int], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalised train images of `classes`, in the data set's order, their labels, and their official places."""
+    """Return normalised train images of `classes` (N, C, H, W), their labels (N,) and their places (N,).
+
+    The images are in the order of the data set. The places are those in the official train set.
+    """
     rows = torch.isin(dataset.train_labels, torch.tensor(classes)).nonzero().squeeze(1)
     images = dataset.train_images[rows].to(device)
     places = rows if dataset.part is None else dataset.part[rows]
@@ -188,7 +214,11 @@ def real_images(
 
 
 def load_memory(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memory:
-    """The memory a network's unit is trained on: of the units it names, or the whole data."""
+    """Return the memory that a network is trained on: that of the units in its spec, or the whole data.
+
+    Raises:
+        FileNotFoundError: the result of a unit is missing.
+    """
     if isinstance(spec["memory"], str):
         images, labels, _ = real_images(dataset, spec["classes"], torch.device("cpu"))
         return memory.find(spec["memory"])(images, labels, Budget(1), generator("full"))
@@ -202,5 +232,5 @@ def load_memory(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memo
 
 
 def recipe_from(plain: Mapping[str, Any]) -> TrainConfig:
-    """The recipe a unit's spec names."""
+    """Return the recipe in the spec of a unit."""
     return config.restore(TrainConfig(), plain)

@@ -1,4 +1,4 @@
-"""What the rows of every track have in common: the run, its form of computing, and what its units cost."""
+"""Columns that rows of every track share: the run, its form of computing, and the cost of its units."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from harness.tracks.base import Row, memory_name
 
 
 def shared_columns(run: Run, dataset: DataSet, changes: str) -> Row:
-    """What all rows of a run say."""
+    """Return the columns that all rows of a run share."""
     model = run.method.model
     return {
         "track": run.track,
@@ -37,12 +37,12 @@ def shared_columns(run: Run, dataset: DataSet, changes: str) -> Row:
 
 
 def spec_column(run: Run, recipe: Mapping[str, Any]) -> str:
-    """What a row says of how its memory was made and its network trained, which may not be the run's usual one."""
+    """Return the column `spec`: the configurations of the method and of a recipe, which may differ from the run's."""
     return json.dumps({"memory": config.plain(run.method), "recipe": recipe}, sort_keys=True)
 
 
 def cost_columns(unit: Unit, card: Card) -> Row:
-    """What a row says of the work on a unit."""
+    """Return the columns for the work on a unit."""
     cost = card["cost"]
     return {"key": unit.key} | {name: cost.get(name) for name in ("device", "torch", "wall_seconds", "peak_bytes")}
 
@@ -59,7 +59,7 @@ def training_form(recipe: TrainConfig) -> str:
 
 
 def add_costs(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a memory cost whose parts cost `costs`: seconds and FLOP add up, memory does not."""
+    """Return the cost of a memory from the costs of its units: seconds and FLOP add up, the peak of memory does not."""
     whole: dict[str, Any] = {
         "wall_seconds": sum(cost["wall_seconds"] for cost in costs),
         "device": costs[0]["device"],

@@ -1,9 +1,7 @@
-"""The search track: a space of architectures trained on a proxy set, and on all images, which is the truth."""
+"""The search track: architectures are ranked by training on a proxy set, and by training on all images, the truth."""
 
-import json
-import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -11,21 +9,17 @@ from typing import Any
 import torch
 
 from harness import config
-from harness.config import EARLY_STOPPING, FULL, TABULAR, ZERO_COST, NASRun
-from harness.core import models
+from harness.config import EARLY_STOPPING, FULL, ZERO_COST, NASRun
 from harness.core.atomic import Card
 from harness.core.data import DataSet
-from harness.core.models import ConvNetSpec
 from harness.core.progress import Progress
 from harness.core.rng import generator
-from harness.core.train import TrainConfig
 from harness.execution.units import Store, Unit
 from harness.nas import proxy
 from harness.nas import space as spaces
+from harness.nas.form import choose_form
 from harness.nas.proxy import LabelledImages
 from harness.nas.space import Arch
-from harness.results import tabular
-from harness.results.statistics import searches
 from harness.results.wording import quantity
 from harness.tracks.base import (
     Place,
@@ -43,22 +37,17 @@ from harness.tracks.base import (
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
 from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns, training_form
+from harness.tracks.truth import tabular_truth, truth_columns
 
-# Said of a file that does not tell it was condensed without the validation images.
+# Added to the changes of a run whose file does not say that it was condensed without the validation images.
 SEEN = "may have seen the validation images"
-
-# Images to train on, by kind of device, under which a network stays as it is. On a CPU, compiling its graphs takes 2 to
-# 17 s of a core, and saves 0.03 to 0.12 ms an image at width 32. On CUDA this is UNMEASURED, a guess by which the
-# proxies of the papers' sizes are eager and the truth of 100 epochs is compiled.
-COMPILE_FROM = {"cpu": 150_000, "cuda": 2_000_000}
-
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training of the plan: of which architecture, on the proxy or on all images."""
+    """A unit that trains one architecture once, on the proxy set or on all images."""
 
     unit: Unit
     arch: Arch
@@ -69,9 +58,9 @@ class Candidate:
 @dataclass(frozen=True)
 class SearchPlan:
     archs: tuple[Arch, ...]
-    memory: list[Unit]  # that make the proxy set; none where it is no memory
+    memory: list[Unit]  # build the proxy set; [] if the proxy is no memory
     candidates: list[Candidate]
-    truth: list[Row]  # of a tabular truth
+    truth: list[Row]  # from a table
 
     @property
     def units(self) -> list[Unit]:
@@ -83,8 +72,8 @@ class SearchPlan:
 def plan(run: NASRun, dataset: DataSet, place: Place) -> SearchPlan:
     """The units of a run whose configurations and form are decided (`config.resolve_form`).
 
-    A unit trains one architecture once. It names its memory, recipe and network, not the space: another space or
-    subset that holds the architecture shares it.
+    A unit trains one architecture once. It is identified by its memory, recipe and network but not by the space, so
+    that another space or subset with the same architecture shares it.
 
     Args:
         dataset: with the validation images in the place of test (`load_dataset`).
@@ -105,11 +94,11 @@ def plan(run: NASRun, dataset: DataSet, place: Place) -> SearchPlan:
     if run.memory in ZERO_COST:
         for arch in archs:
             _zero_cost(run.memory, arch, dataset)
-    return SearchPlan(archs, memory, candidates, _tabular_truth(run, dataset, archs))
+    return SearchPlan(archs, memory, candidates, tabular_truth(run, dataset, archs))
 
 
 def trained_on(run: NASRun) -> list[str]:
-    """What each architecture is trained on: the proxy, unless it needs no training, and all images for the truth."""
+    """Return what architectures are trained on: the proxy, unless it needs no training, and all images."""
     on = [run.memory] if run.memory not in (FULL, *ZERO_COST) else []
     return on + ([FULL] if run.truth == "run" or run.memory == FULL else [])
 
@@ -128,21 +117,21 @@ def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[U
 def _unit(
     run: NASRun, dataset: DataSet, kind: str, arch: Arch, repeat: int, memory: list[Unit], context: Mapping[str, Any]
 ) -> Unit:
-    recipe = _recipe(run)  # one for all, whatever the recipe says of other networks
+    recipe = run.training
     keys = [unit.key for unit in memory]
     images = dataset.num_classes * images_per_class(run, dataset)
     if kind == FULL:
         recipe, images = replace(recipe, epochs=run.truth_epochs), len(dataset.train_labels)
     elif kind == EARLY_STOPPING:
         images = dataset.num_classes * run.ipc
-    # The seed says nothing of what is trained on: the r-th trainings on the proxy and on all images start from the same
-    # weights, which may bring the two closer than two trainings on all images are.
+    # The seed does not depend on the images: the r-th trainings on the proxy and on all images start from the same
+    # weights. This may make the two more alike than two trainings on all images.
     spec = {
         "memory": kind if kind in (FULL, EARLY_STOPPING) else keys,
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": list(range(dataset.num_classes)),
-        "recipe": config.plain(in_its_form(recipe, arch.model, images, context["device"])),
+        "recipe": config.plain(choose_form(recipe, arch.model, images, context["device"])),
         "model": arch.model,
         "curve_every": run.curve_every,
         "seed": [run.seed, repeat],
@@ -154,72 +143,11 @@ def _unit(
     return Unit("candidate", spec, f"{arch.model} {repeat} on {name}", {**context, "images": images}, needs)
 
 
-def in_its_form(recipe: TrainConfig, model: str, images: int, device: str) -> TrainConfig:
-    """The recipe, eager where compiling `model` takes longer than it saves on so many images an epoch.
-
-    On a CPU also where it saves nothing. Max pooling under norms of groups is then in float32, which is faster for it
-    (1.0 to 1.4 times) than bfloat16.
-    """
-    kind = torch.device(device).type
-    if recipe.compute == "eager":
-        return recipe
-    pays = recipe.rounds * images >= COMPILE_FROM[kind]
-    if kind != "cpu":
-        return recipe if pays else replace(recipe, compute="eager")
-    if pays and _compiles_well(model):
-        return recipe
-    spec = models.parse(model)
-    if isinstance(spec, ConvNetSpec) and spec.pooling == "maxpooling" and spec.norm in ("instancenorm", "groupnorm"):
-        return replace(recipe, compute="eager", dtype="float32")
-    return replace(recipe, compute="eager")
-
-
-def _compiles_well(model: str) -> bool:
-    """Whether a CPU's compiled network is faster: under instance norm; with average pooling under none or BatchNorm.
-
-    Forward and backward in bfloat16 against the fastest eager form (width 32, depths 1 to 4, one core): 1.3 to 2.2
-    times as fast with those, 0.2 to 1.25 times with others.
-    """
-    spec = models.parse(model)
-    if not isinstance(spec, ConvNetSpec):
-        return True
-    return spec.norm == "instancenorm" or (spec.pooling == "avgpooling" and spec.norm in ("batchnorm", "nonorm"))
-
-
-def _tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list[Row]:
-    """The truth's rows of the table a run names.
-
-    Raises:
-        ValueError: the table is of other data, another preset or recipe, or lacks some of the architectures.
-    """
-    if not run.truth.startswith("tabular"):
-        return []
-    preset = "" if run.preset == "paper" else f"-{run.preset}"
-    name = run.truth.removeprefix(TABULAR) if run.truth != "tabular" else f"{run.space}-{run.dataset}{preset}"
-    table = tabular.load(name).rows()
-    truth = table[(table["memory"] == FULL) & (table["space"] == run.space)]
-    if other := set(truth["dataset_digest"]) - {dataset.digest}:
-        raise ValueError(f"truth: {name} is of data {', '.join(sorted(other))[:12]}, not of this {dataset.name}")
-    if other := set(truth["preset"]) - {run.preset}:
-        raise ValueError(f"truth: {name} is of preset {', '.join(sorted(other))}, and the run of {run.preset}")
-    if run.memory not in ZERO_COST:
-        own = searches.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(_recipe(run))}))
-        searches.refuse_another_recipe(memory_name(run), own, searches.recipe_of_truth(truth))
-    wanted = {str(arch.id) for arch in archs}
-    if missing := sorted(wanted - set(truth["arch"]), key=int):
-        first = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise ValueError(
-            f"truth: {name} lacks {len(missing)} of {len(archs)} architectures ({first}); "
-            "choose others by --archs, or train them: --truth run"
-        )
-    return [{str(k): v for k, v in row.items()} for row in truth[truth["arch"].isin(wanted)].to_dict("records")]
-
-
 def _zero_cost(name: str, arch: Arch, dataset: DataSet) -> tuple[int, str]:
-    """What ranks an architecture untrained, and its unit.
+    """Return the number that ranks an architecture without training, and its unit.
 
     Raises:
-        ValueError: depth, of a space that has no such axis.
+        ValueError: the ranking is by depth, and the space has no such axis.
     """
     if name == "params":
         return spaces.count_parameters(arch.model, dataset.image_shape, dataset.num_classes), "parameters"
@@ -240,7 +168,7 @@ def work(unit: Unit, store: Store, progress: Progress) -> None:
 
 
 def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
-    """Train an architecture once; right answers on the validation images along the way, and on test at the end."""
+    """Train an architecture once; count correct validation images along the way, and correct test images at the end."""
     spec = unit.spec
     recipe = recipe_from(spec["recipe"])
     epoch_rows = None
@@ -276,7 +204,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 
 @lru_cache(maxsize=3)
 def _images(part: str, name: str, directory: str | None, device: torch.device) -> LabelledImages:
-    """Normalised images on the device and their labels: nine tenths of train, the tenth held out, or test."""
+    """Return normalised images and labels on the device: nine tenths of train, the tenth held out, or test."""
     dataset = cached_dataset(name, directory, "test" if part == "test" else "validation")
     if part == "train":
         return dataset.normalise(dataset.train_images.to(device)), dataset.train_labels.to(device)
@@ -287,7 +215,11 @@ def _images(part: str, name: str, directory: str | None, device: torch.device) -
 
 
 def rows(run: NASRun, plan: SearchPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
-    """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
+    """Yield a row for each measurement of the finished units, in the order of the plan.
+
+    Args:
+        changes: the settings in which the run differs from its preset.
+    """
     if has_seen_validation(run, dataset):
         changes = ", ".join(filter(None, (changes, SEEN)))
     shared = shared_columns(run, dataset, changes)
@@ -301,16 +233,16 @@ def rows(run: NASRun, plan: SearchPlan, store: Store, dataset: DataSet, changes:
             score: Row = {"metric": "score", "unit": unit, "value": value, "repeat": 0, "changes": "", "spec": None}
             yield shared | _of_arch(arch) | score
     # Early stopping has the number of updates of a proxy set of ipc images.
-    own: dict[str, Row] = {FULL: _truth_of(run, changes), EARLY_STOPPING: {"ipc": run.ipc}}
+    differing: dict[str, Row] = {FULL: truth_columns(run, changes), EARLY_STOPPING: {"ipc": run.ipc}}
     for candidate in plan.candidates:
         if (result := store.load(candidate.unit.key)) is not None:
-            columns = shared | own.get(candidate.proxy, {}) | {"recipe": run.recipe}
+            columns = shared | differing.get(candidate.proxy, {}) | {"recipe": run.recipe}
             yield from _candidate_rows(columns, candidate, *result, dataset)
     yield from plan.truth
 
 
 def _memory_row(shared: Row, unit: Unit, cards: list[Any], form: str) -> Row:
-    """What the proxy set holds and what it cost, over the units that made it."""
+    """Return what the proxy set holds and what it cost, over the units that built it."""
     cost = add_costs([card["cost"] for card in cards])
     return (
         shared
@@ -332,29 +264,10 @@ def _of_arch(arch: Arch) -> Row:
     return {"arch": str(arch.id), "model": arch.model}
 
 
-def _truth_of(run: NASRun, changes: str) -> Row:
-    """What sets rows of the truth off those of the proxy: no memory, and what was changed of its own training only."""
-    own = [change for change in re.split(r", (?=[a-z_.]+=)", changes) if change.startswith("recipe.")]
-    usual = NASRun.of(run.preset, memory=run.memory).truth_epochs
-    own += [f"truth_epochs={run.truth_epochs}"] if run.truth_epochs != usual else []
-    spec = {"recipe": config.plain(replace(_recipe(run), epochs=run.truth_epochs))}
-    return {
-        "memory": FULL,
-        "ipc": None,
-        "memory_model": None,
-        "changes": ", ".join(own),
-        "spec": json.dumps(spec, sort_keys=True),
-    }
-
-
-def _recipe(run: NASRun) -> TrainConfig:
-    return run.training
-
-
 def _candidate_rows(
     shared: Row, candidate: Candidate, tensors: dict[str, torch.Tensor], card: Card, dataset: DataSet
 ) -> Iterator[Row]:
-    """The validation accuracy along the training, and the test accuracy at its end; of one that diverged, neither."""
+    """Yield the validation accuracy along the training and the test accuracy at its end; empty if it diverged."""
     recipe = recipe_from(candidate.unit.spec["recipe"])
     row = (
         shared
@@ -381,7 +294,7 @@ def _candidate_rows(
 
 
 def title(run: NASRun) -> str:
-    """What a run does, in one line."""
+    """Return what a run does, in one line."""
     ranked = f"{len(run.searched)} of {quantity(len(spaces.find(run.space)), 'architecture')} of {run.space}"
     proxy = f"by {describe_memory(run)}"
     trained = f", against {quantity(run.truth_epochs, 'epoch')} on all images"
@@ -390,7 +303,7 @@ def title(run: NASRun) -> str:
 
 
 def short_name(run: NASRun) -> str:
-    """What tells a run from others of its data set and proxy, for a directory's name."""
+    """Return what sets a run off from others of its data set and proxy, for the name of a directory."""
     return f"{len(run.searched)}archs"
 
 

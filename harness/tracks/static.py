@@ -39,16 +39,22 @@ from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_co
 
 @dataclass(frozen=True)
 class CondensedSet:
-    """A set of the plan: the units that make it, after how many updates."""
+    """A condensed set of the plan.
+
+    Attributes:
+        number: of the set, from 0.
+        updates: how often the images are updated; None if they are selected, or come from a file.
+        units: the units that build the set.
+    """
 
     number: int
-    updates: int | None  # of its images; None: they are selected, or others made them
+    updates: int | None
     units: list[Unit]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A network of the plan: which set it is trained on, rounded to 8 bits or not."""
+    """A unit that trains one network, with the set it is trained on, rounded to 8 bits or not."""
 
     unit: Unit
     condensed: CondensedSet
@@ -77,12 +83,13 @@ class StaticPlan:
 def plan(run: CondenseRun, dataset: DataSet, place: Place) -> StaticPlan:
     """The units of a run whose configurations and form are decided (`config.resolve_form`).
 
-    A set is a unit, or one per `classes_per_unit` classes where the builder treats each class on its own; where it is
-    judged after several numbers of iterations (`at`), each goes on from the one before. A network is a unit that
-    names its memory.
+    A set takes one unit, or one for each `classes_per_unit` classes if the method treats each class on its own. If the
+    set is judged after several numbers of iterations (`at`), each of them takes a unit that continues the one before. A
+    network takes one unit, which is identified by its memory.
 
     Raises:
-        ValueError: a class has fewer images than ipc, a network does not fit the images, iterations cannot be counted.
+        ValueError: a class has fewer images than ipc, a network does not fit the images, or the method has no
+            iterations to count.
     """
     tested = run.eval_models or (run.model,)
     check_fit(run, dataset, tested)
@@ -99,7 +106,7 @@ def plan(run: CondenseRun, dataset: DataSet, place: Place) -> StaticPlan:
 
 
 def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Iterator[CondensedSet]:
-    """Set `number` after each of the numbers of iterations it is judged at."""
+    """Yield set `number` after each number of iterations at which it is judged."""
     lengths = _lengths(run)
     if is_file(run.memory):
         yield CondensedSet(number, None, [file_unit(run, dataset, number, context)])
@@ -115,7 +122,8 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str,
         for i, group in enumerate(groups):
             unit = memory_unit(run, dataset, f"set {number}", group, context, cfg)
             if run.at:
-                # What is made on the way keeps where it ends, to be gone on from; the end is the same as without it.
+                # An intermediate unit also saves its final state, from which the next unit continues. The last set is
+                # the same as without intermediate units.
                 ends = {**unit.spec, "continues": True} if cfg.iterations in run.at else unit.spec
                 more = {"earlier": earlier[i].key, "share": 1 - done / (cfg.total or 1)} if earlier else {}
                 needs = (earlier[i].key,) if earlier else ()
@@ -138,7 +146,7 @@ def _lengths(run: CondenseRun) -> list[MethodConfig]:
 
 
 def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
-    """Whether rounding to 8 bits makes sense, and another memory: selected images have 8 bits, factors no pixels."""
+    """Return whether rounding to 8 bits changes the memory: selected images have 8 bits, factors no pixels."""
     if is_file(run.memory):
         first = imported.load(imported.path_of(run.memory), dataset, file_config(run))[0]
         return first.form.stores_pixels and not first.real
@@ -174,12 +182,12 @@ def _network_unit(
 
 
 def work(unit: Unit, store: Store, progress: Progress) -> None:
-    """Do one unit and save its result; see `work_on`."""
+    """Do one unit and save its result; see `do_unit`."""
     do_unit(unit, store, progress, build_memory if unit.kind == "memory" else _judge)
 
 
 def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
-    """Train a network on a set from scratch; its right answers by class on all test images, once, at the end."""
+    """Train a network on a set from scratch; count its correct test images by class, once, at the end."""
     spec = unit.spec
     memory = load_memory(spec, store, dataset)
     if spec["rounded"]:
@@ -203,7 +211,11 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 
 
 def rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
-    """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
+    """Yield a row for each measurement of the finished units, in the order of the plan.
+
+    Args:
+        changes: the settings in which the run differs from its preset.
+    """
     shared = shared_columns(run, dataset, changes)
     for made in plan.sets:
         found = [store.load(unit.key) for unit in made.units]
@@ -237,7 +249,7 @@ def rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, cha
 
 
 def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> Iterator[Row]:
-    """What a whole set holds and what it cost, summed over the units that made it."""
+    """Yield what a whole set holds and what it cost, summed over the units that built it."""
     cost = add_costs([card["cost"] for card in cards])
     row = (
         shared
@@ -260,14 +272,14 @@ def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> I
 
 
 def title(run: CondenseRun) -> str:
-    """What a run does, in one line."""
+    """Return what a run does, in one line."""
     tested = ", ".join(run.eval_models or (run.model,))
     sets = f"{quantity(run.sets, 'set')} by {describe_memory(run)}"
     return f"{run.dataset}, {sets}, {quantity(run.nets, 'network')} each: {tested}"
 
 
 def short_name(run: CondenseRun) -> str:
-    """What tells a run from others of its data set and memory, for a directory's name."""
+    """Return what sets a run off from others of its data set and memory, for the name of a directory."""
     return f"{run.ipc}ipc"
 
 

@@ -1,4 +1,4 @@
-"""The class-incremental track: a run as units, what each unit does, and the rows they leave."""
+"""The class-incremental track: networks trained on the memory of all classes seen so far, experience by experience."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ from harness.tracks.rows import compute_form, cost_columns, shared_columns, trai
 
 @dataclass(frozen=True)
 class Training:
-    """One network of the plan: which stream, experience and repeat its unit stands for."""
+    """A unit that trains one network, with its place in the streams of the run."""
 
     unit: Unit
     order: str
@@ -65,7 +65,7 @@ class StreamPlan:
 
 
 def orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
-    """The class orders of a run by their names: the seed's digits, or "listed"."""
+    """Return the class orders of a run by their names: the digits of the seed, or "listed"."""
     if run.class_order:
         return {"listed": list(run.class_order)}
     return {str(seed): class_order(dataset.num_classes, seed) for seed in run.orders}
@@ -74,13 +74,14 @@ def orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
 def plan(run: CLRun, dataset: DataSet, place: Place) -> StreamPlan:
     """The units of a run whose configurations and form are decided (`config.resolve_form`).
 
-    A memory is a unit per group of classes: of `classes_per_unit` neighbours in the class order where the builder
-    treats each class on its own, so that 5 and 10 steps share it; else of an experience's. A network is a unit that
-    names its memories and classes, not the number of steps: what comes to the same training is done once.
+    A memory takes one unit for each group of classes. If the method treats each class on its own, a group has
+    `classes_per_unit` neighbours in the class order, so that runs with 5 and 10 steps share units; otherwise it has the
+    classes of one experience. A network takes one unit, which is identified by its memories and classes but not by the
+    number of steps, so that runs share the same training.
 
     Raises:
-        ValueError: steps does not divide the classes, the class order is no permutation of them, a class has fewer
-            images than ipc.
+        ValueError: steps does not divide the number of classes, the class order is no permutation of them, or a class
+            has fewer images than ipc.
     """
     _check(run, dataset)
     context = unit_context(run, place)
@@ -151,7 +152,7 @@ def _training_unit(
 
 
 def work(unit: Unit, store: Store, progress: Progress) -> None:
-    """Do one unit and save its result; see `work_on`."""
+    """Do one unit and save its result; see `do_unit`."""
     do_unit(unit, store, progress, build_memory if unit.kind == "memory" else _train)
 
 
@@ -188,7 +189,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 
 
 def _new_classes(experience: Any, order: Sequence[int]) -> list[int]:
-    """An experience's classes in stream order; Avalanche gives them as a set."""
+    """Return the classes of an experience in stream order; Avalanche gives them as a set."""
     new = set(experience.classes_in_this_experience)
     return [c for c in order if c in new]
 
@@ -204,7 +205,11 @@ def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...],
 
 
 def rows(run: CLRun, plan: StreamPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
-    """A row per measurement of the finished units, in the order of the plan; `changes` sets the run off its preset."""
+    """Yield a row for each measurement of the finished units, in the order of the plan.
+
+    Args:
+        changes: the settings in which the run differs from its preset.
+    """
     shared = shared_columns(run, dataset, changes)
     for order, units in plan.memories.items():
         for unit in units:
@@ -233,7 +238,7 @@ def rows(run: CLRun, plan: StreamPlan, store: Store, dataset: DataSet, changes: 
 
 
 def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterator[Row]:
-    """The rows of one stream and repeat: what its finished experiences give, and the sums if all are finished."""
+    """Yield the rows of one stream and repeat: those of finished experiences, and the summary if all are finished."""
     steps = len(trainings)
     size = len(trainings[0].seen)
     right, total = np.zeros((steps, steps)), np.zeros((steps, steps))
@@ -249,7 +254,7 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
         for s in range(t + 1):
             classes = training.seen[s * size : (s + 1) * size]
             right[t, s], total[t, s] = tensors["right"][classes].sum(), tensors["total"][classes].sum()
-        here = (
+        row = (
             shared
             | cost_columns(training.unit, card)
             | {
@@ -262,11 +267,11 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
                 "unit": "%",
             }
         )
-        yield here | {"metric": "seen_accuracy", "value": 100 * right[t].sum() / total[t].sum()}
+        yield row | {"metric": "seen_accuracy", "value": 100 * right[t].sum() / total[t].sum()}
         for s in range(t + 1):
             accuracy = 100 * right[t, s] / total[t, s]
-            yield here | {"metric": "experience_accuracy", "tested_experience": s, "value": accuracy, "spec": None}
-        last = here
+            yield row | {"metric": "experience_accuracy", "tested_experience": s, "value": accuracy, "spec": None}
+        last = row
     if finished == steps and last is not None:
         seen = metrics.seen_accuracy(right, total)
         matrix = 100 * right / np.where(total, total, 1)
@@ -279,7 +284,7 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
 
 
 def title(run: CLRun) -> str:
-    """What a run does, in one line."""
+    """Return what a run does, in one line."""
     named = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
     orders = "the listed order" if run.class_order else named
     memory = f"memory {describe_memory(run)}"
@@ -287,7 +292,7 @@ def title(run: CLRun) -> str:
 
 
 def short_name(run: CLRun) -> str:
-    """What tells a run from others of its data set and memory, for a directory's name."""
+    """Return what sets a run off from others of its data set and memory, for the name of a directory."""
     return f"{run.steps}steps"
 
 

@@ -140,7 +140,7 @@ def test_the_matrix_and_the_sums_agree(oracle: tuple[Path, Finished, Counter[str
 def test_a_run_directory_holds_what_it_made(oracle: tuple[Path, Finished, Counter[str]]) -> None:
     directory = oracle[1].directory
     found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    assert found == {"config.json", "environment.json", "rows.csv", "memories/order-0.safetensors"}
+    assert found == {"config.json", "environment.json", "rows.csv", "units.json", "memories/order-0.safetensors"}
     memory_of_all, card = memories.load(directory / "memories" / "order-0.safetensors", data.load("digits"))
     assert Counter(memory_of_all.labels.tolist()) == dict.fromkeys(range(10), 2)
     assert (card["builder"], card["ipc"]) == ("random", 2)
@@ -343,7 +343,7 @@ def test_rows_hold_what_others_finish_while_they_are_written(
             copy_of(oracle[0] / "units", tmp_path / "units")
         return to_csv(rows)
 
-    monkeypatch.setattr(rowfiles, "to_csv", write_as_others_finish)
+    monkeypatch.setattr(runs, "to_csv", write_as_others_finish)
     runs.write_rows(prepared)
     assert made == [0, len(oracle[1].rows)]
     assert without_cost(prepared.directory) == without_cost(oracle[1].directory)

@@ -335,19 +335,19 @@ class Keeping(Progress):
 def test_the_clock_counts_the_seconds_before_a_kill() -> None:
     fresh = Clock()
     keeping = Keeping()
-    along = fresh.along(keeping)
+    along = fresh.add_to(keeping)
     assert along.resume() is None
     along.tick(1, 2, lambda: {"done": torch.tensor(1)})
     assert keeping.kept is not None
     assert set(keeping.kept) == {"done", "seconds"}
     assert 0 < float(keeping.kept["seconds"]) <= fresh.seconds < 60
     later = Clock()
-    resumed = later.along(Keeping({"done": torch.tensor(1), "seconds": torch.tensor(1000.0, dtype=torch.float64)}))
+    resumed = later.add_to(Keeping({"done": torch.tensor(1), "seconds": torch.tensor(1000.0, dtype=torch.float64)}))
     assert later.seconds < 60
     assert resumed.resume() is not None
     assert 1000 < later.seconds < 1060
     old = Clock()
-    old.along(Keeping({"done": torch.tensor(1)})).resume()  # of a version without a clock
+    old.add_to(Keeping({"done": torch.tensor(1)})).resume()  # of a version without a clock
     assert old.seconds < 60
 
 

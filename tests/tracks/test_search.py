@@ -22,9 +22,10 @@ from harness.core.train import TrainConfig
 from harness.execution.engines import Event
 from harness.execution.units import Unit
 from harness.nas import proxy, space
+from harness.nas.form import COMPILE_FROM, choose_form
 from harness.tracks import search, static
 from harness.tracks.base import Place, memory_name
-from harness.tracks.search import COMPILE_FROM, SearchPlan, in_its_form, plan
+from harness.tracks.search import SearchPlan, plan
 
 CPU = torch.device("cpu")
 SMALL = {"dataset": "digits", "proxy": "random", "archs": "width=32,depth=1,pooling=avg,norm=none|in", "subset": 0}
@@ -127,16 +128,16 @@ def test_on_cuda_the_papers_proxies_are_eager_and_their_truth_is_compiled() -> N
     assert recipe is not None
     recipe = replace(recipe, compute="compiled")
     for ipc in (1, 10, 50):
-        assert in_its_form(recipe, "convnet-w32", 10 * ipc, "cuda").compute == "eager"
+        assert choose_form(recipe, "convnet-w32", 10 * ipc, "cuda").compute == "eager"
     truth = replace(recipe, epochs=NASRun.of("paper").truth_epochs)
-    assert in_its_form(truth, "convnet-w32", 45_000, "cuda").compute == "compiled"
+    assert choose_form(truth, "convnet-w32", 45_000, "cuda").compute == "compiled"
 
 
 def test_what_does_not_compile_well_stays_eager_on_a_cpu() -> None:
     recipe = TrainConfig(epochs=max(COMPILE_FROM.values()), compute="compiled", dtype="bfloat16")
     names = ("convnet-w32", "convnet-w32-max", "convnet-w32-gn-max", "convnet-w32-ln", "convnet-w32-bn-nopooling",
              "resnet18")  # fmt: skip
-    form = {(name, device): in_its_form(recipe, name, 1, device) for name in names for device in ("cpu", "cuda:0")}
+    form = {(name, device): choose_form(recipe, name, 1, device) for name in names for device in ("cpu", "cuda:0")}
     eager = {of: recipe.dtype for of, recipe in form.items() if recipe.compute == "eager"}
     assert eager == {
         ("convnet-w32-gn-max", "cpu"): "float32",  # where bfloat16 is slower
@@ -145,7 +146,7 @@ def test_what_does_not_compile_well_stays_eager_on_a_cpu() -> None:
     }
     assert all(form[of] == recipe for of in form if of not in eager)
     asked = replace(recipe, compute="eager")
-    assert in_its_form(asked, "convnet-w32-gn-max", 1, "cpu") == asked
+    assert choose_form(asked, "convnet-w32-gn-max", 1, "cpu") == asked
 
 
 def test_validation_is_a_fixed_tenth_that_no_builder_sees(toy_set: DataSet) -> None:

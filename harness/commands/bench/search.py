@@ -21,8 +21,8 @@ from harness.execution import engines
 from harness.execution.resources import gpu_environments, usable_cpus, worker_environments
 from harness.execution.units import Store, Unit
 from harness.nas import proxy
+from harness.nas.form import choose_form
 from harness.nas.proxy import LabelledImages
-from harness.tracks import search
 from harness.tracks.memories import recipe_from
 from harness.tracks.rows import training_form
 
@@ -114,7 +114,7 @@ def time_workers(units: list[Unit], device: torch.device) -> dict[int, float]:
 
 
 def _unit(model: str, recipe: TrainConfig, size: Size, device: torch.device) -> Unit:
-    own = config.plain(search.in_its_form(recipe, model, size.images, str(device)))
+    own = config.plain(choose_form(recipe, model, size.images, str(device)))
     spec = {"model": model, "recipe": own, "images": [size.images, size.validation, size.test]}
     return Unit("bench", spec, model, {"device": str(device)}, cost=_count_flop(model))
 
