@@ -17,7 +17,7 @@ NEVER_POOLED = ("track", *SETTING, "unit", "arch")
 WHOLE = "full"  # the memory that is all the data
 
 
-class Estimate(NamedTuple):
+class Summary(NamedTuple):
     """What some values of one metric say about its mean; see `summary`."""
 
     mean: float
@@ -69,7 +69,7 @@ def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order
     alone = without_group(chosen, metric, group)
     again = alone & (chosen["key"] != "") & chosen.assign(number=number).duplicated(["number", "key"])
     chosen, number = chosen[~again], number[~again]
-    estimates = DataFrame(_estimates(_in_one(chosen, alone, group), number, group), columns=list(Estimate._fields))
+    estimates = DataFrame(_estimates(_in_one(chosen, alone, group), number, group), columns=list(Summary._fields))
     estimates.loc[sorted(set(number[alone[~again]])), "n_groups"] = 0
     return of_settings.reset_index(drop=True).join(estimates.rename(columns={"n_groups": f"n_{group}s"}))
 
@@ -152,7 +152,7 @@ def _in_one(chosen: DataFrame, alone: "pd.Series[bool]", group: str) -> DataFram
     return chosen.assign(**{group: chosen[group].mask(alone, chosen[group].iloc[0])})
 
 
-def _estimates(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Iterator[Estimate]:
+def _estimates(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Iterator[Summary]:
     """The estimate of each setting, in the order of their numbers. Lists of floats: a frame each would take seconds."""
     present = chosen.dropna(subset=["value"])
     values: list[list[float]] = [[] for _ in range(int(number.max()) + 1)]
@@ -166,14 +166,14 @@ def _estimates(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Itera
     return (_estimate(own, theirs, group) for own, theirs in zip(values, groups, strict=True))
 
 
-def _estimate(values: Sequence[float], groups: Sequence[tuple[float, int]], group: str) -> Estimate:
+def _estimate(values: Sequence[float], groups: Sequence[tuple[float, int]], group: str) -> Summary:
     """The estimate of one setting from its values and from its groups' (mean, number of values)."""
     several = len(groups) > 1
     units = [mean for mean, _ in groups] if several else values
     varies = f"{group}s" if several else "nets" if len(values) > 1 else "nothing"
     mean, std = mean_and_std(units)
     n_nets = max((size for _, size in groups), default=0)
-    return Estimate(mean, *t_interval(units), len(values), len(groups), n_nets, varies, std)
+    return Summary(mean, *t_interval(units), len(values), len(groups), n_nets, varies, std)
 
 
 def _listed(values: Iterable[Any]) -> str:

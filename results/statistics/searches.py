@@ -2,7 +2,7 @@
 
 The truth is the memory "full": an architecture's true score is the mean test accuracy of its networks trained on all
 the data. A proxy's score is the mean validation accuracy of its own at the end of their training, or a number that
-needs no training. `nas.ranking` says how networks that diverged count and what ties come to.
+needs no training. `statistics.ranking` says how networks that diverged count and what ties come to.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from harness.results.statistics.ranking import Networks
+from harness.results.statistics.ranking import AccuracyMatrix
 
 TRUTH = "full"
 TOGETHER = ("dataset", "exactness", "dataset_digest", "preset", "space")  # only what agrees here is compared
@@ -38,8 +38,8 @@ class Compared:
     setting: Mapping[str, Any]  # the columns LINE
     archs: tuple[str, ...]  # ids
     models: tuple[str, ...]  # names of their networks
-    proxy: Networks
-    truth: Networks
+    proxy: AccuracyMatrix
+    truth: AccuracyMatrix
     seconds_of: tuple[float, ...]  # of training each one's networks of `proxy`; missing where one does not tell
     devices: frozenset[str]  # these seconds were told on
     scores: str  # what the proxy's score is: %, parameters, MACs ...
@@ -288,18 +288,18 @@ def _as_id(arch: str) -> tuple[bool, int, str]:
     return (False, int(arch), "") if arch.isdecimal() else (True, 0, arch)
 
 
-def _matrices(trained: _Trained, archs: list[str]) -> Networks:
+def _matrices(trained: _Trained, archs: list[str]) -> AccuracyMatrix:
     """Validation and test accuracy by architecture and repeat."""
     repeats = sorted({repeat for arch in archs for repeat in trained[arch]})
     both = np.full((2, len(archs), len(repeats)), math.nan)
     for row, arch in enumerate(archs):
         for repeat, network in trained[arch].items():
             both[:, row, repeats.index(repeat)] = network.validation, network.test
-    return Networks(both[0], both[1])
+    return AccuracyMatrix(both[0], both[1])
 
 
-def _kept(networks: Networks, places: list[int]) -> Networks:
+def _kept(networks: AccuracyMatrix, places: list[int]) -> AccuracyMatrix:
     """Those of some architectures, without the repeats that none of these has: each value draws once more."""
     validation, test = networks.validation[places], networks.test[places]
     there = ~np.isnan(validation).all(0)
-    return Networks(validation[:, there], test[:, there])
+    return AccuracyMatrix(validation[:, there], test[:, there])

@@ -87,7 +87,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
     Args:
         rows: as `rows.read` gives them; those of other tracks are ignored. `classes_seen` is the number of classes.
     Returns:
-        The setting; test_accuracy with `_low` and `_high` beside it (`estimates.summary` over sets); std_between_sets
+        The setting; test_accuracy with `_low` and `_high` beside it (`means.summary` over sets); std_between_sets
         (ddof 1, of the means of the sets) and std_within_sets (of the networks of one set, pooled over the sets); n
         in words; varies ("sets", "nets" or "nothing"); test_accuracy_uint8, `_low`, `_high`: the same of the
         memory rounded to 8 bits, and `_n` where that is another; images_per_class, scalars_per_class,

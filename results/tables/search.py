@@ -1,6 +1,6 @@
 """Track nas: rows to tables of how well each proxy ranks the architectures, beside the published values.
 
-`results.searches` puts proxies beside their truth; `nas.ranking` says how intervals are made.
+`statistics.searches` puts proxies beside their truth; `statistics.ranking` says how intervals are made.
 """
 
 import math
@@ -15,7 +15,7 @@ from pandas import DataFrame
 from harness.results.published.values import searches_for
 from harness.results.statistics import ranking
 from harness.results.statistics.means import BLOCK, t_interval
-from harness.results.statistics.ranking import Estimate, Networks, Statistic
+from harness.results.statistics.ranking import AccuracyMatrix, Estimate, Statistic
 from harness.results.statistics.searches import LINE, TOGETHER, Compared, compared
 from harness.results.tables.columns import SETTINGS, Column, Layout, Question, rounded, two_decimals
 from harness.results.wording import memory_note
@@ -227,11 +227,11 @@ def _weighted_tau(each: Compared) -> float:
     return float(ranking.weighted_tau(each.proxy.scores().validation, each.truth.scores().test))
 
 
-def _repeats(networks: Networks) -> int:
+def _repeats(networks: AccuracyMatrix) -> int:
     return int((~np.isnan(networks.test)).sum(1).max()) if len(networks) else 0
 
 
-def _diverged(networks: Networks) -> int:
+def _diverged(networks: AccuracyMatrix) -> int:
     return int(np.isneginf(networks.test).sum())
 
 

@@ -47,7 +47,7 @@ def cl_table(rows: DataFrame) -> DataFrame:
         rows: as `rows.read` gives them; those of other tracks are ignored.
     Returns:
         The setting; last_accuracy, average_incremental_accuracy and forgetting, each the mean with `_low` and
-        `_high` beside it (`estimates.summary`); n in words and varies, of the last accuracy, and `_n` of another metric
+        `_high` beside it (`means.summary`); n in words and varies, of the last accuracy, and `_n` of another metric
         where they are others; stored_kib_per_class at the last experience;
         published and difference (ours minus theirs) where an end point was published for exactly that setting;
         note, which marks rows that are no result.
