@@ -23,7 +23,7 @@ from harness.cli.running import AN_HOUR
 from harness.cli.saying import complain, say
 
 if TYPE_CHECKING:
-    from harness.commands.reproduce import Plan, Ready, Reproduced
+    from harness.commands.reproduce import PreparedTable, TablePlan, TableResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def reproduce(asked: TableOptions, place: PlaceOptions, execution: ExecutionOpti
     if asked.row_files:
         if execution.dry_run:
             raise ValueError("--dry-run: --rows trains nothing; leave one of them out")
-        _judge(reproductions.from_rows(plan, asked.row_files, place.out), plan, execution)
+        _judge(reproductions.judge_rows(plan, asked.row_files, place.out), plan, execution)
         return
     ready = reproductions.prepare(plan, options)
     _announce_all(plan, ready, quiet=execution.quiet and not execution.dry_run)
@@ -80,7 +80,7 @@ def reproduce(asked: TableOptions, place: PlaceOptions, execution: ExecutionOpti
         _judge(carried_out, plan, execution)
 
 
-def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
+def _announce_all(plan: "TablePlan", ready: "PreparedTable", *, quiet: bool) -> None:
     """Say which runs a reproduction has left, how long they take here, and what cannot be run."""
     if quiet:
         return
@@ -91,24 +91,24 @@ def _announce_all(plan: "Plan", ready: "Ready", *, quiet: bool) -> None:
         say(loud)
     say(
         f"{plan.name}: {plan.note}; {len(plan.chosen)} of {quantity(len(plan.cells), 'cell')}, "
-        f"{quantity(len(ready.prepared), 'run')}"
+        f"{quantity(len(ready.runs), 'run')}"
     )
-    for prepared, seconds in ready.prepared:
+    for prepared, seconds in ready.runs:
         left = len(prepared.left)
         takes = f"{quantity(left, 'unit')} left, about {duration(seconds)}" if left else "done already"
         say(f"  {prepared.track.title(prepared.run)}: {takes}")
     for cell, why in {**plan.missing, **ready.unavailable}.items():
         if cell in plan.chosen:
             say(f"  {cell}: cannot be run ({why})")
-    total = sum(seconds for _, seconds in ready.prepared)
+    total = sum(seconds for _, seconds in ready.runs)
     say(f"about {duration(total)} in all on this machine")
     if total > AN_HOUR and plan.preset == "paper" and plan.device.type == "cpu":
         say(f"to see the same in little: harness reproduce {plan.name} --preset quick")
 
 
-def _judge(reproduced: "Reproduced", plan: "Plan", execution: ExecutionOptions) -> None:
+def _judge(reproduced: "TableResult", plan: "TablePlan", execution: ExecutionOptions) -> None:
     """Print the verdicts and what is left; exit 3 where something is, 4 where a cell is below."""
-    from harness.commands.reproduce import counts
+    from harness.commands.reproduce import count_verdicts
     from harness.results.published import verdicts
     from harness.results.tables.console import print_tables
     from harness.results.wording import quantity
@@ -121,7 +121,8 @@ def _judge(reproduced: "Reproduced", plan: "Plan", execution: ExecutionOptions) 
         if reproduced.has_numbers:
             # In a pipe or a log, each cell is one line.
             print_tables([verdicts.shown(reproduced.table)], console.file, wide=not console.is_terminal)
-            console.print(loud, counts(reproduced.table), sep="\n" if loud else "", markup=False, highlight=False)
+            lines = [*([loud] if loud else []), count_verdicts(reproduced.table)]
+            console.print(*lines, sep="\n", markup=False, highlight=False)
         else:
             cells = quantity(len(reproduced.table), "cell")
             console.print(

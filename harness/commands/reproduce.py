@@ -1,4 +1,4 @@
-"""`harness reproduce`: carry out the runs behind a published table, and hold what they gave against it."""
+"""`harness reproduce`: carry out the runs behind a published table and compare their results with its values."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import torch
 from pandas import DataFrame
@@ -23,132 +22,153 @@ from harness.execution.engines import Event
 from harness.execution.resources import count_full_rate_workers, count_workers, pick_device
 from harness.results import rows as rowfiles
 from harness.results.published import verdicts
-from harness.results.published.reproductions import REPRODUCTIONS, Cell, Reproduction
+from harness.results.published.reproductions import REPRODUCTIONS, Cell
 from harness.results.published.verdicts import Wanted
 from harness.results.tables import text
 from harness.results.wording import quantity
 from harness.tracks import TRACKS
 from harness.tracks.base import memory_name
 
-Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # what is shown while a run works
+Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # shows the progress of a run
 
 
 @dataclass(frozen=True)
 class Part:
-    """A run of a reproduction, in its form of computing, and the cells it gives."""
+    """A run of a published table, with its form of computing decided, and the cells whose values it gives."""
 
     run: Run
     cells: list[Cell]
 
     @property
     def name(self) -> str:
-        """Its directory's."""
+        """The name of the run's directory."""
         return runs.default_name(self.run)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A published table as runs under a preset, on a device. No data set is needed to make one."""
+class TablePlan:
+    """A published table as runs under a preset, on a device. It is made without any data set.
+
+    Attributes:
+        name, note: the name of the table, and one line about it.
+        preset, device: the preset and the device of the runs.
+        cells: all cells of the table.
+        chosen: names of the cells that were asked for.
+        parts: the runs of all cells that have one.
+        missing: name of a cell -> why it has no run.
+    """
 
     name: str
     preset: str
     device: torch.device
     note: str
-    cells: list[Cell]  # of the whole table
-    chosen: frozenset[str]  # names of the cells asked for
-    parts: list[Part]  # the runs of all cells that have one
-    missing: Mapping[str, str]  # cell -> why it has no run
+    cells: list[Cell]
+    chosen: frozenset[str]
+    parts: list[Part]
+    missing: Mapping[str, str]
 
     def is_chosen(self, part: Part) -> bool:
+        """Whether a run gives a cell that was asked for."""
         return any(cell.name in self.chosen for cell in part.cells)
 
 
 @dataclass(frozen=True)
-class Ready:
-    """What could start: the runs asked for, cheapest first, with the seconds each adds to those before it."""
+class PreparedTable:
+    """The runs of a table that can start.
 
-    prepared: list[tuple[Prepared, float]]
-    unavailable: dict[str, str]  # cell -> why its run cannot start: its data are not here
+    Attributes:
+        runs: the runs that were asked for, the shortest first, each with the seconds that it adds to those before it.
+        unavailable: name of a cell -> why its run cannot start, for instance because its data are missing.
+    """
+
+    runs: list[tuple[Prepared, float]]
+    unavailable: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Reproduced:
-    table: DataFrame  # `verdicts.judge` of the cells asked for
-    failed: dict[str, str]  # a run's directory and a unit's label -> reason
-    left: int  # units, and cells whose data are not here
+class TableResult:
+    """The verdicts on the cells that were asked for.
+
+    Attributes:
+        table: the frame that `verdicts.judge` gives for these cells.
+        failed: directory of a run and label of a unit -> why the unit failed.
+        left: number of units that are left, and of cells whose run cannot start.
+        files: the files that were written.
+        stopped: why the runs ended early; None if they did not.
+    """
+
+    table: DataFrame
+    failed: dict[str, str]
+    left: int
     files: list[Path]
     stopped: str | None = None
 
     @property
     def has_below(self) -> bool:
-        """Whether a number fell short of the published one."""
+        """Whether a value is below the published one."""
         return bool((self.table["verdict"] == verdicts.BELOW).any())
 
     @property
     def has_numbers(self) -> bool:
-        """Whether any row fits a cell asked for."""
+        """Whether any row belongs to a cell."""
         return bool(self.table["ours"].notna().any())
 
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
 
-def plan(name: str, preset: str = "paper", device: str = "auto", only: str | None = None) -> Plan:
-    """The runs of a table in `REPRODUCTIONS`.
+def plan(name: str, preset: str = "paper", device: str = "auto", only: str | None = None) -> TablePlan:
+    """Plan the runs of a table in `REPRODUCTIONS`.
 
     Args:
-        only: cells whose name has this in it, or fits it where it has wildcards: cifar10/*/50. None: all.
+        name: name of the table; preset: name of a preset; device: auto, cpu, cuda or cuda:N.
+        only: a text that the names of the chosen cells contain, or a pattern such as cifar10/*/50 that they match. None
+            chooses all cells.
     Raises:
-        ValueError: an unknown table or preset, or no cell fits.
+        ValueError: an unknown table or preset, or no cell has such a name.
     """
     known(name, REPRODUCTIONS, "reproduction")
-    return plan_of(name, REPRODUCTIONS[name], preset, device, only)
-
-
-def plan_of(
-    name: str, reproduction: Reproduction, preset: str = "paper", device: str = "auto", only: str | None = None
-) -> Plan:
-    """`plan` of any table, listed or not."""
     known(preset, PRESETS, "preset")
-    where, cells = pick_device(device), reproduction.cells()
-    exactly = [cell.name for cell in cells if cell.name == only]  # mnist/dm/1 is in mnist/dm/10 as well
-    chosen = exactly or [cell.name for cell in cells if only is None or _fits(cell.name, only)]
+    where, table = pick_device(device), REPRODUCTIONS[name]
+    cells = table.cells()
+    exact = [cell.name for cell in cells if cell.name == only]  # "mnist/dm/10" contains "mnist/dm/1" too
+    chosen = exact or [cell.name for cell in cells if only is None or _matches(cell.name, only)]
     if not chosen:
         raise ValueError(f"--only: no cell of {name} fits {only!r}; cells are named like {cells[0].name}")
-    missing = {cell.name: why for cell in cells if (why := _missing(cell))}
+    missing = {cell.name: why for cell in cells if (why := _explain_missing(cell))}
     parts: dict[tuple[tuple[str, str], ...], Part] = {}
     for cell in cells:
         if cell.name not in missing:
             key = (("track", cell.track), *sorted(cell.settings.items()))
             if key not in parts:
-                parts[key] = Part(config.resolve_form(run_of(cell, preset), where)[0], [])
+                parts[key] = Part(config.resolve_form(assemble_run(cell, preset), where)[0], [])
             parts[key].cells.append(cell)
-    return Plan(name, preset, where, reproduction.note, cells, frozenset(chosen), [*parts.values()], missing)
+    return TablePlan(name, preset, where, table.note, cells, frozenset(chosen), [*parts.values()], missing)
 
 
-def run_of(cell: Cell, preset: str) -> Run:
-    """A cell's run under a preset, which may have the papers' ConvNet narrower."""
+def assemble_run(cell: Cell, preset: str) -> Run:
+    """Assemble the run of a cell under a preset, with ConvNets of the preset's width."""
     settings = dict(cell.settings)
     for name in ("model", "eval_models"):
         if name in settings:
-            settings[name] = ",".join(narrowed(model, cell.track, preset) for model in settings[name].split(","))
+            settings[name] = ",".join(adapt_width(model, cell.track, preset) for model in settings[name].split(","))
     return config.assemble(RUNS[cell.track], preset, settings)
 
 
-def narrowed(model: str, track: str, preset: str) -> str:
-    """The full name of a network, a ConvNet's at the width that a preset has for a track; others have one width."""
+def adapt_width(model: str, track: str, preset: str) -> str:
+    """The full name of a network; a ConvNet takes the width that the preset has for the track."""
     spec, usual = models.parse(model), models.parse(str(PRESETS[preset].run.get(track, {}).get("model", "convnet3")))
     if isinstance(spec, ConvNetSpec) and isinstance(usual, ConvNetSpec):
         return str(replace(spec, width=usual.width))
     return str(spec)
 
 
-def _fits(name: str, pattern: str) -> bool:
+def _matches(name: str, pattern: str) -> bool:
     return fnmatch(name, pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*")
 
 
-def _missing(cell: Cell) -> str:
-    """What there is not that a cell's run would need; "" for nothing."""
+def _explain_missing(cell: Cell) -> str:
+    """Say what a cell's run needs and this version lacks; "" if nothing is missing."""
     if cell.missing:
         return cell.missing
     name = cell.settings["memory"]
@@ -163,105 +183,111 @@ def _missing(cell: Cell) -> str:
 # --- carrying out ---------------------------------------------------------------------------------------------------
 
 
-def prepare(plan: Plan, options: Options) -> Ready:
-    """Check the runs asked for and say what each would take; nothing is written.
+def prepare(plan: TablePlan, options: Options) -> PreparedTable:
+    """Check the runs that were asked for and estimate their time; nothing is written.
 
     Raises:
         ValueError, FileNotFoundError: bad options, or none of the runs can start.
     """
     device = str(pick_device(options.device))
-    found: list[tuple[Prepared, dict[str, float]]] = []
+    costs: list[tuple[Prepared, dict[str, float]]] = []  # of each run: key of a unit that is left -> seconds
     unavailable: dict[str, str] = {}
-    first: Exception | None = None
+    first_error: Exception | None = None
     for part in filter(plan.is_chosen, plan.parts):
         try:
             prepared = runs.prepare(part.run, options)
         except (ValueError, FileNotFoundError) as error:
-            first = first or error
+            first_error = first_error or error
             unavailable |= {cell.name: " ".join(str(error).split()) for cell in part.cells}
-            continue
-        costs = {unit.key: unit.cost for unit in prepared.left}
-        found.append((prepared, costs))
-    if first is not None and not found:
-        raise first
-    ready: list[tuple[Prepared, float]] = []
-    counted: set[str] = set()  # what runs share is done once, by the first
+        else:
+            costs.append((prepared, {unit.key: unit.cost for unit in prepared.left}))
+    if first_error is not None and not costs:
+        raise first_error
+    table = PreparedTable([], unavailable)
+    counted: set[str] = set()  # units that several runs share are done once, by the first of these runs
     workers = count_full_rate_workers(device, count_workers(device, options.engine, options.jobs))
-    for prepared, costs in sorted(found, key=lambda each: sum(each[1].values())):
-        own = [cost for key, cost in costs.items() if key not in counted]
-        ready.append((prepared, sum(own) / workers))
-        counted |= costs.keys()
-    return Ready(ready, unavailable)
+    for prepared, by_key in sorted(costs, key=lambda each: sum(each[1].values())):
+        seconds = sum(cost for key, cost in by_key.items() if key not in counted)
+        table.runs.append((prepared, seconds / workers))
+        counted |= by_key.keys()
+    return table
 
 
-def carry_out(plan: Plan, ready: Ready, options: Options, watch: Watch) -> Reproduced:
-    """Do what is left of the runs in their order, within the time limit; then judge, and write the verdicts.
+def carry_out(plan: TablePlan, ready: PreparedTable, options: Options, watch: Watch) -> TableResult:
+    """Carry out the runs in their order within the time limit, then judge the cells and write the verdicts.
 
-    What the limit leaves no time for is left: the same call continues. A unit that fails is named, the others go on.
+    The same call continues a table that the limit cut short. A unit that fails is named in the result, and the other
+    units are done.
     """
     began = time.monotonic()
     failed: dict[str, str] = {}
     failed_keys: set[str] = set()
     stopped = None
-    for prepared, _ in ready.prepared:
-        rest = None if options.time_limit is None else options.time_limit - (time.monotonic() - began)
-        if stopped not in (None, "time limit") or (rest is not None and rest <= 0):
+    for prepared, _ in ready.runs:
+        seconds = None if options.time_limit is None else options.time_limit - (time.monotonic() - began)
+        if stopped not in (None, "time limit") or (seconds is not None and seconds <= 0):
             stopped = stopped or "time limit"
             continue
         with watch(prepared) as report:
-            outcome = runs.carry_out(prepared, replace(options, time_limit=rest), report).outcome
+            outcome = runs.carry_out(prepared, replace(options, time_limit=seconds), report).outcome
         failed |= {f"{prepared.directory.name}: {label}": reason for label, reason in outcome.failed.items()}
         failed_keys |= {unit.key for unit in prepared.units if unit.label in outcome.failed}
         stopped = outcome.stopped or stopped
-    # By key: runs may share units. With `shard`, those of others are left as well.
-    left = {unit.key for prepared, _ in ready.prepared for unit in prepared.left} - failed_keys
-    table = judge(plan, _own_rows(plan, options.out), ready.unavailable)
+    # Runs may share units, so units are counted by key. With `shard`, the units of other shards are left as well.
+    left = {unit.key for prepared, _ in ready.runs for unit in prepared.left} - failed_keys
+    table = judge(plan, _read_rows(plan, options.out), ready.unavailable)
     files = write(plan, table, options.out / f"reproduce-{plan.name}-{plan.preset}")
-    asked = table[table["cell"].isin(list(plan.chosen))].reset_index(drop=True)
-    return Reproduced(asked, failed, len(left) + len(ready.unavailable), files, stopped)
+    return TableResult(_choose_cells(plan, table), failed, len(left) + len(ready.unavailable), files, stopped)
 
 
-def from_rows(plan: Plan, paths: Sequence[Path], out: Path) -> Reproduced:
-    """Judge what row files say, without a run.
+def judge_rows(plan: TablePlan, paths: Sequence[Path], out: Path) -> TableResult:
+    """Judge the cells by row files, without a run.
 
     Raises:
-        ValueError, FileNotFoundError: there are no rows, none of a cell asked for, or those of several runs fit one.
+        ValueError, FileNotFoundError: there are no rows, no row belongs to a cell that was asked for, or the rows of
+            several runs belong to one cell.
     """
     rows = rowfiles.read(paths)
     table = judge(plan, rows)
-    asked = table[table["cell"].isin(list(plan.chosen))].reset_index(drop=True)
-    if asked["ours"].isna().all():
-        one = asked["cell"].iloc[0]
+    chosen = _choose_cells(plan, table)
+    if chosen["ours"].isna().all():
         raise ValueError(
-            f"none of {quantity(len(rows), 'row')} fits any of {quantity(len(asked), 'cell')} of {plan.name}, preset "
-            f"{plan.preset}, such as {one}: a cell wants the data set, builder, budget, recipe and networks of its run"
+            f"none of {quantity(len(rows), 'row')} fits any of {quantity(len(chosen), 'cell')} of {plan.name}, preset "
+            f"{plan.preset}, such as {chosen['cell'].iloc[0]}: a cell needs the data set, builder, budget, recipe and "
+            "networks of its run"
         )
     files = write(plan, table, out / f"reproduce-{plan.name}-{plan.preset}-rows")
-    return Reproduced(asked, {}, 0, files)
+    return TableResult(chosen, {}, 0, files)
 
 
-def _own_rows(plan: Plan, out: Path) -> DataFrame:
-    """The rows of all runs of the table that were ever carried out here, asked for this time or not."""
-    found = [path for part in plan.parts if (path := out / part.name / "rows.csv").is_file() and path.stat().st_size]
+def _read_rows(plan: TablePlan, out: Path) -> DataFrame:
+    """Read the rows in `out` of all runs of the table, including runs that were not asked for this time."""
+    paths = [path for part in plan.parts if (path := out / part.name / "rows.csv").is_file() and path.stat().st_size]
     try:
-        return rowfiles.read(found)
-    except ValueError:  # nothing is finished, and each file holds its header alone
+        return rowfiles.read(paths)
+    except ValueError:  # nothing is finished: each file holds its header alone
         return rowfiles.to_frame([])
+
+
+def _choose_cells(plan: TablePlan, table: DataFrame) -> DataFrame:
+    """The lines of the cells that were asked for."""
+    return table[table["cell"].isin(list(plan.chosen))].reset_index(drop=True)
 
 
 # --- judging --------------------------------------------------------------------------------------------------------
 
 
-def judge(plan: Plan, rows: DataFrame, unavailable: Mapping[str, str] = {}) -> DataFrame:
-    """`verdicts.judge` of all cells of a plan.
+def judge(plan: TablePlan, rows: DataFrame, unavailable: Mapping[str, str] = {}) -> DataFrame:
+    """Judge all cells of a plan by `verdicts.judge`.
 
     Args:
-        unavailable: cell -> why its run could not start; told where it has not been carried out earlier either.
+        plan: the table; rows: the rows of its runs.
+        unavailable: name of a cell -> why its run cannot start. The note of a cell without a value says so.
     """
-    of_cell = {cell.name: part.run for part in plan.parts for cell in part.cells}
+    run_of_cell = {cell.name: part.run for part in plan.parts for cell in part.cells}
     wanted = [
-        Wanted(cell, plan.preset, _columns(of_cell[cell.name], cell, plan.device))
-        if cell.name in of_cell
+        Wanted(cell, plan.preset, _columns(run_of_cell[cell.name], cell, plan.device))
+        if cell.name in run_of_cell
         else Wanted(cell, plan.preset, {}, plan.missing[cell.name])
         for cell in plan.cells
     ]
@@ -274,9 +300,9 @@ def judge(plan: Plan, rows: DataFrame, unavailable: Mapping[str, str] = {}) -> D
     return table
 
 
-def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, Any]:
-    """What a run's rows say in the columns that set runs apart."""
-    columns: dict[str, Any] = {
+def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, object]:
+    """The values in the columns by which the rows of a run are told from those of other runs."""
+    columns: dict[str, object] = {
         "dataset": run.dataset,
         "split": run.split,
         "preset": run.preset,
@@ -288,7 +314,7 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, Any]:
     if cell.track == "cl":
         return columns | {"model": str(models.parse(run.model)), "steps": int(cell.settings["steps"])}
     if not isinstance(run, NASRun):
-        model = narrowed(cell.model, cell.track, run.preset) if cell.model else run.model
+        model = adapt_width(cell.model, cell.track, run.preset) if cell.model else run.model
         built_with = run.method.model
         return columns | {
             "model": str(models.parse(model)),
@@ -297,28 +323,28 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, Any]:
     return columns | {"split": "test", "space": run.space, "architectures": len(run.searched.archs)}
 
 
-def write(plan: Plan, table: DataFrame, directory: Path) -> list[Path]:
-    """Write the verdicts as CSV, number by number, and as markdown for people; the files."""
+def write(plan: TablePlan, table: DataFrame, directory: Path) -> list[Path]:
+    """Write the verdicts as CSV and as a Markdown page; the paths of both files."""
     csv_file, page = directory / "verdicts.csv", directory / "verdicts.md"
     write_bytes(csv_file, text.to_csv(table).encode())
     write_bytes(page, as_markdown(plan, table).encode())
     return [csv_file, page]
 
 
-def as_markdown(plan: Plan, table: DataFrame) -> str:
-    """The verdicts with what they mean and where the published values are from."""
-    loud = verdicts.caption(plan.preset)
+def as_markdown(plan: TablePlan, table: DataFrame) -> str:
+    """The verdicts as a Markdown page, with their meaning and the sources of the published values."""
+    warning = verdicts.caption(plan.preset)
     sources = ", ".join(dict.fromkeys(filter(None, table["source"])))
     return "\n\n".join([
         f"# {plan.name}, preset {plan.preset}",
         plan.note,
-        *([f"**{loud}**"] if loud else []),
+        *([f"**{warning}**"] if warning else []),
         text.to_text(verdicts.shown(table), "md").strip(),
-        f"{counts(table)}. Published: {sources}.",
-        *([] if loud else [verdicts.RULE]),
+        f"{count_verdicts(table)}. Published: {sources}.",
+        *([] if warning else [verdicts.RULE]),
     ]) + "\n"  # fmt: skip
 
 
-def counts(table: DataFrame) -> str:
-    """How many cells have each verdict: "3 within, 1 below"."""
-    return ", ".join(f"{number} {given}" for given, number in table["verdict"].value_counts(sort=False).items())
+def count_verdicts(table: DataFrame) -> str:
+    """The number of cells with each verdict, such as "3 within, 1 below"."""
+    return ", ".join(f"{number} {verdict}" for verdict, number in table["verdict"].value_counts(sort=False).items())

@@ -1,7 +1,6 @@
 """Published tables as runs: declared, carried out and judged."""
 
 import csv
-import json
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import torch
 
 from harness.cli import display, main
 from harness.commands import reproduce
@@ -25,9 +23,7 @@ from harness.results.published.reproductions import REPRODUCTIONS, Cell, Printed
 from harness.tracks import TRACKS
 from harness.tracks.memories import recipe_from
 from tests.results.condensed import CONVNET3
-from tests.results.files import write_rows
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 SMOKE = ["--preset", "smoke", "--engine", "serial"]
 
 
@@ -62,18 +58,20 @@ TOY = Toy(
 
 @pytest.fixture(autouse=True)
 def quiet_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`main` shows warnings its own way, for good."""
+    """Undo the display of warnings that `main` installs."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
 
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy table is listed."""
-    monkeypatch.setitem(cast("MutableMapping[str, Reproduction]", REPRODUCTIONS), "toy", TOY)
+@pytest.fixture(scope="module", autouse=True)
+def toy() -> Iterator[None]:
+    """The toy table is one of the published tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cast("MutableMapping[str, Reproduction]", REPRODUCTIONS), "toy", TOY)
+        yield
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, reproduce.Reproduced]:
+def done(toy: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, reproduce.TableResult]:
     """The toy table, carried out."""
     out = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
@@ -81,9 +79,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, reproduce.Repr
         return out, carried_out(out)
 
 
-def carried_out(out: Path, only: str | None = None, **more: Any) -> reproduce.Reproduced:
+def carried_out(out: Path, only: str | None = None, **more: Any) -> reproduce.TableResult:
     options = runs.Options(out, device="cpu", engine="serial", **more)
-    planned = reproduce.plan_of("toy", TOY, "smoke", "cpu", only)
+    planned = reproduce.plan("toy", "smoke", "cpu", only)
     with warnings.catch_warnings():
         ready = reproduce.prepare(planned, options)
     return reproduce.carry_out(planned, ready, options, watch)
@@ -110,7 +108,7 @@ def lines_of(file: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("preset", ["paper", "quick"])
 @pytest.mark.parametrize("name", sorted(REPRODUCTIONS))
-def test_every_cell_has_a_run_or_says_what_is_missing(name: str, preset: str) -> None:
+def test_every_cell_has_a_run_or_a_reason(name: str, preset: str) -> None:
     planned = reproduce.plan(name, preset, "cpu")
     with_run = [cell.name for part in planned.parts for cell in part.cells]
     assert sorted([*with_run, *planned.missing]) == sorted(cell.name for cell in REPRODUCTIONS[name].cells())
@@ -118,7 +116,7 @@ def test_every_cell_has_a_run_or_says_what_is_missing(name: str, preset: str) ->
     assert len({part.name for part in planned.parts}) == len(planned.parts)  # a directory each
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_methods_and_networks_are_named() -> None:
     missing = reproduce.plan("table1", device="cpu").missing
     assert set(missing.values()) == {"no builder ld", "no builder dd"}
     dwa = reproduce.plan("dwa", device="cpu").missing
@@ -131,7 +129,7 @@ def test_what_is_missing_is_named() -> None:
     }
 
 
-def test_paper_runs_are_the_papers(published: Path) -> None:
+def test_paper_runs_have_the_published_settings(published: Path) -> None:
     lines = lines_of(published / "cl_final_accuracy.csv")
     parts = reproduce.plan("cl-figure", device="cpu").parts
     assert len(parts) == len(lines) == 8
@@ -145,7 +143,7 @@ def test_paper_runs_are_the_papers(published: Path) -> None:
         assert (part.run.sets, part.run.nets) == (5, 20)
 
 
-def test_low_rank_runs_have_the_authors_configurations(published: Path) -> None:
+def test_low_rank_runs_have_the_published_settings(published: Path) -> None:
     hosts = {"LoDM": "lo-dm", "LoDSA": "lo-dsa", "LoDC": "lo-dc"}
     lines = {
         (hosts[line["method"]], line["dataset"].lower(), int(line["ipc_budget"])): line
@@ -161,7 +159,7 @@ def test_low_rank_runs_have_the_authors_configurations(published: Path) -> None:
         assert fields["memory.init"] == line["init"]
 
 
-def test_a_run_gives_all_cells_it_can() -> None:
+def test_one_run_gives_several_cells() -> None:
     parts = reproduce.plan("cross-arch", device="cpu").parts
     assert [len(part.cells) for part in parts] == [4] * 5  # DSA with one network, DM with each of four
     assert {tuple(getattr(part.run, "eval_models", ())) for part in parts} == {
@@ -169,11 +167,11 @@ def test_a_run_gives_all_cells_it_can() -> None:
     }
 
 
-def test_another_preset_has_the_papers_network_narrower() -> None:
+def test_quick_narrows_the_networks() -> None:
     (part,) = reproduce.plan("table2-norm", "quick", "cpu", only="cifar10/dm/50/batchnorm").parts[3:4]
     assert part.run.model == "convnet-d3-w32-batchnorm-relu-avgpooling"
-    assert reproduce.narrowed("convnet4", "condense", "quick") == CONVNET3.replace("d3-w128", "d4-w32")
-    assert reproduce.narrowed("alexnet-bn", "condense", "quick") == "alexnet-batchnorm"
+    assert reproduce.adapt_width("convnet4", "condense", "quick") == CONVNET3.replace("d3-w128", "d4-w32")
+    assert reproduce.adapt_width("alexnet-bn", "condense", "quick") == "alexnet-batchnorm"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +183,7 @@ def test_another_preset_has_the_papers_network_narrower() -> None:
         ("mnist", "dataset", "MNIST", {}),
     ],
 )
-def test_some_cells_can_be_asked_for(only: str, column: str, value: str, more: dict[str, str], published: Path) -> None:
+def test_some_cells_can_be_chosen(only: str, column: str, value: str, more: dict[str, str], published: Path) -> None:
     wanted = {column: value} | more
     by_hand = [line for line in lines_of(published / "table1_accuracy.csv") if wanted.items() <= line.items()]
     assert len(reproduce.plan("table1", device="cpu", only=only).chosen) == len(by_hand) > 0
@@ -194,7 +192,7 @@ def test_some_cells_can_be_asked_for(only: str, column: str, value: str, more: d
 # --- carried out ----------------------------------------------------------------------------------------------------
 
 
-def test_numbers_are_the_means_of_the_runs(done: tuple[Path, reproduce.Reproduced]) -> None:
+def test_values_are_the_means_of_the_runs(done: tuple[Path, reproduce.TableResult]) -> None:
     out, reproduced = done
     table = {line["cell"]: line for line in reproduced.table.to_dict("records")}
     rows = rowfiles.read(sorted(out.glob("*/rows.csv")))
@@ -211,7 +209,7 @@ def test_numbers_are_the_means_of_the_runs(done: tuple[Path, reproduce.Reproduce
     assert (table["digits/mtt/2"]["verdict"], table["digits/mtt/2"]["note"]) == ("not run", "no builder mtt")
 
 
-def test_data_that_are_not_here_stop_nothing_else(done: tuple[Path, reproduce.Reproduced]) -> None:
+def test_missing_data_stop_no_other_run(done: tuple[Path, reproduce.TableResult]) -> None:
     _, reproduced = done
     line = reproduced.table.set_index("cell").loc["mnist/random/2"]
     assert line["verdict"] == "not run"
@@ -219,7 +217,7 @@ def test_data_that_are_not_here_stop_nothing_else(done: tuple[Path, reproduce.Re
     assert (reproduced.left, reproduced.failed) == (1, {})
 
 
-def test_the_verdicts_are_written(done: tuple[Path, reproduce.Reproduced]) -> None:
+def test_the_verdicts_are_written(done: tuple[Path, reproduce.TableResult]) -> None:
     out, reproduced = done
     directory = out / "reproduce-toy-smoke"
     assert reproduced.files == [directory / "verdicts.csv", directory / "verdicts.md"]
@@ -232,14 +230,14 @@ def test_the_verdicts_are_written(done: tuple[Path, reproduce.Reproduced]) -> No
     assert float(line["ours"]) == reproduced.table["ours"].iloc[0]
 
 
-def test_again_there_is_nothing_to_do(done: tuple[Path, reproduce.Reproduced]) -> None:
+def test_a_second_call_does_nothing(done: tuple[Path, reproduce.TableResult]) -> None:
     out, reproduced = done
     units = {path: path.stat().st_mtime_ns for path in (out / "units").rglob("*.safetensors")}
     assert carried_out(out).table.equals(reproduced.table)
     assert {path: path.stat().st_mtime_ns for path in (out / "units").rglob("*.safetensors")} == units
 
 
-def test_cells_that_are_not_asked_for_keep_their_place_in_the_files(done: tuple[Path, reproduce.Reproduced]) -> None:
+def test_cells_that_are_not_chosen_stay_in_the_files(done: tuple[Path, reproduce.TableResult]) -> None:
     out, reproduced = done
     before = {line["cell"]: line for line in lines_of(reproduced.files[0])}
     some = carried_out(out, only="digits/random")
@@ -250,7 +248,7 @@ def test_cells_that_are_not_asked_for_keep_their_place_in_the_files(done: tuple[
     assert after == before
 
 
-def test_the_time_limit_is_kept_and_the_rest_is_left(tmp_path: Path) -> None:
+def test_the_time_limit_leaves_the_rest(tmp_path: Path) -> None:
     reproduced = carried_out(tmp_path, time_limit=0.0)
     assert reproduced.stopped == "time limit"
     # Random: a memory and a network, and the same for the stream's two steps, whose ten classes are one unit;
@@ -274,7 +272,7 @@ def test_a_unit_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert reproduced.table["verdict"].tolist() == ["not run"]
 
 
-def test_what_is_left_to_other_shards_is_left(tmp_path: Path) -> None:
+def test_units_of_other_shards_are_left(tmp_path: Path) -> None:
     one = carried_out(tmp_path, shard=(1, 2))
     assert one.failed == {}
     assert one.left > 1  # a cell has no data here
@@ -282,9 +280,7 @@ def test_what_is_left_to_other_shards_is_left(tmp_path: Path) -> None:
     assert carried_out(tmp_path, shard=(1, 2)).left == 1  # does what waited for units of the other
 
 
-def test_the_cheapest_run_comes_first_and_what_is_shared_counts_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_shortest_run_is_first_and_shares_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_costs(units: list[Unit], *_: object) -> list[Unit]:
         return [replace(unit, cost=6.0 if unit.kind == "memory" else 1.0) for unit in units]
 
@@ -293,85 +289,18 @@ def test_the_cheapest_run_comes_first_and_what_is_shared_counts_once(
     more = digits("random", nets="2"), digits("random"), ELSEWHERE
     table = Toy("a toy", "", lambda line: iter(()), tuple(replace(cell, name=str(i)) for i, cell in enumerate(more)))
     options = runs.Options(tmp_path, device="cpu", engine="serial")
-    ready = reproduce.prepare(reproduce.plan_of("toy", table, "smoke", "cpu"), options)
+    monkeypatch.setitem(cast("MutableMapping[str, Reproduction]", REPRODUCTIONS), "toy", table)
+    ready = reproduce.prepare(reproduce.plan("toy", "smoke", "cpu"), options)
     # 6 + 1 seconds, then the one network more.
-    assert [(each.run.nets, seconds) for each, seconds in ready.prepared] == [(1, 7.0), (2, 1.0)]
+    assert [(each.run.nets, seconds) for each, seconds in ready.runs] == [(1, 7.0), (2, 1.0)]
     assert set(ready.unavailable) == {"2"}
-
-
-# --- from rows alone ------------------------------------------------------------------------------------------------
-
-
-def test_the_reference_rows_are_judged_without_a_run(tmp_path: Path) -> None:
-    planned = reproduce.plan("cl-figure", "quick", "cpu")
-    reproduced = reproduce.from_rows(planned, [REFERENCE / "cl-quick"], tmp_path)
-    table = reproduced.table.set_index("cell")
-    # The README's table of these rows, and the paper's end points.
-    ours = table.loc[table["verdict"] == "quick", "ours"]
-    assert ours.round(1).to_dict() == {
-        "5-steps/random": 13.7, "5-steps/herding": 17.2, "5-steps/dm": 22.8,
-        "10-steps/random": 13.7, "10-steps/herding": 17.0, "10-steps/dm": 22.8,
-    }  # fmt: skip
-    assert table.loc[["5-steps/dsa", "10-steps/dsa"], "verdict"].tolist() == ["not run", "not run"]
-    assert table.loc["10-steps/dm", "published"] == 34.6
-    assert (tmp_path / "reproduce-cl-figure-quick-rows" / "verdicts.md").is_file()
-
-
-def paper_stream(path: Path, *values: float) -> Path:
-    """Rows of DM's stream of ten steps under preset paper: a last accuracy for each order."""
-    write_rows(
-        (
-            {"track": "cl", "dataset": "cifar100", "preset": "paper", "memory": "dm", "league": "pixel", "ipc": 20,
-             "recipe": "dm", "model": CONVNET3, "steps": 10, "split": "test", "metric": "last_accuracy", "unit": "%",
-             "order": str(order), "repeat": 0, "classes_seen": 100, "stored_bytes": 1024, "value": value,
-             "exactness": "official", "dataset_digest": "d", "key": f"k{order}"}
-            for order, value in enumerate(values)
-        ),
-        path,
-    )  # fmt: skip
-    return path
-
-
-@pytest.mark.parametrize(
-    # Half widths of 3 orders 1 apart: 2.4841, see test_verdicts; the paper has 34.6.
-    ("middle", "verdict", "code"),
-    [(34.0, "within", 0), (31.0, "below", 4), (38.0, "above", 0)],
-)
-def test_the_exit_code_says_whether_a_cell_is_below(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], middle: float, verdict: str, code: int
-) -> None:
-    rows = paper_stream(tmp_path / "rows.csv", middle - 1, middle, middle + 1)
-    command = ["reproduce", "cl-figure", "--rows", str(rows), "--only", "10-steps/dm", "--out", str(tmp_path)]
-    assert main([*command, "--json", "--device", "cpu"]) == code
-    printed = json.loads(capsys.readouterr().out)
-    (cell,) = printed["cells"]
-    assert (cell["verdict"], cell["ours"], cell["published"]) == (verdict, middle, 34.6)
-    assert printed["complete"]
-
-
-def test_rows_of_no_cell_are_one_line_and_no_empty_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = paper_stream(tmp_path / "rows.csv", 34.0)
-    command = ["reproduce", "cl-figure", "--rows", str(rows), "--only", "5-steps/dsa", "--out", str(tmp_path / "out")]
-    assert main([*command, "--device", "cpu"]) == 2
-    printed, errors = capsys.readouterr()
-    assert printed == ""
-    assert errors.startswith(
-        "harness: none of 1 row fits any of 1 cell of cl-figure, preset paper, such as 5-steps/dsa"
-    )
-    assert errors.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_exit_codes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["reproduce", "--help"])
-    assert "4: all is complete and a cell is below" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_carries_out_and_goes_on(
-    done: tuple[Path, reproduce.Reproduced], capsys: pytest.CaptureFixture[str]
+def test_the_command_continues_a_table(
+    done: tuple[Path, reproduce.TableResult], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["reproduce", "toy", *SMOKE, "--out", str(done[0]), "--device", "cpu"]
     assert main(command) == 3  # mnist is not here
@@ -383,44 +312,12 @@ def test_the_command_carries_out_and_goes_on(
     assert main([*command, "--only", "digits"]) == 0
 
 
-def test_a_dry_run_says_what_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "toy", *SMOKE, "--out", str(tmp_path), "--dry-run", "--device", "cpu"]) == 0
     errors = capsys.readouterr().err
     assert "toy: a toy; 6 of 6 cells, 3 runs\n" in errors
     assert "digits, 1 set by random (2 per class), 1 network each: convnet-d2-w8: 2 units left, about " in errors
     assert not list(tmp_path.rglob("*"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["cl-figur"], "did you mean 'cl-figure'?"),
-        (["cl-figure", "--preset", "papr"], "did you mean 'paper'?"),
-        (["cl-figure", "--only", "mnist"], "no cell of cl-figure fits 'mnist'; cells are named like 5-steps/random"),
-        (["cl-figure", "--time-limit", "soon"], "--time-limit: expected a time such as 90s, 9m or 2h"),
-        (["cl-figure", "--rows", "nowhere"], "nowhere: no such file or directory"),
-    ],
-)
-def test_bad_input_is_one_line(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["reproduce", *arguments, "--out", str(tmp_path)]) == 2
-    errors = capsys.readouterr().err
-    assert message in errors
-    assert errors.count("\n") == 1
-
-
-def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ls", "reproductions"]) == 0
-    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert {"table1", "dcc", "table2-norm", "cross-arch", "network-distribution", "larger-sets", "cl-figure",
-            "nas-table", "lodc", "dwa", "generative"} <= set(listed)  # fmt: skip
-
-
-def test_torch_is_not_seeded(tmp_path: Path) -> None:
-    state = torch.get_rng_state()
-    reproduce.from_rows(reproduce.plan("cl-figure", "quick", "cpu"), [REFERENCE / "cl-quick"], tmp_path)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +327,7 @@ def test_torch_is_not_seeded(tmp_path: Path) -> None:
         ["run", "condense", "--dataset", "digits", "--memory", "random"],
     ],
 )
-def test_what_is_left_is_told_by_what_each_unit_costs(
+def test_progress_is_weighed_by_the_cost_of_units(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A memory of hours is not one unit of many alike."""
