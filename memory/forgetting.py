@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from harness.core.fields import configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Along, Progress, State
-from harness.core.train import TrainConfig
+from harness.core.recipes import TrainConfig
 from harness.memory.method import Method, MethodConfig, Passes
 from harness.memory.shared.embedding import quick_on_all, trained
 from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class

@@ -16,7 +16,8 @@ from harness.core.fields import Count, Momentum, Positive, configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation, Pixels, Shape, Start
 from harness.core.progress import SILENT, Progress
-from harness.core.train import TrainConfig, fit, optimizer_for
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit, optimizer_for
 from harness.memory.method import Form, Method, MethodConfig, Passes
 from harness.memory.shared.matching import DISTANCES, GradientMatching, matching_statistics
 from harness.memory.shared.sampling import draw, renumbered

@@ -26,7 +26,7 @@ from harness.core.fields import configuration, replace_known
 from harness.core.memory import Budget, Builder, Memory
 from harness.core.models import Network
 from harness.core.parametrisation import Shape
-from harness.core.train import TrainConfig
+from harness.core.recipes import TrainConfig
 
 Settings = Mapping[str, Any]  # dotted name of a field -> value
 

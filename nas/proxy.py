@@ -10,8 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from harness.core import compute, models
+from harness.core.compute import tuning
 from harness.core.progress import SILENT, Progress, State
-from harness.core.train import TrainConfig, correct_by_class, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import correct_by_class, fit
 
 LabelledImages = tuple[Tensor, Tensor]  # images (N, C, H, W) float32, normalised, and their classes (N,) int64
 
@@ -81,21 +83,15 @@ def score(
 
 
 def choose_memory_format(network: models.Network, cfg: TrainConfig) -> models.Network:
-    """Move the filters to channels last where that makes a CPU's convolutions and pooling faster.
-
-    The results of the network stay the same. Measured speed of channels last over the default format, eager, forward
-    and backward, depth 2, width 32, one core: 1.2 to 2.1 times with pooling under BatchNorm or no norm; 1.0 to 1.5
-    times with max pooling under group norms in float32. In bfloat16, networks with group norms take 1.0 to 6 times as
-    long; so do most networks without pooling, and networks with layer norms always. Compiled networks gain 5 % at most.
-    """
-    if next(network.parameters()).device.type != "cpu" or _has_layer(network, nn.LayerNorm):
+    """Move the filters to channels last where that makes a CPU's convolutions and pooling faster."""
+    if next(network.parameters()).device.type != "cpu":
         return network
-    if cfg.compute == "compiled":
-        is_faster = True
-    elif _has_layer(network, nn.GroupNorm):
-        is_faster = _has_layer(network, nn.MaxPool2d) and cfg.dtype == "float32"
-    else:
-        is_faster = _has_layer(network, nn.MaxPool2d, nn.AvgPool2d)
+    norm = (
+        "layernorm" if _has_layer(network, nn.LayerNorm) else "groupnorm" if _has_layer(network, nn.GroupNorm) else ""
+    )
+    max_pools = _has_layer(network, nn.MaxPool2d)
+    pools, is_compiled = max_pools or _has_layer(network, nn.AvgPool2d), cfg.compute == "compiled"
+    is_faster = tuning.gains_from_channels_last(norm, pools, max_pools, cfg.dtype, is_compiled)
     return network.to(memory_format=torch.channels_last) if is_faster else network
 
 

@@ -27,18 +27,9 @@ from harness.core import compute
 from harness.core.memory import Budget, Builder, Memory, join
 from harness.core.models import draw_weights
 from harness.core.progress import SILENT, Progress
+from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import (
-    TrainConfig,
-    batches,
-    check_finite,
-    keep,
-    optimizer_for,
-    restore,
-    set_rate,
-    targets,
-    training_form,
-)
+from harness.core.train import batches, check_finite, keep, optimizer_for, restore, set_rate, targets, training_form
 
 Condense = Callable[[Any], Memory]  # an Avalanche experience -> the memory of its classes
 

@@ -10,8 +10,9 @@ import torch
 import harness
 from harness.core import compute, models
 from harness.core.memory import Budget, Builder
+from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import TrainConfig, fit
+from harness.core.train import fit
 from harness.memory import BUILDERS, dm, dsa
 from harness.memory.dm import DMConfig
 from harness.memory.dsa import DSAConfig

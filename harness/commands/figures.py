@@ -17,11 +17,13 @@ from harness.core import atomic as files
 from harness.core import data, models
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
-from harness.core.memory import Memory, decode
+from harness.core.memory import Memory
+from harness.core.memory_file import decode
 from harness.core.models import Network
+from harness.core.recipes import TrainConfig, augmentation
 from harness.core.registry import known
 from harness.core.rng import generator, seed_of
-from harness.core.train import TrainConfig, augmentation, correct_by_class, fit
+from harness.core.train import correct_by_class, fit
 from harness.results import rows
 from harness.results.figures import images as memory_plots
 from harness.results.figures import plots

@@ -9,8 +9,8 @@ from harness import memory
 from harness.commands import figures, run_directories
 from harness.config import PRESETS
 from harness.core import data
+from harness.core.recipes import find_recipe, recipe_names
 from harness.core.registry import known
-from harness.core.train import find_recipe, recipe_names
 from harness.nas import space as spaces
 from harness.results.published.reproductions import REPRODUCTIONS
 

@@ -17,6 +17,7 @@ from pandas import DataFrame
 from harness import config
 from harness.config import Run
 from harness.core import memory as memories
+from harness.core import memory_file
 from harness.core.atomic import write_bytes
 from harness.core.registry import known
 from harness.execution import engines
@@ -246,12 +247,12 @@ def write_rows(prepared: Prepared) -> DataFrame:
     write_bytes(prepared.directory / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
     for name, units in prepared.track.memory_files(prepared.plan).items():
         parts = [prepared.store.load(unit.key) for unit in units]
-        whole = [memories.decode(*part, dataset) for part in parts if part is not None]
+        whole = [memory_file.decode(*part, dataset) for part in parts if part is not None]
         if whole and len(whole) == len(units):
             cost = add_costs([part[1]["cost"] for part in parts if part is not None])
             made_by = {**origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
             path = prepared.directory / "memories" / f"{name}.safetensors"
-            memories.save(memories.join(whole), path, dataset, made_by)
+            memory_file.save(memories.join(whole), path, dataset, made_by)
     return to_frame(rows)
 
 

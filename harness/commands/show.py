@@ -21,8 +21,8 @@ from harness.config import PRESETS, RUNS, assemble, dotted
 from harness.core import atomic as files
 from harness.core import data, models
 from harness.core.fields import describe
+from harness.core.recipes import find_recipe, recipe_names
 from harness.core.registry import known
-from harness.core.train import find_recipe, recipe_names
 from harness.memory.method import MethodConfig
 from harness.nas import space as spaces
 from harness.results.published.reproductions import REPRODUCTIONS, Cell

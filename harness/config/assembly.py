@@ -15,8 +15,8 @@ from harness.config.settings import Settings, UnknownSettingError, change, dotte
 from harness.core import compute, foreign, models
 from harness.core.fields import replace_known
 from harness.core.models import ConvNetSpec
+from harness.core.recipes import TrainConfig, augmentation, dm_recipe, find_recipe
 from harness.core.registry import known
-from harness.core.train import TrainConfig, augmentation, dm_recipe, find_recipe
 from harness.memory.method import MethodConfig
 
 OF_MEMORY = "memory."  # how the dotted names of a method's settings begin

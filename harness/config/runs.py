@@ -7,7 +7,7 @@ from harness import memory
 from harness.config.presets import PRESETS
 from harness.core import foreign, models
 from harness.core.fields import Count, WholeNumber, configuration, one_of
-from harness.core.train import TrainConfig, find_recipe
+from harness.core.recipes import TrainConfig, find_recipe
 from harness.memory.method import MethodConfig
 from harness.nas import space as spaces
 

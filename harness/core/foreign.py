@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from harness.core import atomic as files
-from harness.core import memory as memories
+from harness.core import memory_file
 from harness.core.data import KNOWN, DataSet, per_channel
 from harness.core.fields import Count, configuration, one_of
 from harness.core.memory import Memory, from_stored, of_classes
@@ -122,7 +122,7 @@ def _present(path: Path) -> Path:
 def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: FileConfig) -> Memory:
     if (cfg.space, cfg.factor) != (FileConfig.space, FileConfig.factor):
         raise ValueError("a memory's file says itself how it is stored; leave memory.space and memory.factor out")
-    memory = memories.decode(*content, dataset, same_copy=False)
+    memory = memory_file.decode(*content, dataset, same_copy=False)
     _check_labels(memory.labels, dataset)
     return of_classes(memory, list(range(dataset.num_classes)))
 

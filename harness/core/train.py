@@ -1,139 +1,21 @@
-"""How a network is trained on labelled images: the recipes, and the only training loop.
+"""The only training loop.
 
 The stream's strategy runs Avalanche's loop instead of `fit`, out of the same pieces: `batches`, `optimizer_for`,
 `set_rate`, `keep` and `restore`.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from harness.core import augment, compute, registry
-from harness.core.augment import AugmentName
-from harness.core.fields import Count, Momentum, NonNegative, Positive, Probability, configuration, one_of
+from harness.core import augment, compute
+from harness.core.compute import tuning
 from harness.core.models import has_batch_statistics
 from harness.core.progress import SILENT, Progress, State
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How many epochs a recipe really runs, and the learning rate in each."""
-
-    extra: int  # epochs run beyond those asked for
-    drops: Callable[[int], tuple[int, ...]]  # epochs asked for -> those before which the learning rate falls
-    factor: float  # what it falls to
-    restarts: bool  # the optimiser forgets its momentum there
-
-
-SCHEDULES = {
-    # DatasetCondensation `utils.py`, `evaluate_synset`: E + 1 epochs; after the one with index E // 2 + 1 the learning
-    # rate drops to a tenth and the optimiser is made anew.
-    "dm": Schedule(1, lambda epochs: (epochs // 2 + 2,), 0.1, restarts=True),
-    # Efficient-Dataset-Condensation: MultiStepLR at two thirds and five sixths.
-    "idc": Schedule(0, lambda epochs: (2 * epochs // 3, 5 * epochs // 6), 0.2, restarts=False),
-    # Ours, since the papers do not print how they train candidates of a search: a tenth from the middle on.
-    "nas": Schedule(0, lambda epochs: (epochs // 2,), 0.1, restarts=False),
-    "constant": Schedule(0, lambda epochs: (), 1.0, restarts=False),  # a network trained between two updates
-}
-
-
-@configuration
-class TrainConfig:
-    """How a network is trained: by default as DSA and DM are evaluated."""
-
-    epochs: Count = 1000
-    "Passes over the images."
-    lr: Positive = 0.01
-    "Learning rate of SGD."
-    momentum: Momentum = 0.9
-    "Momentum of SGD."
-    weight_decay: NonNegative = 5e-4
-    "Weight decay of SGD."
-    batch_size: Count = 256
-    "Images in a batch."
-    augment: AugmentName = augment.DSA
-    "Augmentation of each batch: see harness/core/augment; none for none."
-    cutmix: Probability = 0.0
-    "Probability that a batch is mixed with itself (CutMix, arXiv:1905.04899)."
-    schedule: Annotated[str, one_of(SCHEDULES, "schedule")] = "dm"
-    "Schedule of the learning rate: dm, idc, nas or constant."
-    compute: str = "eager"
-    "Form of computing: eager or compiled."
-    dtype: str = "float32"
-    "Type of products; weights stay in float32 under bfloat16 and tf32 too; auto decides by the hardware."
-
-    @property
-    def rounds(self) -> int:
-        """Epochs that are really run."""
-        return self.epochs + SCHEDULES[self.schedule].extra
-
-    @property
-    def drops(self) -> tuple[int, ...]:
-        """The epochs before which the learning rate falls."""
-        return SCHEDULES[self.schedule].drops(self.epochs)
-
-
-# --- recipes --------------------------------------------------------------------------------------------------------
-
-
-def dm_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
-    """The evaluation of DSA and DM: 1000 epochs under the Siamese operations, one for each batch."""
-    return TrainConfig(augment=augmentation(dataset))
-
-
-def dc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
-    """The evaluation of DC: 300 epochs as they come, but 1000 augmented ones of digits and under BatchNorm."""
-    strategy = augment.DC_NOISE if has_batchnorm else augment.DC_DIGITS if dataset in ("mnist", "digits") else "none"
-    return TrainConfig(epochs=300 if strategy == "none" else 1000, augment=strategy)
-
-
-def idc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
-    """The evaluation of IDC: 1000 epochs in batches of 64 under all colours, flips and a CutMix every other batch.
-
-    The authors' script leaves CutMix out for MNIST under `idc` and for SVHN under `idc-i` with one image per class,
-    which a recipe cannot tell: there it is `cutmix=0`.
-    """
-    flips = augmentation(dataset) == augment.DSA
-    strategy = augment.IDC_EVALUATION if flips else augment.IDC_EVALUATION_WITHOUT_FLIP
-    return TrainConfig(batch_size=64, augment=strategy, cutmix=0.5, schedule="idc")
-
-
-def nas_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
-    """A search's candidates: DM's 200 epochs in batches of 250 under the Siamese operations; the optimiser is ours."""
-    return TrainConfig(epochs=200, batch_size=250, augment=augmentation(dataset), schedule="nas")
-
-
-Recipe = Callable[[str, bool], TrainConfig]  # (data set, whether the network has BatchNorm) -> how to train it
-RECIPES: dict[str, Recipe] = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe, "nas": nas_recipe}
-GROUP = "harness.recipes"  # of entry points, where other packages offer recipes
-
-
-def recipe_names() -> list[str]:
-    """Every recipe that can be asked for, those of other packages included."""
-    return registry.names(RECIPES, GROUP)
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe of that name.
-
-    Raises:
-        ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
-    """
-    recipe: Recipe = registry.find(name, RECIPES, GROUP, "recipe")
-    return recipe
-
-
-def augmentation(dataset: str) -> str:
-    """The Siamese operations of a data set: all six, without the flip where a mirrored image is another thing."""
-    return augment.DSA_WITHOUT_FLIP if dataset in ("mnist", "svhn", "digits") else augment.DSA
-
-
-# --- the loop -------------------------------------------------------------------------------------------------------
+from harness.core.recipes import SCHEDULES, TrainConfig
 
 
 def fit(
@@ -271,5 +153,5 @@ def restore_network(state: State, network: nn.Module, optimizer: Optimizer | Non
 @torch.no_grad()
 def correct_by_class(logits: compute.Batch, images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """How many images of each class are classified rightly, (K,) int64 on the CPU; argmax over all K outputs."""
-    right = torch.cat([logits(part).argmax(1) for part in images.split(compute.EVALUATED)]) == labels
+    right = torch.cat([logits(part).argmax(1) for part in images.split(tuning.EVALUATED)]) == labels
     return torch.bincount(labels[right], minlength=num_classes).cpu()

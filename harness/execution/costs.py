@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
 from harness.core.atomic import write_bytes
-from harness.core.compute import hardware, heap
+from harness.core.compute import hardware, heap, tuning
 from harness.core.data import cache_dir
 from harness.execution.units import Unit
 
@@ -88,7 +88,7 @@ def _measure(model: str, shape: Shape, form: str, dtype: str, device: torch.devi
         rng = Generator().manual_seed(0)
         network = models.scratch(model, shape, 10, device)
         models.draw_weights(network, rng)
-        most = compute.CUDA_GRADIENT_CHUNK if training else compute.EVALUATED
+        most = tuning.CUDA_GRADIENT_CHUNK if training else tuning.EVALUATED
         chunk = min(most, compute.chunk_size(device, models.bytes_per_image(network, shape)))
         forward = compute.fast(network, "forward", form, dtype, device)
         images = torch.randn(chunk, *shape, generator=rng).to(device)

@@ -10,8 +10,8 @@ import psutil
 import torch
 
 from harness.core.compute import hardware
+from harness.core.compute.tuning import WORKERS_PER_GPU
 
-WORKERS_PER_GPU = 1  # unless --jobs says otherwise; unmeasured: `harness bench nas` says what is best on a GPU
 SHARED_BY = "HARNESS_GPU_SHARED_BY"  # environment variable of a worker: how many workers share its GPU
 PEAK_SLACK = 16 * 2**20  # bytes: the kernel counts resident pages for each thread and sums them with a delay
 

@@ -8,14 +8,14 @@ import torch
 
 from harness import config, memory
 from harness.config import Run
-from harness.core import foreign
+from harness.core import foreign, memory_file
 from harness.core import memory as memory_files
 from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
+from harness.core.recipes import TrainConfig, augmentation
 from harness.core.rng import generator
-from harness.core.train import TrainConfig, augmentation
 from harness.execution.costs import flop_per_image
 from harness.execution.units import Store, Unit
 from harness.memory.method import MethodConfig
@@ -90,7 +90,7 @@ def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.devic
     if "path" in unit.context:
         path = check_digest(unit.context["path"], spec["file_digest"])
         sets = foreign.load(path, dataset, config.restore(foreign.FileConfig(), spec["config"]))
-        return memory_files.encode(sets[spec["seed"][0]], dataset, origin(spec))
+        return memory_file.encode(sets[spec["seed"][0]], dataset, origin(spec))
     method = memory.find(spec["builder"])
     cfg: MethodConfig = config.restore(method.config, spec["config"])
     if "scores" in unit.context:
@@ -102,7 +102,7 @@ def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.devic
     more = {name: value for name, value in offered.items() if name in method.takes}
     built = method(images, labels, budget, rng, cfg, **more)
     check_memory(built, spec, dataset)
-    tensors, card = memory_files.encode(memory_files.on_cpu(built), dataset, origin(spec))
+    tensors, card = memory_file.encode(memory_files.on_cpu(built), dataset, origin(spec))
     if (flop := condensing_flop(cfg, dataset, spec)) is not None:
         card["cost"] = {"flop": flop}
     if spec.get("continues"):
@@ -227,7 +227,7 @@ def load_memory(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memo
         found = store.load(key)
         if found is None:
             raise FileNotFoundError(f"memory {key}: its file is no longer there; run again to redo it")
-        parts.append(memory_files.decode(*found, dataset))
+        parts.append(memory_file.decode(*found, dataset))
     return memory_files.join(parts)
 
 

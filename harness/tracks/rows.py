@@ -10,7 +10,7 @@ from harness.config import Run
 from harness.core import models
 from harness.core.atomic import Card
 from harness.core.data import DataSet
-from harness.core.train import TrainConfig
+from harness.core.recipes import TrainConfig
 from harness.execution.units import Unit
 from harness.memory.method import Form
 from harness.tracks.base import Row, memory_name

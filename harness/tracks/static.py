@@ -8,9 +8,8 @@ import torch
 
 from harness import config
 from harness.config import CondenseRun
-from harness.core import compute, models
+from harness.core import compute, memory_file, models
 from harness.core import foreign as imported
-from harness.core import memory as memories
 from harness.core.data import DataSet
 from harness.core.progress import Progress
 from harness.core.rng import generator
@@ -191,7 +190,7 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     spec = unit.spec
     memory = load_memory(spec, store, dataset)
     if spec["rounded"]:
-        rounded = memories.rounded(memory, dataset)
+        rounded = memory_file.rounded(memory, dataset)
         assert rounded is not None  # `plan` asks only where there are pixels
         memory = rounded
     recipe = recipe_from(spec["recipe"])

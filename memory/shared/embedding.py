@@ -10,7 +10,8 @@ from harness.core import compute, models
 from harness.core.fields import configuration
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
-from harness.core.train import TrainConfig, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit
 from harness.memory.method import MethodConfig, Passes
 from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class
 from harness.memory.shared.synthetic import shape_of

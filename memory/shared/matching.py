@@ -16,11 +16,13 @@ from torch.func import functional_call, grad, vmap
 
 from harness.core import augment, compute, models
 from harness.core.augment import AugmentName
+from harness.core.compute import tuning
 from harness.core.fields import Count, Momentum, Positive, configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
-from harness.core.train import TrainConfig, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit
 from harness.memory.method import ExtraLoss, Form, MethodConfig, Passes
 from harness.memory.shared.sampling import draw
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
@@ -31,8 +33,6 @@ DISTANCE_NAMES = ("rows", "cos", "mse", "l1")
 Loops = Mapping[int, tuple[int, int]]  # ipc -> (updates of the images per network, epochs of the network between them)
 Rates = Mapping[str, float]  # network's full name -> learning rate of the images
 Found = TypeVar("Found")
-
-CPU_GRAPH = 256  # synthetic images in one second derivative's graph: some 2 GiB of a ConvNet of width 128
 
 
 @configuration
@@ -186,8 +186,8 @@ class GradientMatching:
         self.network, self.distance, self.device, self.real_dtype = network, distance, device, real_dtype
         self.weights = {name: weight for name, weight in network.named_parameters() if weights(name, weight)}
         on_cpu = device.type == "cpu"
-        self._chunk = compute.gradient_chunk(network) if on_cpu else compute.CUDA_GRADIENT_CHUNK
-        self._at_once = CPU_GRAPH if on_cpu else compute.CUDA_GRADIENT_CHUNK  # images in one graph, at most
+        self._chunk = compute.gradient_chunk(network) if on_cpu else tuning.CUDA_GRADIENT_CHUNK
+        self._at_once = tuning.CPU_GRAPH if on_cpu else tuning.CUDA_GRADIENT_CHUNK  # images in one graph, at most
         self._logits = compute.fast(network, "forward", form, real_dtype, device)
         # Batched by vmap, a layer norm's second derivative is wrong: it leaves out that mean and variance depend on the
         # image (torch 2.15; pytorch/functorch issue 534).

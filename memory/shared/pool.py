@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from harness.core import compute, models
 from harness.core.progress import Progress, State
-from harness.core.train import TrainConfig, correct_by_class, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import correct_by_class, fit
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, shape_of
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from harness.core import compute, models
+from harness.core import models
+from harness.core.compute import tuning
 from harness.core.fields import Count, configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
-from harness.core.train import TrainConfig
+from harness.core.recipes import TrainConfig
 from harness.memory.method import MethodConfig, Passes
 from harness.memory.shared.embedding import embed, quick_on_all, trained
 from harness.memory.shared.sampling import check_enough, draw, renumbered, rows_by_class
@@ -135,7 +136,7 @@ def mean_score(
 @torch.no_grad()
 def _scores(score: Score, network: models.Network, images: Tensor, local: Tensor, form: str) -> Tensor:
     parts = []
-    for some, theirs in zip(images.split(compute.EVALUATED), local.split(compute.EVALUATED), strict=True):
+    for some, theirs in zip(images.split(tuning.EVALUATED), local.split(tuning.EVALUATED), strict=True):
         features = embed(network, some, form)
         parts.append(score(features, network.classifier(features), theirs))
     return torch.cat(parts)

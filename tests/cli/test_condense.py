@@ -15,7 +15,7 @@ from PIL import Image
 from harness.cli import main
 from harness.commands import run as runs
 from harness.core import atomic as files
-from harness.core import data
+from harness.core import data, memory_file
 from harness.core import memory as memories
 from harness.results import rows as rowfiles
 
@@ -271,7 +271,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("order.npz", scores=np.zeros(1442), labels=np.zeros(1442, dtype=np.int64))
     other = data.load("digits")
     images = torch.zeros(10, 1, 8, 8)
-    memories.save(memories.Memory(images, torch.arange(10)), Path("ours.safetensors"), other, {"builder": "dm"})
+    memory_file.save(memories.Memory(images, torch.arange(10)), Path("ours.safetensors"), other, {"builder": "dm"})
     tensors, card = files.load(Path("ours.safetensors"))
     files.save(Path("named.safetensors"), tensors, card | {"dataset": "mnist"})
     return tmp_path

@@ -12,7 +12,8 @@ from harness.core import atomic as files
 from harness.core import data
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
-from harness.core.memory import from_stored, load, save
+from harness.core.memory import from_stored
+from harness.core.memory_file import load, save
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
 
 ORIGIN = {"builder": "dm", "config": {"iterations": 3}, "ipc": 2, "seed": [0, "set 0"]}

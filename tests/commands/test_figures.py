@@ -14,7 +14,8 @@ from harness.core import atomic as files
 from harness.core import data
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
-from harness.core.memory import from_stored, save
+from harness.core.memory import from_stored
+from harness.core.memory_file import save
 from harness.core.parametrisation import Pixels
 from harness.results.figures import plots
 from tests.results.files import write_rows

@@ -22,8 +22,8 @@ from harness.cli import main
 from harness.commands import run as runs
 from harness.commands.run import Finished, Options
 from harness.config import CLRun, assemble, configure, resolve_form
-from harness.core import data
-from harness.core import memory as memories
+from harness.core import data, memory_file
+from harness.core.compute import tuning
 from harness.core.memory import Budget, Memory
 from harness.execution import resources
 from harness.execution.engines import Event
@@ -141,7 +141,7 @@ def test_a_run_directory_holds_what_it_made(oracle: tuple[Path, Finished, Counte
     directory = oracle[1].directory
     found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
     assert found == {"config.json", "environment.json", "rows.csv", "units.json", "memories/order-0.safetensors"}
-    memory_of_all, card = memories.load(directory / "memories" / "order-0.safetensors", data.load("digits"))
+    memory_of_all, card = memory_file.load(directory / "memories" / "order-0.safetensors", data.load("digits"))
     assert Counter(memory_of_all.labels.tolist()) == dict.fromkeys(range(10), 2)
     assert (card["builder"], card["ipc"]) == ("random", 2)
     assert rowfiles.read(directory).equals(oracle[1].rows)
@@ -402,10 +402,10 @@ def test_each_worker_sees_one_of_the_gpus(
         ("cpu", "local", None, 7, 7),  # a core each
         ("cpu", "local", 3, 3, 3),
         ("cpu", "serial", 3, 1, 1),
-        ("cuda", "local", None, 2 * resources.WORKERS_PER_GPU, 2),
+        ("cuda", "local", None, 2 * tuning.WORKERS_PER_GPU, 2),
         ("cuda", "local", 1, 1, 1),
         ("cuda", "local", 8, 8, 2),  # four share each of two GPUs
-        ("cuda:1", "local", None, resources.WORKERS_PER_GPU, 1),
+        ("cuda:1", "local", None, tuning.WORKERS_PER_GPU, 1),
         ("cuda", "serial", None, 1, 1),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from harness import memory
 from harness.config import PRESETS, CLRun, CondenseRun, Run, assemble, dotted, plain, resolve_form, restore
 from harness.core import augment
-from harness.core.train import RECIPES, TrainConfig
+from harness.core.recipes import RECIPES, TrainConfig
 from harness.memory.dm import DMConfig
 from harness.memory.method import from_function
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.config import CLRun, CondenseRun, Run, assemble, recipe_for
 from harness.core import registry
-from harness.core.train import GROUP, RECIPES, TrainConfig
+from harness.core.recipes import GROUP, RECIPES, TrainConfig
 from harness.memory.shared.embedding import EmbeddingConfig
 
 

@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from harness.core import atomic as files
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, digest, load, path_of
-from harness.core.memory import Memory, encode, from_stored, save
+from harness.core.memory import Memory, from_stored
+from harness.core.memory_file import encode, save
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
 
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)

@@ -8,19 +8,8 @@ from torch import Generator, Tensor
 
 from harness.core import atomic as files
 from harness.core.data import KNOWN, DataSet
-from harness.core.memory import (
-    Budget,
-    Memory,
-    decode,
-    encode,
-    from_stored,
-    join,
-    load,
-    of_classes,
-    on_cpu,
-    rounded,
-    save,
-)
+from harness.core.memory import Budget, Memory, from_stored, join, of_classes, on_cpu
+from harness.core.memory_file import decode, encode, load, rounded, save
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
 
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from harness.core import augment, compute, models, train
+from harness.core import augment, models, train
+from harness.core.compute import tuning
 from harness.core.progress import Progress, State
-from harness.core.train import RECIPES, TrainConfig, batches, correct_by_class, fit, set_rate, training_form
+from harness.core.recipes import RECIPES, TrainConfig
+from harness.core.train import batches, correct_by_class, fit, set_rate, training_form
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -334,7 +336,7 @@ def test_counts_by_class() -> None:
 
 
 def test_counts_by_class_over_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "EVALUATED", 1024)
+    monkeypatch.setattr(tuning, "EVALUATED", 1024)
     images = torch.arange(2500.0)
     labels = torch.arange(2500) % 5
 

@@ -16,7 +16,7 @@ from harness.core import registry
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Pixels
 from harness.core.progress import Progress
-from harness.core.train import TrainConfig
+from harness.core.recipes import TrainConfig
 from harness.memory import BUILDERS, full, random_real
 from tests.memory.toys import Killed, check_resumes, seeded
 

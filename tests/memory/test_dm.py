@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
+from harness.core.compute import tuning
 from harness.core.memory import Budget
 from harness.memory import dm, random_real
 from harness.memory.dm import DMConfig, MeanMatching, mean_gap
@@ -35,7 +36,7 @@ def a_set(sizes: dict[int, int] = SIZES, dtype: torch.dtype = torch.float32) -> 
 
 def cut(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `chunk` images through a network at a time, forward alone as well as both ways."""
-    monkeypatch.setattr(compute, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(tuning, "CPU_CHUNK", chunk)
     monkeypatch.setattr(compute, "gradient_chunk", lambda _: chunk)
 
 

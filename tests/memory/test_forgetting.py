@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 
 from harness.core import models
 from harness.core.memory import Budget
-from harness.core.train import TrainConfig, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit
 from harness.memory import forgetting
 from harness.memory.forgetting import ForgettingConfig, Record, times_forgotten
 from tests.memory.toys import Killed, KilledError

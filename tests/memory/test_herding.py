@@ -5,9 +5,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from harness.core import compute, models
+from harness.core.compute import tuning
 from harness.core.memory import Budget
 from harness.core.progress import Progress, State
-from harness.core.train import TrainConfig, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit
 from harness.memory import herding
 from harness.memory.herding import herd
 from harness.memory.shared import embedding
@@ -86,7 +88,7 @@ def test_a_memory_is_herded_on_the_trained_features(model: str) -> None:
     rng = seeded(1)
     network = models.build(model, (3, 8, 8), 3, rng)
     fit(network, images, torch.tensor([2, 0, 1] * 12), CFG.train, rng)
-    embed, expected = compute.chunked(network.eval().embed, compute.CPU_CHUNK), []
+    embed, expected = compute.chunked(network.eval().embed, tuning.CPU_CHUNK), []
     with torch.no_grad():
         for c in (2, 5, 7):
             of_class = images[labels == c]

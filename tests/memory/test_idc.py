@@ -12,7 +12,8 @@ from harness.core import augment, models
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation
 from harness.core.progress import Progress
-from harness.core.train import TrainConfig, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit
 from harness.memory import idc, random_real
 from harness.memory.idc import IDCConfig, IDCIConfig
 from harness.memory.shared.matching import GradientMatching, squared_distance

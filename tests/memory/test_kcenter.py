@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from harness.core.memory import Budget
 from harness.core.progress import Progress, State
-from harness.core.train import TrainConfig
+from harness.core.recipes import TrainConfig
 from harness.memory import herding, kcenter
 from harness.memory.kcenter import k_centers
 from harness.memory.shared.embedding import EmbeddingConfig, embed, trained

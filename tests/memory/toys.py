@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from harness.core import compute, models
+from harness.core.compute import forms
 from harness.core.memory import Memory
 from harness.core.progress import Progress, State
 
@@ -68,7 +69,8 @@ def noted_precisions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         yield
         stack.pop()
 
-    monkeypatch.setattr(compute, "precision", noted)
+    for module in (compute, forms):
+        monkeypatch.setattr(module, "precision", noted)
     return stack
 
 

@@ -9,7 +9,8 @@ from torch import Generator
 from harness.core import models
 from harness.core.data import DataSet
 from harness.core.progress import SILENT, Progress, State
-from harness.core.train import TrainConfig, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit
 from harness.nas import proxy
 from harness.nas.proxy import LabelledImages, Score
 

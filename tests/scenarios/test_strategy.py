@@ -29,8 +29,9 @@ from harness.core import augment, compute, models
 from harness.core.data import DataSet
 from harness.core.memory import Budget
 from harness.core.progress import Progress, State
+from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import TrainConfig, fit
+from harness.core.train import fit
 from harness.memory import random_real
 from harness.scenarios.strategy import CondensedBuffer, MemoryOnly, RightByClass, condense_with
 from harness.scenarios.stream import class_incremental, split

@@ -14,8 +14,7 @@ from torch import Generator, Tensor
 
 from harness import memory
 from harness.config import CLRun, CondenseRun, assemble, resolve_form
-from harness.core import data
-from harness.core import memory as memories
+from harness.core import data, memory_file
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
 from harness.core.fields import configuration
@@ -410,7 +409,7 @@ def test_work_leaves_its_cost_beside_its_result(digits: DataSet, tmp_path: Path)
     assert card["cost"]["wall_seconds"] > 0
     assert "earlier_seconds" not in card
     assert (card["builder"], card["seed"], card["augment"]) == ("dm", [0, "set 0"], "color_crop_cutout_scale_rotate")
-    assert memories.decode(tensors, card, digits).labels.tolist() == [3]
+    assert memory_file.decode(tensors, card, digits).labels.tolist() == [3]
 
 
 @pytest.mark.parametrize("name", sorted({*BUILDERS} - {"cscore"}))

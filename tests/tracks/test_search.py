@@ -12,17 +12,17 @@ import torch
 from harness.commands import run as runs
 from harness.commands.run import Finished, Options
 from harness.config import CondenseRun, NASRun, assemble, change, resolve_form
-from harness.core import data, models
-from harness.core import memory as memories
+from harness.core import data, memory_file, models
+from harness.core.compute.tuning import COMPILE_FROM
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
 from harness.core.memory import Memory
+from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import TrainConfig
 from harness.execution.engines import Event
 from harness.execution.units import Unit
 from harness.nas import proxy, space
-from harness.nas.form import COMPILE_FROM, choose_form
+from harness.nas.form import choose_form
 from harness.tracks import search, static
 from harness.tracks.base import Place, memory_name
 from harness.tracks.search import SearchPlan, plan
@@ -183,7 +183,7 @@ def saved(labels: list[int], dataset: DataSet, path: Path) -> str:
     """A memory of ours in a file, as the name of a proxy."""
     origin = {"builder": "theirs", "config": {}, "ipc": 1, "seed": [0], "augment": "none"}
     images = torch.randn(len(labels), *dataset.image_shape, generator=torch.Generator().manual_seed(0))
-    memories.save(Memory(images, torch.tensor(labels)), path, dataset, origin)
+    memory_file.save(Memory(images, torch.tensor(labels)), path, dataset, origin)
     return f"file:{path}"
 
 
@@ -243,7 +243,7 @@ def test_a_value_is_the_share_of_the_images_it_was_measured_on(finished: Finishe
     arch = run.searched.archs[0]
     held = hold_out(digits)
     (memory, *_) = (Path(finished.directory) / "memories").glob("*.safetensors")
-    images = memories.load(memory, held)[0]
+    images = memory_file.load(memory, held)[0]
     recipe = run.recipe_config
     assert recipe is not None
     score = proxy.score(

@@ -19,8 +19,7 @@ from harness.commands import run as runs
 from harness.commands.export import export
 from harness.commands.run import Finished, Options
 from harness.config import CLRun, CondenseRun, Run, assemble, resolve_form
-from harness.core import data, models
-from harness.core import memory as memories
+from harness.core import data, memory_file, models
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
 from harness.core.progress import SILENT, Progress, State
@@ -459,7 +458,7 @@ def test_a_rows_accuracy_is_that_of_a_network_trained_on_the_set(
     is_rounded: bool, oracle: tuple[Path, Finished], digits: DataSet
 ) -> None:
     _, finished = oracle
-    kept, card = memories.load(finished.directory / "memories" / "set-1.safetensors", digits)
+    kept, card = memory_file.load(finished.directory / "memories" / "set-1.safetensors", digits)
     assert (card["builder"], card["ipc"], card["config"]["iterations"]) == ("dm", 2, 4)
     if is_rounded:
         pixels = (digits.denormalise(kept.images) * 255).round().clamp(0, 255).to(torch.uint8)
@@ -560,7 +559,7 @@ def test_images_in_less_room_work_in_a_stream_too(digits: DataSet, tmp_path: Pat
     seen = finished.rows[finished.rows["metric"] == "seen_accuracy"]
     assert set(seen["league"]) == {"storage"}
     assert seen["stored_bytes"].tolist() == [5 * 2 * 64 * 4, 10 * 2 * 64 * 4]
-    kept, _ = memories.load(finished.directory / "memories" / "order-0.safetensors", digits)
+    kept, _ = memory_file.load(finished.directory / "memories" / "order-0.safetensors", digits)
     assert Counter(kept.labels.tolist()) == dict.fromkeys(range(10), 4)
 
 
@@ -608,7 +607,7 @@ def test_a_file_of_several_sets(tmp_path: Path) -> None:
     assert (set(rows["set"]), set(rows["ipc"])) == ({0, 1}, {3})
     assert set(rows["memory"]) == {"file:res_DM.pt"}
     assert rows[rows["metric"] == "memory_images"]["value"].tolist() == [30, 30]
-    kept, _ = memories.load(finished.directory / "memories" / "set-1.safetensors", data.load("digits"))
+    kept, _ = memory_file.load(finished.directory / "memories" / "set-1.safetensors", data.load("digits"))
     assert torch.equal(kept.images, pairs[1][0][pairs[1][1].argsort(stable=True)])
 
 
@@ -658,7 +657,7 @@ def test_the_best_scores_are_kept(kind: type[Run], split: str, scores: Path, dig
         among = dataset.part
     assert set(finished.rows["split"]) == {split}
     (path,) = (finished.directory / "memories").iterdir()
-    kept, _ = memories.load(path, dataset)
+    kept, _ = memory_file.load(path, dataset)
     for c, images in best(digits, scores, among).items():
         torch.testing.assert_close(kept.images[kept.labels == c], images, rtol=0, atol=1e-6)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness.config import CLRun, assemble, resolve_form
-from harness.core import memory as memories
+from harness.core import memory_file
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
 from harness.core.memory import Memory
@@ -161,7 +161,7 @@ def test_a_memory_survives_its_file(toy_set: DataSet) -> None:
     images, labels, _ = real_images(toy_set, [1], CPU)
     for real in (True, False):
         memory = Memory(images[:3], labels[:3], real=real)
-        back = memories.decode(*memories.encode(memory, toy_set, {}), toy_set)
+        back = memory_file.decode(*memory_file.encode(memory, toy_set, {}), toy_set)
         assert back.images.equal(memory.images)
         assert (back.labels.tolist(), back.real, back.league) == ([1, 1, 1], real, "pixel")
 

@@ -15,8 +15,8 @@ from harness.commands.bench.timing import CIFAR, Result, make_noise, rates, use_
 from harness.config import NASRun
 from harness.core import augment, compute, models
 from harness.core.progress import Progress
+from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import TrainConfig
 from harness.execution import engines
 from harness.execution.resources import gpu_environments, usable_cpus, worker_environments
 from harness.execution.units import Store, Unit

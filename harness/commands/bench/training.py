@@ -13,8 +13,9 @@ from harness.config import CLRun
 from harness.core import models
 from harness.core.data import DataSet
 from harness.core.memory import Memory
+from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import TrainConfig, batches, fit
+from harness.core.train import batches, fit
 
 
 def bench_fit(preset: str, seconds: float, device: torch.device) -> Result:

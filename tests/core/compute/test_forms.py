@@ -18,8 +18,21 @@ from torch import Generator, Tensor, nn
 from torch._dynamo.utils import counters
 
 from harness.core import compute, models
-from harness.core.compute import chunk_size, chunked, evaluation_form, fast, hardware, precision, resolve, resolve_dtype
-from harness.core.train import TrainConfig, fit, training_form
+from harness.core.compute import (
+    chunk_size,
+    chunked,
+    chunks,
+    evaluation_form,
+    fast,
+    forms,
+    hardware,
+    precision,
+    resolve,
+    resolve_dtype,
+    tuning,
+)
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit, training_form
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CUDNN: Any = torch.backends.cudnn
@@ -163,11 +176,11 @@ def test_a_chunk_is_a_caches_on_a_cpu_and_an_eighth_of_the_memory_on_cuda(monkey
         calls.append(len(batch))
         return batch.flatten(1)
 
-    monkeypatch.setattr(compute, "fast", lambda *_: counted)
+    monkeypatch.setattr(chunks, "fast", lambda *_: counted)
     there: Any = SimpleNamespace(device=CUDA, shape=(1, *SHAPE))
     evaluation_form(network, "forward", "eager", there)(normal(250, *SHAPE))
     assert calls == [100, 100, 50]
-    monkeypatch.setattr(compute, "EVALUATED", 80)  # at most, of images that are tested
+    monkeypatch.setattr(tuning, "EVALUATED", 80)  # at most, of images that are tested
     calls.clear()
     evaluation_form(network, "forward", "eager", there)(normal(100, *SHAPE))
     assert calls == [80, 20]
@@ -406,7 +419,8 @@ class Noting(nn.Module):
 def as_if_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Precisions are set as on CUDA, whatever the device."""
     real = compute.precision
-    monkeypatch.setattr(compute, "precision", lambda dtype, _: real(dtype, CUDA))
+    for module in (compute, forms):
+        monkeypatch.setattr(module, "precision", lambda dtype, _: real(dtype, CUDA))
 
 
 @pytest.mark.usefixtures("as_torch_has_it", "as_if_on_cuda")

@@ -9,7 +9,7 @@ from harness.core.compute.heap import keep_freed_memory
 # How many pages the system had to give while batches of 64 MiB came and went, but for the first.
 FAULTS = """
 import resource
-from harness.core.heap import keep_freed_memory
+from harness.core.compute.heap import keep_freed_memory
 {call}
 for number in range(5):
     batch = bytearray(2**26)

@@ -13,7 +13,8 @@ from harness.config import CondenseRun
 from harness.core import augment, compute, data, models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress, State
-from harness.core.train import TrainConfig, correct_by_class, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import correct_by_class, fit
 from harness.execution.units import Unit
 from harness.memory import dm
 from harness.memory.dm import DMConfig

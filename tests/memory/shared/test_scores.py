@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.func import functional_call, grad, vmap
 
-from harness.core import compute, models
+from harness.core import models
+from harness.core.compute import tuning
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress
-from harness.core.train import TrainConfig, fit
+from harness.core.recipes import TrainConfig
+from harness.core.train import fit
 from harness.memory import el2n, grand
 from harness.memory.el2n import EL2NConfig, error_length
 from harness.memory.grand import GraNdConfig, gradient_length
@@ -160,7 +162,7 @@ def test_the_easiest_are_kept_or_the_hardest_where_asked_for(
 def test_the_mean_is_that_of_networks_trained_one_after_the_other(
     model: str, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compute, "EVALUATED", part)
+    monkeypatch.setattr(tuning, "EVALUATED", part)
     images, labels = a_set()
     local, rng, expected = torch.tensor([2, 0, 1] * 12), seeded(1), []
     for _ in range(3):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from harness.cli import main
 from harness.commands import report as reports
-from harness.core import memory
+from harness.core import memory, memory_file
 from harness.core.data import DataSet
 from harness.results import rows as rowfiles
 from harness.results.figures import drawing, plots
@@ -344,7 +344,7 @@ def kept(run: Path, dataset: DataSet, *, real: bool) -> None:
     values = (torch.tensor([64, 64, 191, 191]) / 255).view(-1, 1, 1, 1).expand(4, 1, 8, 8)
     images = (values - dataset.mean[0]) / dataset.std[0]
     made = memory.Memory(images.contiguous(), torch.tensor([0, 0, 1, 1]), real=real)
-    memory.save(made, run / "memories" / "set-0.safetensors", dataset, {"builder": "dm", "ipc": 2})
+    memory_file.save(made, run / "memories" / "set-0.safetensors", dataset, {"builder": "dm", "ipc": 2})
 
 
 @pytest.mark.parametrize("real", [True, False])
