@@ -47,7 +47,7 @@ def build(
     rows: Tensor | None = None,
     of: int | None = None,
 ) -> Memory:
-    """budget.ipc real images of each class with the highest (or lowest) C-scores, the best first.
+    """Real images of each class with the highest (or lowest) published C-scores.
 
     Args:
         images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
@@ -55,7 +55,7 @@ def build(
         rows: where these images stand in the official train set, (N,) int64; None: they are all of it, in its order.
         of: how many images the official train set has, where `rows` is given.
     Returns:
-        Classes ascending.
+        budget.ipc images of each class, the best first, classes ascending.
     Raises:
         ValueError: a class has fewer than budget.ipc images; no file is given, it cannot be read, it holds other than
             one score per train image or a NaN, or the labels in it are not these.

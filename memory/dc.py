@@ -30,5 +30,5 @@ METHOD = Method(
     match_gradients,
     DCConfig(),
     LEARNS,
-    "Synthetic images on which a network's weights get the gradients that real images give them.",
+    "Synthetic images whose gradients of a network's weights match those of real images.",
 )

@@ -48,4 +48,9 @@ DCC = Method(
     LEARNS,
     "Synthetic images whose weight gradients, summed over classes, match the real ones.",
 )
-DSAC = Method(match_gradients, DSACConfig(), LEARNS, "DCC under Siamese augmentation.")
+DSAC = Method(
+    match_gradients,
+    DSACConfig(),
+    LEARNS,
+    "DCC with Siamese augmentation: real and synthetic images share each random draw.",
+)

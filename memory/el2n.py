@@ -26,7 +26,7 @@ def build(
     cfg: EL2NConfig = EL2NConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """Real images of the least (or largest) error early in training; see `select_early`."""
+    """Real images of each class with the smallest (or largest) error early in training."""
     return select_early(error_length, images, labels, budget, rng, cfg, progress)
 
 

@@ -53,13 +53,13 @@ def build(
     cfg: ForgettingConfig = ForgettingConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """budget.ipc real images of each class that are forgotten most (or least) often, the best first.
+    """Real images of each class that a network forgets most (or least) often while it trains.
 
     Args:
         images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
         rng: CPU generator; weights and training of the network, the order of equal counts, which are many.
     Returns:
-        Classes ascending.
+        budget.ipc images of each class, the best first, classes ascending.
     Raises:
         ValueError: a class has fewer than budget.ipc images.
     """

@@ -27,7 +27,7 @@ class FullConfig(MethodConfig):
 
 
 def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: FullConfig = FullConfig()) -> Memory:
-    """Everything, as it comes; the budget does not bind."""
+    """All real images, whatever the budget: the accuracy to compare memories with."""
     return Memory(images, labels, real=True, league="full")
 
 

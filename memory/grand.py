@@ -27,7 +27,7 @@ def build(
     cfg: GraNdConfig = GraNdConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """Real images of the least (or largest) gradient early in training; see `select_early`."""
+    """Real images of each class with the smallest (or largest) gradient early in training."""
     return select_early(gradient_length, images, labels, budget, rng, cfg, progress)
 
 

@@ -22,7 +22,7 @@ def build(
     cfg: EmbeddingConfig = EmbeddingConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """Images whose mean feature comes nearest to that of all, class by class; see `choose`."""
+    """Real images of each class whose mean feature is nearest to that of the class."""
     return choose(images, labels, budget, rng, cfg, progress, herd)
 
 

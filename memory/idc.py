@@ -128,7 +128,7 @@ def build(
     cfg: IDCConfig = IDCConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """Synthetic images, factor x factor in one, whose convolution gradients match the real ones in trained networks.
+    """Synthetic images, several stored in one, whose gradients match those of real images in trained networks.
 
     As published, but for one thing that changes next to nothing: the script moves all images after every class, those
     of other classes by their momentum alone; here all classes move together, as far as they would have by the same
@@ -198,5 +198,5 @@ IDC_I = Method(
     build,
     IDCIConfig(),
     frozenset({"progress"}),
-    "IDC with one image stored in one: the same matching, in the league of plain pixels.",
+    "IDC that stores each image in full size, comparable with DC, DSA and DM.",
 )

@@ -22,7 +22,7 @@ def build(
     cfg: EmbeddingConfig = EmbeddingConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """Images that are far from each other in features, class by class; see `choose`."""
+    """Real images of each class that lie far apart from each other in feature space."""
     return choose(images, labels, budget, rng, cfg, progress, k_centers)
 
 

@@ -19,11 +19,13 @@ class RandomConfig(MethodConfig):
 
 
 def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: RandomConfig = RandomConfig()) -> Memory:
-    """budget.ipc real images of each class, without replacement, classes ascending.
+    """Real images of each class, drawn at random.
 
     Args:
         images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
         rng: CPU generator; advanced by the call.
+    Returns:
+        budget.ipc images of each class, without replacement, classes ascending.
     Raises:
         ValueError: a class has fewer than budget.ipc images.
     """

@@ -37,7 +37,7 @@ def list_kind(kind: str, out: Path = Path("runs")) -> Lines:
     """
     known(kind, KINDS, "ls")
     if kind == "memories":
-        return _list_registered(memory.names(), memory.find, summarise)
+        return _list_registered(memory.names(), memory.find, lambda method: method.summary)
     if kind == "recipes":
         return _list_registered(recipe_names(), find_recipe, summarise)
     if kind == "spaces":

@@ -87,5 +87,5 @@ def around(name: str, host: Method[MethodConfig]) -> Method[LowRankConfig]:
         own = replace_known(cfg.host, {"init": STARTS[cfg.init]})
         return host(images, labels, budget, rng, own, progress, form=LowRank(cfg.rank))
 
-    about = f"{name} on low-rank images, several in the numbers of one."
+    about = f"{name} on low-rank images: several are stored in the bytes of one."
     return Method(build, LowRankConfig(host.config, name), frozenset({"progress"}), about)

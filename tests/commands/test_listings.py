@@ -31,6 +31,10 @@ def test_a_kind_is_listed_with_a_line_on_each(kind: str, names: list[str], tmp_p
     assert all(about for _, about in lines)
 
 
+def test_methods_are_listed_by_what_they_do() -> None:
+    assert dict(listings.list_kind("memories"))["dm"].startswith("Synthetic images whose mean")
+
+
 def test_ls_alone_lists_the_kinds_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls"]) == 0
     printed = capsys.readouterr().out
