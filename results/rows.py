@@ -90,7 +90,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
         ValueError: a column that `COLUMNS` does not have, or a value that does not fit its column.
     """
     lines = [COLUMNS, *(_cells(row) for row in rows)]
-    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode()
+    return "".join(",".join(map(_quote, line)) + "\n" for line in lines).encode()
 
 
 def to_frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
@@ -99,15 +99,15 @@ def to_frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
     Raises:
         ValueError: as `to_csv`.
     """
-    return _frame([_typed([_cells(row) for row in rows], COLUMNS)])
+    return _frame([_parse_cells([_cells(row) for row in rows], COLUMNS)])
 
 
 def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
     """The rows found at `paths`, each measurement once.
 
     Args:
-        paths: row files, run directories holding a rows.csv, or directories to search for rows*.csv. What `runs/*`
-            names beside runs, the units and the verdicts of a reproduction, is passed over.
+        paths: row files, run directories holding a rows.csv, or directories to search for rows*.csv. Directories
+            of units and of verdicts, which `runs/*` names beside runs, are passed over.
     Returns:
         One line per row, in the order of `paths`; `COLUMNS` as columns. Text is never missing but may be empty,
         integers are nullable Int64, `value` and `wall_seconds` float64.
@@ -125,15 +125,17 @@ def read(paths: str | Path | Iterable[str | Path]) -> DataFrame:
         except (ValueError, csv.Error) as error:
             damaged.append(f"{file}: damaged, its rows are left out ({error})")
     if damaged:
-        warnings.warn(f"{_some(damaged, '; ')}; {len(damaged)} of {len(files)} row files are damaged", stacklevel=2)
+        warnings.warn(
+            f"{_list_some(damaged, '; ')}; {len(damaged)} of {len(files)} row files are damaged", stacklevel=2
+        )
     rows = _frame(tables)
     if rows.empty:
-        raise ValueError(f"no rows in {_some(list(map(str, paths)), ', ') or 'an empty list of paths'}")
-    return _once(rows)
+        raise ValueError(f"no rows in {_list_some(list(map(str, paths)), ', ') or 'an empty list of paths'}")
+    return _drop_repeated(rows)
 
 
-def _some(names: list[str], between: str) -> str:
-    """The first ten of them, and how many there are beside: a message is to be read."""
+def _list_some(names: list[str], between: str) -> str:
+    """The first ten names, and the number of the others."""
     more = [f"and {len(names) - 10} more"] if len(names) > 10 else []
     return between.join(names[:10] + more)
 
@@ -161,7 +163,7 @@ def _cell(column: str, value: Any) -> str:
         raise ValueError(f"column {column}: expected {kind}, got {value!r}") from error
 
 
-def _quoted(cell: str) -> str:
+def _quote(cell: str) -> str:
     # csv.writer leaves a lone carriage return unquoted, which csv.reader then refuses.
     return '"' + cell.replace('"', '""') + '"' if any(sign in cell for sign in ',"\r\n') else cell
 
@@ -198,10 +200,10 @@ def _parse(content: bytes) -> Table:
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
             raise ValueError(f"row {number} has {len(line)} cells, not {len(header)}")
-    return _typed(lines, header)
+    return _parse_cells(lines, header)
 
 
-def _typed(lines: Sequence[Sequence[str]], header: Sequence[str]) -> Table:
+def _parse_cells(lines: Sequence[Sequence[str]], header: Sequence[str]) -> Table:
     """The cells of each column, numbers read; columns that the header does not have are empty."""
     cells = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
     absent = ("",) * len(lines)
@@ -240,7 +242,7 @@ def _series(name: str, cells: list[Any]) -> "Series[Any]":
     return Series(cells, dtype="float64" if name in FLOATS else str)
 
 
-def _once(rows: DataFrame) -> DataFrame:
+def _drop_repeated(rows: DataFrame) -> DataFrame:
     has_key = rows["key"] != ""
     again = has_key & rows.duplicated(IDENTITY)
     again |= rows[~has_key].duplicated().reindex(rows.index, fill_value=False)

@@ -37,7 +37,7 @@ MEASUREMENT = ["memory", "ipc", "arch", "repeat", "metric", "epoch", "key"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one architecture under one proxy; means over repeats, missing where one of them diverged."""
+    """One architecture under one proxy: means over its repeats, nan where a repeat diverged."""
 
     arch: str  # id in the space
     model: str
@@ -75,7 +75,7 @@ class Tabular:
 
     @classmethod
     def of(cls, card: Mapping[str, Any], rows: DataFrame) -> Self:
-        """The table of some rows, ready to be asked."""
+        """Build the table of some rows."""
         of_archs = rows[rows["arch"] != ""]
         models = dict(zip(of_archs["arch"], of_archs["model"], strict=True))
         return cls(card, rows, _indexed(of_archs), models, {model: arch for arch, model in models.items()})
@@ -97,10 +97,10 @@ class Tabular:
         if (networks := of_proxy.get(id)) is None:
             raise ValueError(
                 f"arch: {arch!r} is not in this table under {label}; it holds {len(of_proxy)} of them, "
-                f"{_some(of_proxy)}"
+                f"{_list_some(of_proxy)}"
             )
         if repeat is not None and repeat not in networks:
-            raise ValueError(f"repeat: arch {id} under {label} has {_some(networks)}, not {repeat}")
+            raise ValueError(f"repeat: arch {id} under {label} has {_list_some(networks)}, not {repeat}")
         chosen = list(networks.values()) if repeat is None else [networks[repeat]]
         return _entry(id, self._models[id], label, chosen, epoch)
 
@@ -303,7 +303,7 @@ def _entry(arch: str, model: str, proxy: str, networks: list[_Network], epoch: i
     whole = [each for each in networks if not each.diverged] or networks
     epochs = [each for each in whole[0].curve if all(each in other.curve for other in whole)]
     if epoch is not None and epoch not in epochs:
-        raise ValueError(f"epoch: arch {arch} under {proxy} has {_some(epochs) or 'none'}, not {epoch}")
+        raise ValueError(f"epoch: arch {arch} under {proxy} has {_list_some(epochs) or 'none'}, not {epoch}")
     last = epochs[-1] if epochs else None
     at = last if epoch is None else epoch
     curve = tuple(
@@ -336,6 +336,6 @@ def _label_of(memory: str, ipc: Any) -> str:
     return memory if pd.isna(ipc) else f"{memory}-{ipc}ipc"
 
 
-def _some(things: Iterable[Any]) -> str:
+def _list_some(things: Iterable[object]) -> str:
     several = [str(thing) for thing in things]
     return ", ".join(several if len(several) <= 12 else [*several[:10], "...", several[-1]])

@@ -62,7 +62,7 @@ class Wanted:
 
     cell: Cell
     preset: str
-    columns: Mapping[str, Any]  # a missing value is None
+    columns: Mapping[str, object]  # a missing value is None
     missing: str = ""  # why there is no run
 
 
@@ -87,7 +87,7 @@ def judge(wanted: Sequence[Wanted], rows: DataFrame) -> DataFrame:
         for track, (has_results, make) in TABLES.items()
         if has_results(ours)
     }
-    return DataFrame([_judged(each, tables.get(each.cell.track)) for each in wanted], columns=list(COLUMNS))
+    return DataFrame([_judge_cell(each, tables.get(each.cell.track)) for each in wanted], columns=list(COLUMNS))
 
 
 def allowance(half: float, printed: Printed) -> float:
@@ -117,7 +117,7 @@ def verdict(difference: float, allowed: float) -> str:
 
 
 def shown(table: DataFrame) -> Table:
-    """A table of verdicts as text for people: paper, ours, interval, n, verdict, and what is to be noted."""
+    """A table of verdicts as people read it: paper, ours, interval, n, verdict and notes."""
     lines = []
     for line in table.to_dict("records"):
         digits = _decimals(line["published"], line["metric"])
@@ -153,10 +153,10 @@ def _decimals(published: float, metric: str) -> int:
     return 1 if math.isnan(published) else len(str(published).partition(".")[2])
 
 
-def _judged(wanted: Wanted, table: DataFrame | None) -> dict[str, Any]:
+def _judge_cell(wanted: Wanted, table: DataFrame | None) -> dict[str, object]:
     cell, printed = wanted.cell, wanted.cell.printed
     doubt = f"published value unverified: {printed.doubt}" if printed.doubt else ""
-    line: dict[str, Any] = {
+    line: dict[str, object] = {
         "cell": cell.name, "track": cell.track, "metric": cell.metric, "preset": wanted.preset, "exactness": "",
         "published": printed.value, "published_std": printed.std, "n": "", "varies": "", "verdict": NOT_RUN,
         "note": ", ".join(filter(None, (wanted.missing, doubt))), "source": printed.source,
@@ -190,11 +190,11 @@ def _line_of(wanted: Wanted, table: DataFrame) -> "Series[Any] | None":
     found = table[fits & table[wanted.cell.metric].notna()]
     if len(found) < 2:
         return None if found.empty else found.iloc[0]
-    differ = [f"{name} {_either(found[name])}" for name in found if found[name].nunique(dropna=False) > 1]
+    differ = [f"{name} {_join_values(found[name])}" for name in found if found[name].nunique(dropna=False) > 1]
     raise ValueError(f"{wanted.cell.name}: rows of {len(found)} runs fit it; select one of {'; '.join(differ[:3])}")
 
 
-def _either(values: Iterable[Any]) -> str:
+def _join_values(values: Iterable[object]) -> str:
     return " or ".join(dict.fromkeys(str(value) for value in values))
 
 

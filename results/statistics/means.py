@@ -18,7 +18,7 @@ WHOLE = "full"  # the memory that is all the data
 
 
 class Summary(NamedTuple):
-    """What some values of one metric say about its mean; see `summary`."""
+    """The mean of a metric with its interval and counts; see `summary`."""
 
     mean: float
     low: float
@@ -69,13 +69,15 @@ def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order
     alone = without_group(chosen, metric, group)
     again = alone & (chosen["key"] != "") & chosen.assign(number=number).duplicated(["number", "key"])
     chosen, number = chosen[~again], number[~again]
-    estimates = DataFrame(_estimates(_in_one(chosen, alone, group), number, group), columns=list(Summary._fields))
+    estimates = DataFrame(
+        _summaries(_join_groupless(chosen, alone, group), number, group), columns=list(Summary._fields)
+    )
     estimates.loc[sorted(set(number[alone[~again]])), "n_groups"] = 0
     return of_settings.reset_index(drop=True).join(estimates.rename(columns={"n_groups": f"n_{group}s"}))
 
 
 def without_group(rows: DataFrame, metric: str, group: str) -> "pd.Series[bool]":
-    """Which rows of a metric are of networks that no set and no class order sets apart: see `summary`."""
+    """Which rows of a metric belong to networks without a group, trained on all the data: see `summary`."""
     at_the_end = metric == "last_accuracy" or (
         (rows["experience"] == rows["steps"] - 1).fillna(False) if metric == "seen_accuracy" else group == "set"
     )
@@ -114,7 +116,10 @@ def within_std(rows: DataFrame, group: str) -> float:
 
 
 def n_in_words(n: int, n_groups: int, n_nets: int, group: str = "order") -> str:
-    """How many values, and of what: "2 orders x 2 nets"; "3 nets in 2 sets" where the sets differ; "6 nets" of none."""
+    """The number of values in words.
+
+    "2 orders x 2 nets"; "3 nets in 2 sets" where the sets have different numbers of networks; "6 nets" without groups.
+    """
     if not n_groups:
         return quantity(n, "net")
     groups = quantity(n_groups, group)
@@ -135,7 +140,9 @@ def _refuse_mixtures(settings: Any, metric: str) -> None:
         mixed = settings[column].transform("nunique", dropna=False) > 1
         if mixed.any():
             found = chosen.loc[settings.ngroup() == settings.ngroup()[mixed].iloc[0], column].unique()
-            raise ValueError(f"{metric}: a mean over {column} {_listed(found)}; select one, or put {column} in `by`")
+            raise ValueError(
+                f"{metric}: a mean over {column} {_join_values(found)}; select one, or put {column} in `by`"
+            )
 
 
 def _refuse_repetitions(chosen: DataFrame, metric: str, by: list[str], group: str) -> None:
@@ -147,13 +154,16 @@ def _refuse_repetitions(chosen: DataFrame, metric: str, by: list[str], group: st
         )
 
 
-def _in_one(chosen: DataFrame, alone: "pd.Series[bool]", group: str) -> DataFrame:
-    """The rows, those of no group in one."""
+def _join_groupless(chosen: DataFrame, alone: "pd.Series[bool]", group: str) -> DataFrame:
+    """The rows, with those without a group put into the first group."""
     return chosen.assign(**{group: chosen[group].mask(alone, chosen[group].iloc[0])})
 
 
-def _estimates(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Iterator[Summary]:
-    """The estimate of each setting, in the order of their numbers. Lists of floats: a frame each would take seconds."""
+def _summaries(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Iterator[Summary]:
+    """The summary of each setting, in the order of the settings.
+
+    Values are lists of floats: a frame for each setting would take seconds.
+    """
     present = chosen.dropna(subset=["value"])
     values: list[list[float]] = [[] for _ in range(int(number.max()) + 1)]
     for setting, value in zip(number[present.index], present["value"], strict=True):
@@ -163,11 +173,11 @@ def _estimates(chosen: DataFrame, number: "pd.Series[int]", group: str) -> Itera
     of = in_groups.index.get_level_values(0)
     for setting, mean, size in zip(of, in_groups["mean"], in_groups["size"], strict=True):
         groups[setting].append((mean, size))
-    return (_estimate(own, theirs, group) for own, theirs in zip(values, groups, strict=True))
+    return (_summarise(own, of_groups, group) for own, of_groups in zip(values, groups, strict=True))
 
 
-def _estimate(values: Sequence[float], groups: Sequence[tuple[float, int]], group: str) -> Summary:
-    """The estimate of one setting from its values and from its groups' (mean, number of values)."""
+def _summarise(values: Sequence[float], groups: Sequence[tuple[float, int]], group: str) -> Summary:
+    """The summary of one setting, from its values and the (mean, number of values) of each of its groups."""
     several = len(groups) > 1
     units = [mean for mean, _ in groups] if several else values
     varies = f"{group}s" if several else "nets" if len(values) > 1 else "nothing"
@@ -176,5 +186,5 @@ def _estimate(values: Sequence[float], groups: Sequence[tuple[float, int]], grou
     return Summary(mean, *t_interval(units), len(values), len(groups), n_nets, varies, std)
 
 
-def _listed(values: Iterable[Any]) -> str:
+def _join_values(values: Iterable[Any]) -> str:
     return " and ".join(sorted("(missing)" if pd.isna(value) or value == "" else str(value) for value in values))

@@ -33,33 +33,36 @@ MODEL = re.compile(
 
 @dataclass(frozen=True)
 class Compared:
-    """A proxy beside the truth, on the architectures both have, ids ascending. For the truth itself both are it."""
+    """A proxy beside the truth, on the architectures that both have, ids ascending.
+
+    The truth is also compared with itself: then `proxy` and `truth` are the same.
+    """
 
     setting: Mapping[str, Any]  # the columns LINE
     archs: tuple[str, ...]  # ids
     models: tuple[str, ...]  # names of their networks
     proxy: AccuracyMatrix
     truth: AccuracyMatrix
-    seconds_of: tuple[float, ...]  # of training each one's networks of `proxy`; missing where one does not tell
-    devices: frozenset[str]  # these seconds were told on
+    seconds_of: tuple[float, ...]  # to train the networks of each architecture for `proxy`; nan where a row has none
+    devices: frozenset[str]  # on which these seconds passed
     scores: str  # what the proxy's score is: %, parameters, MACs ...
     classes: int
     not_shared: int  # architectures that only one of the two has
 
     @property
     def seconds(self) -> float:
-        """Of training all networks of `proxy`; missing where one does not tell, or they are of several devices."""
+        """Time to train all networks of `proxy`; nan where a row has none, or several devices were used."""
         return math.fsum(self.seconds_of) if self.seconds_of and len(self.devices) < 2 else math.nan
 
     def of(self, archs: Iterable[str]) -> "Compared":
-        """The same of some of its architectures."""
+        """The same comparison on some of its architectures."""
         places = [self.archs.index(arch) for arch in archs]
         return replace(
             self,
             archs=tuple(self.archs[place] for place in places),
             models=tuple(self.models[place] for place in places),
-            proxy=_kept(self.proxy, places),
-            truth=_kept(self.truth, places),
+            proxy=_select(self.proxy, places),
+            truth=_select(self.truth, places),
             seconds_of=tuple(self.seconds_of[place] for place in places),
         )
 
@@ -130,7 +133,7 @@ def refuse_several_trainings(rows: DataFrame) -> None:
         refuse_another_recipe(memory, _refuse_several(part, memory), of_truth)
 
 
-def refuse_another_recipe(proxy: str, own: Mapping[str, Any], of_truth: Mapping[str, Any]) -> None:
+def refuse_another_recipe(proxy: str, own: Mapping[str, object], of_truth: Mapping[str, object]) -> None:
     """A ValueError where the fields of a proxy's recipe are not the truth's, those that may differ aside."""
     shared = (of_truth.keys() & own.keys()) - {"epochs", *OF_THE_MACHINE}
     if differ := sorted(field for field in shared if of_truth[field] != own[field]):
@@ -140,7 +143,7 @@ def refuse_another_recipe(proxy: str, own: Mapping[str, Any], of_truth: Mapping[
         )
 
 
-def recipe_of_truth(rows: DataFrame) -> dict[str, Any]:
+def recipe_of_truth(rows: DataFrame) -> dict[str, object]:
     """The fields of the recipe that the truth in some rows was trained by.
 
     Raises:
@@ -149,7 +152,7 @@ def recipe_of_truth(rows: DataFrame) -> dict[str, Any]:
     return _refuse_several(rows[(rows["memory"] == TRUTH) & (rows["metric"] == "test_accuracy")], "the truth")
 
 
-def recipe_fields(name: str, spec: str) -> dict[str, Any]:
+def recipe_fields(name: str, spec: str) -> dict[str, object]:
     """The fields of a recipe as rows tell them, by its name and the unit of work as JSON."""
     recipe = json.loads(spec).get("recipe", {}) if spec else {}
     return {"recipe": name, **{field: json.dumps(value) for field, value in recipe.items()}}
@@ -197,9 +200,9 @@ def labels(several: list[Compared]) -> list[str]:
     return found
 
 
-def _refuse_several(networks: DataFrame, of: str) -> dict[str, Any]:
+def _refuse_several(networks: DataFrame, of: str) -> dict[str, object]:
     """The fields of the recipe that networks were trained by; a ValueError where they are of several."""
-    found: dict[str, set[Any]] = {}
+    found: dict[str, set[object]] = {}
     for name, spec in networks[["recipe", "spec"]].drop_duplicates().itertuples(index=False):
         for field, value in recipe_fields(name, spec).items():
             found.setdefault(field, set()).add(value)
@@ -298,8 +301,11 @@ def _matrices(trained: _Trained, archs: list[str]) -> AccuracyMatrix:
     return AccuracyMatrix(both[0], both[1])
 
 
-def _kept(networks: AccuracyMatrix, places: list[int]) -> AccuracyMatrix:
-    """Those of some architectures, without the repeats that none of these has: each value draws once more."""
+def _select(networks: AccuracyMatrix, places: list[int]) -> AccuracyMatrix:
+    """The networks of some architectures.
+
+    A repeat that none of these has is left out: each column of the matrix takes a draw of the bootstrap.
+    """
     validation, test = networks.validation[places], networks.test[places]
     there = ~np.isnan(validation).all(0)
     return AccuracyMatrix(validation[:, there], test[:, there])

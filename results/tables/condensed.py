@@ -114,17 +114,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
     table = table.merge(stored_kib_per_class(tested, CONDENSED), on=keys, how="left")
     classes = tested.groupby(keys, dropna=False)["classes_seen"].max().astype("float64")
     table = table.merge(classes.reset_index(), on=keys, how="left")
-    table["images_per_class"] = _of_memory(table, track, "memory_images", "value", "sum") / table["classes_seen"]
-    table["scalars_per_class"] = _of_memory(table, track, "memory_scalars", "value", "sum") / table["classes_seen"]
-    table["condensing_device"] = _devices(table, track)
-    seconds = _of_memory(table, track, "memory_images", "wall_seconds", "sum")
-    table["condensing_seconds"] = seconds.mask(table["condensing_device"].str.contains(" and "))
-    others = table["memory"].str.startswith(READ)  # their rows tell the cost of reading a file, not of condensing
-    table["condensing_device"] = table["condensing_device"].mask(others, "")
-    table["condensing_flop"] = _of_memory(table, track, "condensing_flop", "value", "sum")
-    table["peak_mib"] = _of_memory(table, track, "memory_images", "peak_bytes", "max") / 2**20
-    for cost in ("condensing_seconds", "peak_mib"):
-        table[cost] = table[cost].mask(others)
+    table = _add_costs(table, track)
     table = table.merge(_asked_for(tested, keys), on=keys, how="left")
     is_end = is_last_of_run(table, CONDENSED) & ~(table["iterations"] < table["asked"]).fillna(False).astype(bool)
     published = accuracies_for(table).where(is_end)
@@ -140,6 +130,23 @@ def condense_table(rows: DataFrame) -> DataFrame:
          "stored_kib_per_class", "condensing_seconds", "condensing_device", "condensing_flop", "peak_mib", "published",
          "published_std", "difference", "note"]
     ]  # fmt: skip
+
+
+def _add_costs(table: DataFrame, track: DataFrame) -> DataFrame:
+    """The table with what each memory holds and what condensing it cost."""
+    table = table.copy()
+    table["images_per_class"] = _of_memory(table, track, "memory_images", "value", "sum") / table["classes_seen"]
+    table["scalars_per_class"] = _of_memory(table, track, "memory_scalars", "value", "sum") / table["classes_seen"]
+    table["condensing_device"] = _devices(table, track)
+    seconds = _of_memory(table, track, "memory_images", "wall_seconds", "sum")
+    table["condensing_seconds"] = seconds.mask(table["condensing_device"].str.contains(" and "))
+    others = table["memory"].str.startswith(READ)  # their rows tell the cost of reading a file, not of condensing
+    table["condensing_device"] = table["condensing_device"].mask(others, "")
+    table["condensing_flop"] = _of_memory(table, track, "condensing_flop", "value", "sum")
+    table["peak_mib"] = _of_memory(table, track, "memory_images", "peak_bytes", "max") / 2**20
+    for cost in ("condensing_seconds", "peak_mib"):
+        table[cost] = table[cost].mask(others)
+    return table
 
 
 def _asked_for(tested: DataFrame, keys: Sequence[str]) -> DataFrame:

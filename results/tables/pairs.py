@@ -65,7 +65,7 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     Raises:
         ValueError: as `compared`.
     """
-    by_block: dict[tuple[Any, ...], list[Compared]] = {}
+    by_block: dict[tuple[object, ...], list[Compared]] = {}
     for each in compared(rows):
         if each.archs and not each.is_truth:
             by_block.setdefault(tuple(each.setting[name] for name in TOGETHER), []).append(each)

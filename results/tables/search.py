@@ -176,7 +176,7 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     ]  # fmt: skip
 
 
-def _line(each: Compared, draws: int) -> dict[str, Any]:
+def _line(each: Compared, draws: int) -> dict[str, object]:
     archs = len(each.archs)
     line = {name: each.setting[name] for name in LINE} | {
         "architectures": archs,
@@ -199,7 +199,7 @@ def _line(each: Compared, draws: int) -> dict[str, Any]:
     return line
 
 
-def _ceilings(each: Compared) -> dict[str, Any]:
+def _ceilings(each: Compared) -> dict[str, object]:
     repeats = _repeats(each.truth)
     told = " against ".join(map(str, ranking.halves(repeats))) if repeats > 1 else ""
     all_of, best = (
@@ -250,7 +250,7 @@ def _counts(each: Compared) -> dict[str, float]:
     }
 
 
-def _performance(each: Compared) -> dict[str, Any]:
+def _performance(each: Compared) -> dict[str, object]:
     if not each.archs:
         return {"performance": math.nan, "performance_low": math.nan, "performance_high": math.nan, "selected": ""}
     places = np.flatnonzero(ranking.picked(each.proxy.scores().validation, 1))

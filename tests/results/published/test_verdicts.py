@@ -35,11 +35,11 @@ def test_the_allowance_by_hand() -> None:
     assert allowance(3.0, Printed(std=2.0, reading=0.05)) == pytest.approx(3.4746 + 0.05, abs=1e-4)
 
 
-def test_without_a_printed_deviation_theirs_is_exact_but_for_rounding() -> None:
+def test_without_a_printed_deviation_rounding_alone_counts() -> None:
     assert allowance(3.0, Printed(reading=0.05)) == pytest.approx(3.05)
 
 
-def test_a_printed_deviation_stands_in_for_an_interval_that_is_missing() -> None:
+def test_a_printed_deviation_stands_in_for_an_interval() -> None:
     # 1.96 x 2 = 3.9199 for one of ours, 1.7530 for the mean of their five: the root of 15.3658 + 3.0731 is 4.2941.
     assert allowance(math.nan, Printed(std=2.0, reading=0.0)) == pytest.approx(4.2941, abs=1e-4)
     assert math.isnan(allowance(math.nan, Printed(reading=0.05)))

@@ -63,7 +63,7 @@ def test_a_proxy_may_have_its_own_epochs_and_precision() -> None:
     assert len(compared(frame(trained("full", TRUE, spec=recipe_of()), proxy))) == 2
 
 
-def test_repeats_that_none_of_some_architectures_has_are_left_out() -> None:
+def test_repeats_without_a_network_are_left_out() -> None:
     """A column of them alone would draw once more, and two proxies no longer the same truth."""
     more = {**TRUE, 4: [(90.0, 90.0), (91.0, 91.0)]}
     rows = frame(trained("full", more), trained("dm", NEAR))
