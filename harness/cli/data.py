@@ -1,18 +1,21 @@
-"""`data`: the image data, what there is of them, and whether they are the official ones."""
+"""`harness data`: list, check, fetch and import image data."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import Data
 
-data_app = typer.Typer(no_args_is_help=True, help="The image data: what there is, whether it is the official data.")
+if TYPE_CHECKING:
+    from harness.core.data.sets import Report
+
+data_app = typer.Typer(no_args_is_help=True, help="List, check, fetch and import image data.")
 
 
 @data_app.command("list")
 def data_list(data: Data = None) -> None:
-    """Every named data set and where it would come from."""
+    """List every named data set and where its images would come from."""
     from harness.core import data as sets
 
     for listing in sets.describe(data):
@@ -24,9 +27,9 @@ def data_list(data: Data = None) -> None:
 def data_check(
     name: str,
     data: Data = None,
-    official: Annotated[bool, typer.Option(help="Exit 2 unless it is the official data.")] = False,
+    official: Annotated[bool, typer.Option(help="Exit with code 2 unless the data is official.")] = False,
 ) -> None:
-    """Whether a data set is the official one, by digests of its pixels and labels."""
+    """Tell whether a data set is the official one, by digests of its pixels and labels."""
     from harness.core import data as sets
 
     _print_report(sets.check(name, data))
@@ -49,14 +52,14 @@ def data_fetch(name: str) -> None:
 
 
 @data_app.command("import")
-def data_import(source: Path, name: Annotated[str, typer.Option(help="The data set it is.")]) -> None:
+def data_import(source: Path, name: Annotated[str, typer.Option(help="The name of the data set.")]) -> None:
     """Decode a directory or archive into the cache, so that no --data is needed later."""
     from harness.core import data as sets
 
     _print_report(sets.import_data(source, name))
 
 
-def _print_report(report: Any) -> None:
+def _print_report(report: "Report") -> None:
     print(f"{report.name}: {report.exactness}")
     print(f"  {report.train_size} train and {report.test_size} test images, {report.num_classes} classes, ", end="")
     print(f"{' x '.join(map(str, report.image_shape))}, from {report.found}")

@@ -45,7 +45,7 @@ def _add_commands(track: str, kind: type[RunOptions]) -> None:
         start = time.monotonic()
         logger = execution.avalanche_logger if isinstance(execution, StreamExecutionOptions) else None
         options = run_options(place, execution, name=place.name, logger=logger)
-        _carry_out(_configuration(track, own, others), options, execution, start)
+        _carry_out(read_configuration(track, own, others), options, execution, start)
 
     @estimate_app.command(
         track, help=f"What `run {track}` with the same options would still do, and how long it takes here."
@@ -55,7 +55,7 @@ def _add_commands(track: str, kind: type[RunOptions]) -> None:
         from harness.commands import run as runs
 
         options = run_options(place, name=place.name)
-        prepared = runs.prepare(_configuration(track, own, others), options)
+        prepared = runs.prepare(read_configuration(track, own, others), options)
         _announce(prepared, options, configuration=False, quiet=False)
         if track == "nas":
             _print_each(prepared)
@@ -83,7 +83,7 @@ def _carry_out(run: "Run", options: "Options", execution: ExecutionOptions, star
     _conclude(finished, len(prepared.left), execution.as_json, execution.quiet)
 
 
-def _configuration(track: str, own: RunOptions, others: SettingOptions) -> "Run":
+def read_configuration(track: str, own: RunOptions, others: SettingOptions) -> "Run":
     """The configuration of a run: a file's settings, over them those of options, over these those of `--set`."""
     from harness.config import RUNS, assemble, flatten
 

@@ -1,7 +1,6 @@
 """Track nas on the command line: what it says, the table it prints, the one line that bad input gets."""
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from tests.results.files import write_rows
 
 SMOKE = ["--dataset", "digits", "--preset", "smoke", "--engine", "serial"]
 FEW = ["--archs", "width=32,depth=1,pooling=avg", "--subset", "4"]
-
-
-@pytest.fixture(autouse=True)
-def quiet_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`main` shows warnings its own way, for good."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +85,7 @@ def test_a_table_without_the_architectures_is_refused(
     assert "lacks 2 of 6 architectures" in capsys.readouterr().err
 
 
-def test_a_table_of_another_recipe_is_refused_before_anything_is_trained(
+def test_a_truth_of_another_recipe_is_refused_early(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "truth.parquet"
@@ -103,7 +96,7 @@ def test_a_table_of_another_recipe_is_refused_before_anything_is_trained(
     assert not (tmp_path / "units").exists()
 
 
-def test_a_table_of_another_preset_is_refused_before_anything_is_trained(
+def test_a_truth_of_another_preset_is_refused_early(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "truth.parquet"
@@ -136,12 +129,3 @@ def test_an_estimate_says_how_long_each_training_takes(tmp_path: Path, capsys: p
     lines = printed.splitlines()
     assert len(lines) == 4
     assert all("convnet-d1-w32-" in line and line.endswith(" 0 on full") for line in lines)
-
-
-def test_spaces_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ls", "spaces"]) == 0
-    assert capsys.readouterr().out.startswith("convnet720 ")
-    assert main(["show", "convnet720"]) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert "  depth = 1, 2, 3, 4" in shown
-    assert shown[-1].split() == ["719", "1,789,706", "205,268,992", "convnet-d4-w256-groupnorm-leakyrelu-avgpooling"]

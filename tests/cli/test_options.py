@@ -7,8 +7,19 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.cli.options import ExecutionOptions, PlaceOptions, parse_seconds, parse_shard, run_options
+from harness.cli.options import (
+    CondenseOptions,
+    ExecutionOptions,
+    PlaceOptions,
+    SettingOptions,
+    StreamOptions,
+    parse_seconds,
+    parse_shard,
+    run_options,
+)
 from harness.cli.reproducing import TableOptions
+from harness.cli.running import read_configuration
+from harness.config import dotted
 
 
 @pytest.mark.parametrize("module", ["harness", "harness.cli"])
@@ -41,3 +52,53 @@ def test_several_runs_follow_the_option_rows() -> None:
     a, b = Path("a"), Path("b")
     assert TableOptions(table="table1", rows=[a], more_rows=[b]).row_files == [a, b]
     assert TableOptions(table="table1").row_files == []
+
+
+FILE = """
+preset = "smoke"
+dataset = "digits"
+ipc = 4
+[memory]
+name = "dm"
+iterations = 7
+[recipe]
+epochs = 8
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A TOML file of settings."""
+    path = tmp_path / "run.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_file_gives_settings(file: Path) -> None:
+    file.write_text("steps = 5\norders = [0, 2]\n" + FILE)
+    run = dotted(read_configuration("cl", StreamOptions(), SettingOptions(config=file)))
+    assert (run["preset"], run["dataset"], run["steps"], run["ipc"], run["orders"]) == ("smoke", "digits", 5, 4, (0, 2))
+    assert (run["nets"], run["memory"], run["memory.iterations"], run["memory.real_batch"]) == (1, "dm", 7, 16)
+    assert run["recipe.epochs"] == 8
+
+
+def test_options_beat_the_file_and_set_beats_both(file: Path) -> None:
+    own = StreamOptions(ipc="5", steps="2", model="convnet-d1-w8")
+    others = SettingOptions(config=file, preset="quick", pairs=["steps=10"])
+    run = dotted(read_configuration("cl", own, others))
+    assert (run["preset"], run["steps"], run["ipc"], run["memory.iterations"]) == ("quick", 10, 5, 7)
+
+
+def test_a_file_gives_settings_of_sets(file: Path) -> None:
+    file.write_text('sets = 3\neval_models = ["mlp"]\nat = [1]\nnetworks = "trained:20-40"\n' + FILE)
+    run = dotted(read_configuration("condense", CondenseOptions(), SettingOptions(config=file)))
+    assert (run["sets"], run["eval_models"], run["at"]) == (3, ("mlp",), (1,))
+    assert run["memory.networks"] == "trained:20-40"
+    own = CondenseOptions(networks="random", at="2", sets="1")
+    run = dotted(read_configuration("condense", own, SettingOptions(config=file)))
+    assert (run["sets"], run["at"], run["memory.networks"]) == (1, (2,), "random")
+
+
+def test_a_preset_may_be_set_like_any_field() -> None:
+    run = read_configuration("cl", StreamOptions(dataset="digits"), SettingOptions(pairs=["preset=smoke"]))
+    assert (run.preset, run.model) == ("smoke", "convnet-d2-w8")
