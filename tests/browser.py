@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its own pipe: no driver, no port, no network."""
+"""Drive a headless Chromium over a pipe: it needs no driver, no port and no network."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ OPTIONS = (
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 WAIT_SECONDS = 60
-# The browser reads from descriptor 3 and writes to 4: copies out of their way first, as ours may be those very two.
+# The browser reads from descriptor 3 and writes to 4. The pipe may have these numbers itself, so it is copied first.
 LAUNCH = """
 import fcntl, os, sys
 copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
@@ -29,21 +29,26 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Page:
-    """A page that is open: what it said and asked for, and a way to ask it."""
+    """An open page of the browser.
+
+    Attributes:
+        complaints: errors of the console, exceptions, and what the page's policy refused.
+        requests: addresses that the page requested.
+    """
 
     def __init__(self, to: int, answers: int) -> None:
         self._to, self._answers, self._number, self._session = to, answers, 0, ""
         self._events: list[dict[str, Any]] = []
         self._rest = b""
-        self.complaints: list[str] = []  # errors of the console, exceptions, what its policy refused
-        self.requests: list[str] = []  # addresses it asked for
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def open(self, file: Path, width: int = 1200, height: int = 900) -> None:
-        """Load a file and wait until it is there."""
+        """Open a file and wait until it is loaded."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self._events.clear()
         self.call("Page.navigate", url=file.as_uri())
@@ -52,17 +57,17 @@ class Page:
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        if "exceptionDetails" in found:
-            raise ValueError(found["exceptionDetails"]["exception"]["description"])
-        return found["result"].get("value")
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise ValueError(answer["exceptionDetails"]["exception"]["description"])
+        return answer["result"].get("value")
 
     def screenshot(self) -> bytes:
         """The whole page as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Ask the browser, and wait for its answer."""
+        """Call a method of the DevTools protocol and wait for its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -100,24 +105,24 @@ class Page:
 
 @contextmanager
 def page(profile: Path) -> Iterator[Page]:
-    """A page of a browser that keeps what it must in `profile`, and ends with the block."""
+    """Start a browser with its profile in a directory, open a page, and end the browser with the block."""
     assert PROGRAM is not None
-    theirs_in, to = os.pipe()
-    answers, theirs_out = os.pipe()
+    browser_in, to = os.pipe()
+    answers, browser_out = os.pipe()
     command = [PROGRAM, *OPTIONS, f"--user-data-dir={profile}"]
     process = subprocess.Popen(
-        [sys.executable, "-S", "-c", LAUNCH, str(theirs_in), str(theirs_out), *command],
-        pass_fds=(theirs_in, theirs_out),
+        [sys.executable, "-S", "-c", LAUNCH, str(browser_in), str(browser_out), *command],
+        pass_fds=(browser_in, browser_out),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    os.close(theirs_in)
-    os.close(theirs_out)
+    os.close(browser_in)
+    os.close(browser_out)
     try:
         yield Page(to, answers)
     finally:
-        os.close(to)  # at which it ends
+        os.close(to)  # the browser ends when its pipe is closed
         os.close(answers)
         try:
             process.wait(WAIT_SECONDS)

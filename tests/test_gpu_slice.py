@@ -1,4 +1,4 @@
-"""The script for a GPU that is there for a while: what it calls, with which limits, and what it leaves."""
+"""The script for a GPU that is lent for a while: the commands it runs, their time limits, and the files it leaves."""
 
 import os
 import re
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the timeo
 
 
 class Slice:
-    """A slice whose Python only notes what it is called with."""
+    """A slice whose Python interpreter is a stub that logs its arguments."""
 
     def __init__(self, folder: Path) -> None:
         self.log, self.out, self.stub = folder / "log.txt", folder / "out", folder / "python"
@@ -43,7 +43,7 @@ class Slice:
         return [line for line in self.log.read_text().splitlines() if what in line]
 
 
-def test_what_a_slice_does(tmp_path: Path) -> None:
+def test_a_slice_runs_tests_benches_and_work(tmp_path: Path) -> None:
     one = Slice(tmp_path)
     assert one.run(10, WORK="reproduce nas-table;reproduce table1;run cl --memory dm") == 0
     assert one.calls("pytest") == ["-m pytest -m gpu tests/test_gpu.py"]
@@ -65,7 +65,7 @@ def test_what_a_slice_does(tmp_path: Path) -> None:
     assert {path.name for path in one.out.iterdir()} == {"bench.jsonl", "runs.tar.00", "slice.log", "tests.log"}
 
 
-def test_what_fails_is_told_at_the_end_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_a_failed_command_does_not_stop_the_others(tmp_path: Path) -> None:
     one = Slice(tmp_path)
     assert one.run(3, TESTS="", BENCHES="", WORK="run broken;run cl") == 1
     assert len(one.calls("--time-limit")) == 2
@@ -74,5 +74,5 @@ def test_what_fails_is_told_at_the_end_and_the_rest_is_done(tmp_path: Path) -> N
 
 def test_a_slice_ends_in_time(tmp_path: Path) -> None:
     one = Slice(tmp_path)
-    assert one.run(0, WORK="run cl") == 124  # of the tests, for which there was no time
+    assert one.run(0, WORK="run cl") == 124  # the exit code of the tests, for which there was no time
     assert not one.log.exists()

@@ -123,5 +123,5 @@ def around(name: str, host: Method[MethodConfig]) -> Method[MIMConfig]:
     ) -> Memory:
         return host(images, labels, budget, rng, cfg.host, progress, extra_loss=cfg.term.add_gradient)
 
-    about = f"{name} with a mutual-information term. RECONSTRUCTION from the abstract of MIM4DD."
+    about = f"RECONSTRUCTION from the abstract of MIM4DD: {name} with a mutual-information term."
     return Method(build, MIMConfig(host.config), frozenset({"progress"}), about)
