@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
 from harness.core.augment import AugmentName
-from harness.core.fields import Count, Momentum, Positive, checked, configuration
+from harness.core.fields import Count, Momentum, Positive, configuration, satisfies
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
@@ -41,7 +41,7 @@ class DMConfig(MethodConfig):
     "What the images start from: real images or noise."
     model: str = "convnet3"
     "The network whose embeddings are matched, drawn anew every iteration."
-    networks: Annotated[str, checked(pool.band)] = "random"
+    networks: Annotated[str, satisfies(pool.band)] = "random"
     "Networks to match in: random ones, never trained, or trained:LO-HI, from a pool of that accuracy (%)."
     augment: AugmentName = augment.DSA
     "Augmentation, one draw for each class and iteration, shared by real and synthetic images."

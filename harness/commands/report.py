@@ -80,7 +80,7 @@ def searched(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
     except ValueError as error:
         return [], [f"{run.name}: what is missing of it is not known ({error})"]
     kinds = [memory_name(search) if kind == search.memory else kind for kind in trained_on(search)]
-    return [(kind, str(arch.id)) for kind in kinds for arch in search.searched.archs], []
+    return [(kind, str(arch.id)) for kind in kinds for arch in search.candidates.archs], []
 
 
 def _run_directories(path: Path) -> list[Path]:

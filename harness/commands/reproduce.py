@@ -320,7 +320,7 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, object]:
             "model": str(models.parse(model)),
             "memory_model": "" if built_with is None else str(models.parse(built_with)),
         }
-    return columns | {"split": "test", "space": run.space, "architectures": len(run.searched.archs)}
+    return columns | {"split": "test", "space": run.space, "architectures": len(run.candidates.archs)}
 
 
 def write(plan: TablePlan, table: DataFrame, directory: Path) -> list[Path]:

@@ -17,7 +17,7 @@ AnyRun = TypeVar("AnyRun", bound="Run")
 
 @configuration
 class Run:
-    """What every track asks."""
+    """The settings that every track has."""
 
     dataset: str = "cifar10"
     "A name of `harness data list`, or folder:PATH."
@@ -36,7 +36,7 @@ class Run:
     real_dtype: str = "auto"
     "The type of products where no gradient passes: auto, float32, tf32 or bfloat16."
     split: Annotated[str, one_of(SPLITS, "split")] = "test"
-    "The images that networks are judged on: test, or validation, a fixed tenth of train that is held out."
+    "The images that networks are evaluated on: test, or validation, a fixed tenth of train that is held out."
     classes_per_unit: Count = 10
     "Classes condensed together, where the builder treats each class on its own."
     seed: int = 0
@@ -113,17 +113,20 @@ class CLRun(Run):
 
 @configuration
 class CondenseRun(Run):
-    """Condensed sets judged by fresh networks. Defaults are those of DC, DSA and DM: 5 sets, 20 networks each."""
+    """Condensed sets, evaluated by training fresh networks on them.
+
+    Defaults are those of DC, DSA and DM: 5 sets, 20 networks each.
+    """
 
     nets: Count = 20
     sets: Count = 5
     "Sets condensed independently of each other."
     eval_models: tuple[str, ...] = ()
-    "Networks to judge with, in the place of `model`."
+    "Networks to evaluate with, in the place of `model`."
     at: tuple[int, ...] = ()
-    "Numbers of iterations after which sets are judged as well as at their end."
+    "Numbers of iterations after which sets are evaluated, besides their end."
     uint8: bool = True
-    "Whether learned sets are judged rounded to 8 bits as well."
+    "Whether learned sets are evaluated rounded to 8 bits as well."
 
     track: ClassVar[str] = "condense"
 
@@ -194,7 +197,7 @@ class NASRun(Run):
         spaces.select(spaces.find(self.space), self.archs, self.subset)
 
     @property
-    def searched(self) -> spaces.Space:
+    def candidates(self) -> spaces.Space:
         """The architectures to rank."""
         return spaces.select(spaces.find(self.space), self.archs, self.subset)
 

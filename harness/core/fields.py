@@ -32,7 +32,7 @@ def one_of(choices: Collection[str], what: str) -> AfterValidator:
     return AfterValidator(lambda name: known(name, choices, what))
 
 
-def checked(check: Callable[[str], object]) -> AfterValidator:
+def satisfies(check: Callable[[str], object]) -> AfterValidator:
     """Accept a name only if `check(name)` raises no ValueError."""
 
     def accept(name: str) -> str:

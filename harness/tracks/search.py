@@ -81,7 +81,7 @@ def plan(run: NASRun, dataset: DataSet, place: Place) -> SearchPlan:
         ValueError: an architecture does not fit the images, a class has fewer than ipc, the proxy set lacks classes,
             or the tabular truth architectures.
     """
-    archs = run.searched.archs
+    archs = run.candidates.archs
     check_fit(run, dataset, [arch.model for arch in archs] if run.memory not in ZERO_COST else [])
     context = unit_context(run, place)
     memory = _memory(run, dataset, context)
@@ -295,7 +295,7 @@ def _candidate_rows(
 
 def title(run: NASRun) -> str:
     """Return what a run does, in one line."""
-    ranked = f"{len(run.searched)} of {quantity(len(spaces.find(run.space)), 'architecture')} of {run.space}"
+    ranked = f"{len(run.candidates)} of {quantity(len(spaces.find(run.space)), 'architecture')} of {run.space}"
     proxy = f"by {describe_memory(run)}"
     trained = f", against {quantity(run.truth_epochs, 'epoch')} on all images"
     against = {"run": trained, "none": ""}.get(run.truth, f", {run.truth}")
@@ -304,7 +304,7 @@ def title(run: NASRun) -> str:
 
 def short_name(run: NASRun) -> str:
     """Return what sets a run off from others of its data set and proxy, for the name of a directory."""
-    return f"{len(run.searched)}archs"
+    return f"{len(run.candidates)}archs"
 
 
 def memory_files(plan: SearchPlan) -> dict[str, list[Unit]]:

@@ -231,7 +231,7 @@ def test_rows_have_both_accuracies_of_every_training(finished: Finished) -> None
     }
     assert set(rows.loc[rows["metric"] == "test_accuracy", "split"]) == {"test"}
     assert set(rows.loc[rows["metric"] == "validation_accuracy", "split"]) == {"validation"}
-    ids = {str(arch.id) for arch in run_of().searched}
+    ids = {str(arch.id) for arch in run_of().candidates}
     assert set(rows.loc[rows["arch"] != "", "arch"]) == ids
     curve = rows[(rows["memory"] == "random") & (rows["metric"] == "validation_accuracy")]
     assert sorted(set(curve["epoch"])) == [2, 4]
@@ -240,7 +240,7 @@ def test_rows_have_both_accuracies_of_every_training(finished: Finished) -> None
 def test_a_value_is_the_share_of_the_images_it_was_measured_on(finished: Finished) -> None:
     digits = data.load("digits")
     run = run_of(nets=2, **{"recipe.epochs": 4, "curve_every": 2})
-    arch = run.searched.archs[0]
+    arch = run.candidates.archs[0]
     held = hold_out(digits)
     (memory, *_) = (Path(finished.directory) / "memories").glob("*.safetensors")
     images = memory_file.load(memory, held)[0]
@@ -288,7 +288,7 @@ def test_what_costs_nothing_is_scored_untrained(toy_set: DataSet) -> None:
         assert len(rows) == COUNT
         assert {row["unit"] for row in rows} == {unit}
         assert {row["metric"] for row in rows} == {"score"}
-    first = run_of().searched.archs[0]
+    first = run_of().candidates.archs[0]
     run = run_of(proxy="params", truth="none")
     row = next(search.rows(run, plan(run, digest, Place()), None, digest, ""))  # type: ignore[arg-type]
     assert row["value"] == space.count_parameters(first.model, (1, 8, 8), 10)
@@ -318,10 +318,10 @@ def test_a_network_that_diverges_is_counted_and_has_no_accuracy(tmp_path: Path) 
 def test_quick_and_smoke_are_narrow_and_short() -> None:
     for preset, count in (("quick", 24), ("smoke", 4)):
         run = assemble(NASRun, preset, {"proxy": "random"})
-        assert len(run.searched) == count
-        assert {arch["width"] for arch in run.searched} == {32}
+        assert len(run.candidates) == count
+        assert {arch["width"] for arch in run.candidates} == {32}
     paper = assemble(NASRun, "paper", {})
-    assert (paper.memory, paper.ipc, paper.nets, len(paper.searched)) == ("dsa", 50, 5, 720)
+    assert (paper.memory, paper.ipc, paper.nets, len(paper.candidates)) == ("dsa", 50, 5, 720)
     assert paper.recipe_config is not None
     assert (paper.recipe_config.epochs, paper.recipe_config.batch_size, paper.recipe_config.lr) == (200, 250, 0.01)
     assert paper.recipe_config.drops == (100,)

@@ -60,7 +60,7 @@ def time_search(size: Size, preset: str, device: torch.device) -> Result:
     settings = {"archs": size.archs, "subset": size.subset}
     run, _ = config.resolve_form(config.assemble(NASRun, preset, settings), device)
     recipe = replace(run.training, epochs=size.epochs)
-    candidates = [arch.model for arch in run.searched]
+    candidates = [arch.model for arch in run.candidates]
     units = [_unit(model, recipe, size, device) for model in candidates]
     _make_images(size.images, size.validation, size.test, device)  # before the clock starts
     plain_seconds = 0.0

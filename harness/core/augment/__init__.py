@@ -27,9 +27,9 @@ from harness.core.augment.strategy import (
     draw_shared,
     operations,
 )
-from harness.core.fields import checked
+from harness.core.fields import satisfies
 
-AugmentName = Annotated[str, checked(operations)]  # the name of a strategy, as a field of a configuration
+AugmentName = Annotated[str, satisfies(operations)]  # the name of a strategy, as a field of a configuration
 
 __all__ = [
     "DC_DIGITS",
