@@ -1,8 +1,8 @@
 """The published tables that `harness reproduce` holds our runs against, cell by cell.
 
-A cell is one published number and the run that is to give it: a track, and settings as `harness run TRACK --set` takes
-them. What the settings leave out is the track's default under `paper`, the published protocol. The numbers are read
-from `published/`, where their sources stand; none is written here.
+A cell is one published number and the run that should reproduce it: a track, and settings as `harness run TRACK --set`
+takes them. A setting that is not named has the track's default under `paper`, the published protocol. The numbers and
+their sources are read from the CSV files of `published/`; none is written here.
 """
 
 import csv
@@ -27,7 +27,7 @@ from harness.results.published.values import (
 PICKED = "spearman_rho_picked_5_percent"  # as `nas_tables` calls it
 Line = Mapping[str, str]  # of a published file, by column
 
-# Methods of tables other than those of `results.published`: our builder (there or not), and the recipe.
+# Methods beside those of `values.METHODS`: our builder, which may not exist, and the recipe.
 OTHERS = {
     "MMD-pixel-linear": ("mmd-pixel", "dm"), "LoDM": ("lo-dm", "dm"), "LoDSA": ("lo-dsa", "dm"),
     "LoDC": ("lo-dc", "dc"), "LoMTT": ("lo-mtt", "dm"),
@@ -41,16 +41,16 @@ SMALL = ("MNIST", "FashionMNIST", "SVHN", "CIFAR10", "CIFAR100")  # images of at
 class Printed:
     """A number as it stands in a paper."""
 
-    value: float = math.nan  # missing where it could not be had
+    value: float = math.nan  # nan where it could not be obtained
     std: float = math.nan  # of all networks of all sets, pooled; missing where not printed
-    reading: float = math.nan  # how far the true value may lie off it: half a digit, or as its file notes
+    reading: float = math.nan  # how far the true value may be from it: half a digit, or what its file notes
     source: str = ""
-    doubt: str = ""  # why the value may be another's, or another one
+    doubt: str = ""  # why the value may belong to another setting, or be wrong
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A published number, and the run that is to give it."""
+    """A published number, and the run that should reproduce it."""
 
     name: str  # unique in its table, such as cifar10/dm/10
     track: str
@@ -58,12 +58,12 @@ class Cell:
     metric: str = "test_accuracy"
     model: str = ""  # the network tested, where the run names several (`eval_models`)
     printed: Printed = Printed()
-    missing: str = ""  # why no run can give it, where that does not show in the settings
+    missing: str = ""  # why no run can reproduce it, where the settings do not show that
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A published table: the file its numbers are in, and what makes cells of a line of it."""
+    """A published table: the file of its numbers, and the function that makes cells of a line of the file."""
 
     note: str
     file: str
@@ -107,7 +107,7 @@ def _larger(line: Line) -> Iterator[Cell]:
 
 def _of_network(line: Line) -> Iterator[Cell]:
     """Accuracies of several networks, each condensed with and tested on."""
-    network = line["network"].lower().replace("-", "")  # theirs: ResNet-18
+    network = line["network"].lower().replace("-", "")  # ResNet-18 in the papers
     missing = "" if network in ("convnet", "resnet18") else f"network {network}"
     model = _convnet(line) if network == "convnet" else "resnet18"
     yield _condensed(line, network, missing=missing, model=model)
@@ -115,7 +115,7 @@ def _of_network(line: Line) -> Iterator[Cell]:
 
 def _stream(line: Line) -> Iterator[Cell]:
     """The end point of a stream; the budget, the recipe and the network are the track's own."""
-    memory = {theirs: ours for ours, theirs in STREAM_NAMES.items()}[line["method"]]
+    memory = {name: ours for ours, name in STREAM_NAMES.items()}[line["method"]]
     settings = {"dataset": DATASETS[line["dataset"]], "memory": memory, "steps": line["steps"]}
     yield Cell(f"{line['steps']}-steps/{memory}", "cl", settings, "last_accuracy", printed=_printed(line))
 
@@ -176,7 +176,7 @@ def _convnet(line: Line) -> str:
 
 
 def _printed(line: Line, column: str = "mean") -> Printed:
-    """What a line says of the number in a column."""
+    """Read the number in a column of a line, with its standard deviation, its precision and its source."""
     text = line[column]
     if not text:
         return Printed(source=line["source"].removeprefix("seed "))

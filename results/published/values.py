@@ -1,4 +1,4 @@
-"""The papers' numbers, under the names our rows have for the same setting."""
+"""The numbers that papers print, by the names that our rows have for the same setting."""
 
 import math
 from importlib import resources
@@ -6,29 +6,29 @@ from importlib import resources
 import pandas as pd
 from pandas import DataFrame, Series
 
-CONVNET3 = "convnet-d3-w128-instancenorm-relu-avgpooling"  # the papers' network,
-CONVNET4 = "convnet-d4-w128-instancenorm-relu-avgpooling"  # and theirs for images of 64 x 64
+CONVNET3 = "convnet-d3-w128-instancenorm-relu-avgpooling"  # the papers' network
+CONVNET4 = "convnet-d4-w128-instancenorm-relu-avgpooling"  # their network for images of 64 x 64
 SHORT = {"convnet3": CONVNET3, "convnet4": CONVNET4}
 
-# The setting the end points of streams hold for, and their names for our memories.
+# The setting for which the end points of streams were published, and the papers' names for our memories.
 STREAM = {"dataset": "cifar100", "split": "test", "preset": "paper", "ipc": 20, "recipe": "dm"}
 STREAM_NAMES = {"random": "GDumb+random", "herding": "GDumb+herding", "dsa": "GDumb+DSA", "dm": "GDumb+DM"}
 
 # Files of accuracies; where two give the same cell, the earlier one counts.
 FILES = ("table1_accuracy", "dc_dsa_readme", "dcc_accuracy", "idc_accuracy", "table3_cross_arch", "larger_sets")
-DIGITISED = "digitised"  # said of a value that was read off a figure, not printed
+DIGITISED = "digitised"  # in the note of a value that was read off a figure, not printed
 DATASETS = {
     "MNIST": "mnist", "FashionMNIST": "fashionmnist", "SVHN": "svhn", "CIFAR10": "cifar10", "CIFAR100": "cifar100",
     "TinyImageNet": "tinyimagenet", "ImageNet1K-64": "imagenet64",
 }  # fmt: skip
-# Their method: our builder, and the recipe their networks were trained by.
+# The papers' name of a method: our builder, and the recipe by which their networks were trained.
 METHODS = {
     "Random": ("random", "dc"), "Herding": ("herding", "dc"), "Forgetting": ("forgetting", "dc"),
     "C-score": ("cscore", "dc"), "GraNd": ("grand", "dc"), "EL2N": ("el2n", "dc"), "DC": ("dc", "dc"),
     "DCC": ("dcc", "dc"), "DSA": ("dsa", "dm"), "DSAC": ("dsac", "dm"), "DM": ("dm", "dm"),
     "IDC-I": ("idc-i", "idc"), "IDC": ("idc", "idc"), "Whole": ("full", "dm"),
 }  # fmt: skip
-# Of the search on proxy sets: the setting its numbers hold for, and our names.
+# The setting for which the numbers of the search on proxy sets were published, and our names for its methods.
 SEARCH = {"dataset": "cifar10", "preset": "paper", "space": "convnet720", "architectures": 720}
 SEARCH_NAMES = {"Random": "random", "DSA": "dsa", "DM": "dm", "EarlyStopping": "early-stopping", "Whole": "full"}
 SELECTION = ("random", "herding", "forgetting", "cscore", "grand", "el2n", "full")
@@ -50,7 +50,7 @@ def published_end_points() -> DataFrame:
     """
     published = _table("cl_final_accuracy")
     published = published[(published["dataset"].str.lower() == "cifar100") & (published["ipc"] == 20)]
-    ours = {theirs: memory for memory, theirs in STREAM_NAMES.items()}
+    ours = {name: memory for memory, name in STREAM_NAMES.items()}
     points = DataFrame(
         {"steps": published["steps"], "memory": published["method"].map(ours), "value": published["mean"]}
     )
@@ -73,21 +73,21 @@ def published_accuracies() -> DataFrame:
         model, value and std (%; their std is that of 100 networks pooled over 5 sets, missing where not printed),
         source.
     """
-    theirs = pd.concat([_table(name) for name in FILES], ignore_index=True)
-    theirs = theirs[theirs["dataset"].isin(list(DATASETS)) & theirs["method"].isin(list(METHODS))]
-    theirs = theirs[~theirs["note"].str.contains(DIGITISED, na=False)]
-    memory = theirs["method"].map({method: memory for method, (memory, _) in METHODS.items()})
-    usual = theirs["dataset"].map(lambda name: CONVNET4 if name in ("TinyImageNet", "ImageNet1K-64") else CONVNET3)
+    printed = pd.concat([_table(name) for name in FILES], ignore_index=True)
+    printed = printed[printed["dataset"].isin(list(DATASETS)) & printed["method"].isin(list(METHODS))]
+    printed = printed[~printed["note"].str.contains(DIGITISED, na=False)]
+    memory = printed["method"].map({method: memory for method, (memory, _) in METHODS.items()})
+    usual = printed["dataset"].map(lambda name: CONVNET4 if name in ("TinyImageNet", "ImageNet1K-64") else CONVNET3)
     found = DataFrame({
-        "dataset": theirs["dataset"].map(DATASETS),
+        "dataset": printed["dataset"].map(DATASETS),
         "memory": memory,
-        "ipc": pd.to_numeric(theirs["ipc"], errors="coerce").astype("Int64"),  # "all" becomes missing
-        "recipe": theirs["method"].map({method: recipe for method, (_, recipe) in METHODS.items()}),
-        "memory_model": theirs["condense_arch"].map(CONDENSED_WITH).fillna(usual).mask(memory.isin(SELECTION), ""),
-        "model": theirs["test_arch"].map(TESTED).fillna(usual),
-        "value": theirs["mean"],
-        "std": theirs["std"],
-        "source": theirs["source"],
+        "ipc": pd.to_numeric(printed["ipc"], errors="coerce").astype("Int64"),  # "all" becomes missing
+        "recipe": printed["method"].map({method: recipe for method, (_, recipe) in METHODS.items()}),
+        "memory_model": printed["condense_arch"].map(CONDENSED_WITH).fillna(usual).mask(memory.isin(SELECTION), ""),
+        "model": printed["test_arch"].map(TESTED).fillna(usual),
+        "value": printed["mean"],
+        "std": printed["std"],
+        "source": printed["source"],
     })  # fmt: skip
     setting = ["dataset", "memory", "ipc", "recipe", "memory_model", "model"]
     return found.drop_duplicates(setting).reset_index(drop=True)
@@ -128,14 +128,14 @@ def searches_for(table: DataFrame) -> DataFrame:
     Returns:
         published_performance (%), published_rho and published_minutes (of training the networks, on a V100).
     """
-    theirs = _table("nas_table5")
-    theirs["memory"] = theirs["method"].map(SEARCH_NAMES)
-    theirs = theirs.set_index("memory")[["best_selected_test_acc", "spearman", "time_min"]]
-    theirs.columns = pd.Index(["published_performance", "published_rho", "published_minutes"])
+    printed = _table("nas_table5")
+    printed["memory"] = printed["method"].map(SEARCH_NAMES)
+    printed = printed.set_index("memory")[["best_selected_test_acc", "spearman", "time_min"]]
+    printed.columns = pd.Index(["published_performance", "published_rho", "published_minutes"])
     same = (table["ipc"] == 50).fillna(False) | table["memory"].isin(["early-stopping", "full"])
     for column, value in SEARCH.items():
         same &= table[column] == value
-    return theirs.reindex(table["memory"]).set_axis(table.index).where(same.astype(bool))
+    return printed.reindex(table["memory"]).set_axis(table.index).where(same.astype(bool))
 
 
 def _table(name: str) -> DataFrame:

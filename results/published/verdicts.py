@@ -58,7 +58,7 @@ VERDICTS = Layout(
 
 @dataclass(frozen=True)
 class Wanted:
-    """A cell, and what rows of its run say in the columns that set runs apart."""
+    """A cell, and the values that rows of its run have in the columns that tell runs apart."""
 
     cell: Cell
     preset: str
@@ -67,7 +67,7 @@ class Wanted:
 
 
 def judge(wanted: Sequence[Wanted], rows: DataFrame) -> DataFrame:
-    """Published and ours, a line per cell in the order given.
+    """Compare published numbers with ours: one line for each cell, in the order given.
 
     Args:
         wanted: the cells.
@@ -91,13 +91,13 @@ def judge(wanted: Sequence[Wanted], rows: DataFrame) -> DataFrame:
 
 
 def allowance(half: float, printed: Printed) -> float:
-    """How far our mean may lie from a printed value by chance (95 %) and rounding.
+    """How far our mean may be from a printed value by chance (95 %) and rounding.
 
     Args:
         half: half the width of our 95 % interval over sets or orders; NaN where there is none.
-        printed: theirs.
+        printed: the published number.
     Returns:
-        NaN where nothing tells how far chance takes us.
+        nan where neither side has an interval or a deviation.
     """
     ours = NORMAL * printed.std if math.isnan(half) else half
     theirs = 0.0 if math.isnan(printed.std) else NORMAL * printed.std / math.sqrt(THEIR_SETS)
@@ -105,7 +105,7 @@ def allowance(half: float, printed: Printed) -> float:
 
 
 def verdict(difference: float, allowed: float) -> str:
-    """Where ours stands, by its difference from theirs and what `allowance` allows."""
+    """The verdict on a difference, ours minus the published value, under an `allowance`."""
     if math.isnan(difference):
         return UNPUBLISHED
     if math.isnan(allowed):

@@ -166,7 +166,7 @@ def test_a_number_beyond_64_bits_is_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("absent", [rows.ADDED, ("set",), ("memory_model", "iterations")])
-def test_a_file_from_before_the_later_columns_reads_as_if_they_were_empty(tmp_path: Path, absent: list[str]) -> None:
+def test_columns_that_an_older_file_lacks_are_empty(tmp_path: Path, absent: list[str]) -> None:
     some = [row(memory=ODD, ipc=20, repeat=2, arch="a"), row(experience=1, wall_seconds=0.5)]
     write_rows(some, tmp_path / "new.csv")
     lines = list(csv.reader(io.StringIO((tmp_path / "new.csv").read_bytes().decode(), newline="")))
