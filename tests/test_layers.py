@@ -73,6 +73,23 @@ def test_a_module_imports_what_its_room_may(module: str) -> None:
     assert not [name for name in ours if room_of(name) not in {room, *ROOMS[room]}]
 
 
+def memory_layer(module: str) -> int:
+    """The layer of a module of harness.memory: method, then shared, the methods, around, and the registry on top."""
+    name = module.removeprefix("harness.memory").removeprefix(".").partition(".")[0]
+    return {"method": 0, "shared": 1, "around": 3, "": 4}.get(name, 2)
+
+
+@each_module
+def test_layers_of_memory_import_downwards(module: str) -> None:
+    if room_of(module) == "harness.memory":
+        ours = [
+            name
+            for name in imports(FILES[module])
+            if f"{name}.".startswith("harness.") and room_of(name) == "harness.memory"
+        ]
+        assert not [name for name in ours if memory_layer(name) > memory_layer(module)]
+
+
 @each_module
 def test_only_streams_import_avalanche(module: str) -> None:
     if room_of(module) != "harness.scenarios":

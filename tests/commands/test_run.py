@@ -10,34 +10,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
 
 import harness
-from harness import memory
 from harness.cli import main
 from harness.commands import run as runs
 from harness.commands.run import Finished, Options
 from harness.config import CLRun, assemble, configure, resolve_form
 from harness.core import data, memory_file
-from harness.core.compute import tuning
-from harness.core.memory import Budget, Memory
-from harness.execution import resources
 from harness.execution.engines import Event
-from harness.execution.resources import (
-    SHARED_BY,
-    count_full_rate_workers,
-    count_workers,
-    device_name,
-    gpu_environments,
-    pick_device,
-    worker_environments,
-)
-from harness.memory import random_real
-from harness.memory.method import from_function
 from harness.results import rows as rowfiles
 
 CPU = torch.device("cpu")
@@ -302,191 +286,6 @@ def test_ctrl_c_stops_within_seconds_and_keeps_the_state(tmp_path: Path) -> None
     assert lines[-1] == "harness: 1 unit left (interrupted); the same command continues"
     assert len(list((tmp_path / "units").rglob("*.checkpoint.safetensors"))) == 1
     assert "Traceback" not in "\n".join(lines)
-
-
-# --- what goes wrong ------------------------------------------------------------------------------------------------
-
-
-def test_a_damaged_unit_is_set_aside_and_done_again(
-    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path
-) -> None:
-    copy_of(oracle[0] / "units", tmp_path / "units")
-    victim = unit_files(tmp_path)[3]
-    victim.write_bytes(victim.read_bytes()[:-7])
-    with pytest.warns(UserWarning, match=rf"set aside as {victim.name}\.damaged-0, to be done again"):
-        finished, events = carry_out(run_of(), tmp_path)
-    assert (events["done"], events["found"]) == (1, 9)
-    assert victim.with_name(f"{victim.name}.damaged-0").is_file()
-    assert without_cost(finished.directory) == without_cost(oracle[1].directory)
-
-
-def test_a_damaged_configuration_is_written_anew(oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path) -> None:
-    copy_of(oracle[0], tmp_path / "there")
-    file = tmp_path / "there" / oracle[1].directory.name / "config.json"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:20])
-    finished, events = carry_out(run_of(), tmp_path / "there")
-    assert events["done"] == 0
-    assert finished.directory == file.parent
-    assert file.read_bytes() == whole
-
-
-def test_rows_hold_what_others_finish_while_they_are_written(
-    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepared = runs.prepare(run_of(), Options(out=tmp_path, engine="serial"))
-    made, to_csv = [], rowfiles.to_csv
-
-    def write_as_others_finish(rows: list[Any]) -> bytes:
-        made.append(len(rows))
-        if len(made) == 1:
-            copy_of(oracle[0] / "units", tmp_path / "units")
-        return to_csv(rows)
-
-    monkeypatch.setattr(runs, "to_csv", write_as_others_finish)
-    runs.write_rows(prepared)
-    assert made == [0, len(oracle[1].rows)]
-    assert without_cost(prepared.directory) == without_cost(oracle[1].directory)
-
-
-@dataclass(frozen=True)
-class BrokenConfig:
-    """Nothing to choose."""
-
-    per_class: ClassVar[bool] = True
-
-
-def broken(
-    images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: BrokenConfig = BrokenConfig()
-) -> Memory:
-    """Random real images, but those of class 9 are not a number."""
-    made = random_real.build(images, labels, budget, rng)
-    where = (made.labels == 9).view(-1, 1, 1, 1)
-    return Memory(made.images.masked_fill(where, float("nan")), made.labels)
-
-
-def test_a_condensing_that_ends_in_nan_fails_by_name_and_the_others_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(memory.BUILDERS, "broken", from_function(broken))
-    finished, events = carry_out(run_of(memory="broken"), tmp_path)
-    name = "broken memory, order 0, classes 4 .. 9"
-    assert finished.outcome.failed == {name: "FloatingPointError: memory: an image is not finite"}
-    assert (events["done"], events["failed"]) == (4 + 1, 1)  # the network of the first two classes
-    assert all(label.endswith(f"(needs {name}, which failed)") for label in finished.outcome.left)
-    assert Counter(finished.rows["metric"])["seen_accuracy"] == 1
-    assert main(arguments(tmp_path, "--set", "memory=broken", "--engine", "serial", "--quiet")) == 3
-    errors = capsys.readouterr().err
-    assert f"harness: failed: {name}: FloatingPointError: memory: an image is not finite\n" in errors
-    assert "harness: 1 unit failed, 4 units left; the same command tries them again\n" in errors
-    assert "Traceback" not in errors
-
-
-@pytest.mark.parametrize(
-    ("device", "visible", "names"),
-    [("cpu", None, []), ("cuda", None, ["0", "1", "2"]), ("cuda", "2,GPU-7", ["2", "GPU-7"]), ("cuda:1", None, [None])],
-)
-def test_each_worker_sees_one_of_the_gpus(
-    device: str, visible: str | None, names: list[str | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [place.get("CUDA_VISIBLE_DEVICES") for place in gpu_environments(device)] == names
-
-
-@pytest.mark.parametrize(
-    ("device", "engine", "jobs", "workers", "at_full_rate"),
-    [
-        ("cpu", "local", None, 7, 7),  # a core each
-        ("cpu", "local", 3, 3, 3),
-        ("cpu", "serial", 3, 1, 1),
-        ("cuda", "local", None, 2 * tuning.WORKERS_PER_GPU, 2),
-        ("cuda", "local", 1, 1, 1),
-        ("cuda", "local", 8, 8, 2),  # four share each of two GPUs
-        ("cuda:1", "local", None, tuning.WORKERS_PER_GPU, 1),
-        ("cuda", "serial", None, 1, 1),
-    ],
-)
-def test_how_many_units_are_worked_on_at_a_time(
-    device: str, engine: str, jobs: int | None, workers: int, at_full_rate: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(resources, "usable_cpus", lambda: 7)
-    assert count_workers(device, engine, jobs) == workers
-    assert count_full_rate_workers(device, workers) == at_full_rate
-
-
-def test_a_worker_knows_how_many_share_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert worker_environments("cpu", 4) == [{}]
-    assert worker_environments("cuda:1", 1) == [{SHARED_BY: "1"}]
-    assert worker_environments("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, SHARED_BY: "2"} for gpu in "01"]
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU")
-    names = []
-    for workers in ("1", "2"):
-        monkeypatch.setenv(SHARED_BY, workers)
-        names.append(device_name(torch.device("cuda")))
-    assert names == ["GPU", "GPU, shared by 2 workers"]  # whose seconds are others
-
-
-@pytest.mark.parametrize("name", ["gpu", "cudas", "cuda:", "cuda:x", "cuda:2"])
-def test_a_device_that_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert pick_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ValueError, match=r"^device: [^\n]*$"):
-        pick_device(name)
-
-
-def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def short(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Any = BrokenConfig()) -> Memory:
-        made = random_real.build(images, labels, budget, rng)
-        return Memory(made.images[1:], made.labels[1:])
-
-    monkeypatch.setitem(memory.BUILDERS, "short", from_function(short))
-    finished, _ = carry_out(run_of(memory="short"), tmp_path)
-    assert len(finished.outcome.failed) == 5
-    reason = "ValueError: short: the builder's memory does not hold as many images of each class"
-    assert set(finished.outcome.failed.values()) == {reason}
-    with pytest.raises(RuntimeError, match=r"the run is not complete; short memory, order 0, classes 2 \.\. 8"):
-        harness.run(run_of(memory="short"), Options(out=tmp_path, engine="serial"))
-
-
-def test_a_dm_that_diverges_fails_by_name(tmp_path: Path) -> None:
-    settings = {"memory": "dm", "memory.lr": "1e38", "memory.iterations": "5", "classes_per_unit": "10", "steps": "1"}
-    finished, _ = carry_out(run_of(**settings), tmp_path)
-    ((label, reason),) = finished.outcome.failed.items()
-    assert label == "dm memory, order 0, classes 2 .. 5"
-    assert reason.startswith("FloatingPointError: ")
-
-
-def test_a_training_that_diverges_fails_by_name_and_the_memories_stay(tmp_path: Path) -> None:
-    finished, events = carry_out(run_of(**{"recipe.lr": "1e30"}), tmp_path)
-    assert (events["done"], events["failed"]) == (5, 5)
-    assert all("training: the loss is nan" in reason for reason in finished.outcome.failed.values())
-    _, events = carry_out(run_of(), tmp_path)
-    assert (events["done"], events["found"]) == (5, 5)  # another recipe takes the memories up
-
-
-def test_a_directory_of_a_different_run_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], oracle: tuple[Path, Finished, Counter[str]]
-) -> None:
-    (tmp_path / "mine").mkdir()
-    config = (oracle[1].directory / "config.json").read_bytes()
-    (tmp_path / "mine" / "config.json").write_bytes(config)
-    assert main(arguments(tmp_path, "--name", "mine", "--ipc", "3", "--set", "nets=2")) == 2
-    assert capsys.readouterr().err == (
-        f"harness: {tmp_path / 'mine'}: holds a different run (ipc, nets differ); use another --name\n"
-    )
-    assert (tmp_path / "mine" / "config.json").read_bytes() == config
-    assert not (tmp_path / "units").exists()
-
-
-# --- names ----------------------------------------------------------------------------------------------------------
 
 
 def test_changes_name_what_sets_a_run_off_its_preset() -> None:

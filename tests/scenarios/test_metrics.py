@@ -33,5 +33,5 @@ def test_seen_accuracy_weighs_experiences_by_their_images() -> None:
     np.testing.assert_allclose(seen_accuracy(right, total), [50.0, 33.0])
 
 
-def test_average_incremental_accuracy_is_the_mean_over_experiences() -> None:
+def test_average_incremental_accuracy_is_the_mean() -> None:
     assert average_incremental_accuracy(np.array([90.0, 60.0, 30.0])) == pytest.approx(60.0)

@@ -361,7 +361,7 @@ def test_a_custom_plugin_gets_every_callback(toy_set: DataSet, stream: Any) -> N
     assert plugin.calls == expected
 
 
-def test_a_scheduler_plugin_moves_the_rate_of_the_epochs_between_the_recipes_own(toy_set: DataSet, stream: Any) -> None:
+def test_a_scheduler_plugin_moves_the_rate_between_epochs(toy_set: DataSet, stream: Any) -> None:
     strategy = new_strategy(toy_set)
     scheduler = torch.optim.lr_scheduler.StepLR(strategy.optimizer, 1, gamma=0.5)
     strategy.plugins.append(LRSchedulerPlugin(scheduler))
@@ -490,7 +490,7 @@ def test_a_loss_that_is_not_finite_is_an_error(toy_set: DataSet, stream: Any) ->
 
 
 @pytest.mark.parametrize("dtype", ["float32", "tf32"])
-def test_epochs_are_trained_in_the_recipes_precision_and_judged_in_float32(
+def test_networks_train_in_tf32_and_are_judged_in_float32(
     dtype: str, toy_set: DataSet, stream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack, seen = noted_precisions(monkeypatch), []
@@ -502,7 +502,7 @@ def test_epochs_are_trained_in_the_recipes_precision_and_judged_in_float32(
     assert set(seen) == {(True, dtype), (False, "float32")}
 
 
-def test_what_is_not_avalanches_own_call_is_judged_in_the_form_of_all_evaluations(
+def test_fast_forms_are_judged_as_all_evaluations(
     toy_set: DataSet, stream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str, torch.Size]] = []
@@ -520,7 +520,7 @@ def test_what_is_not_avalanches_own_call_is_judged_in_the_form_of_all_evaluation
     assert asked == [("forward", "eager", toy_set.image_shape)]
 
 
-def test_counts_agree_with_avalanches_accuracies_and_hold_seen_classes_only(toy_set: DataSet, stream: Any) -> None:
+def test_counts_agree_with_the_accuracies_of_avalanche(toy_set: DataSet, stream: Any) -> None:
     evaluator = EvaluationPlugin(
         metrics.accuracy_metrics(experience=True, stream=True), loggers=[TextLogger(io.StringIO())]
     )

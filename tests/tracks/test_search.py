@@ -61,7 +61,7 @@ def complete(run: NASRun, out: Path) -> tuple[Finished, Counter[str]]:
 # --- planning -------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_trains_every_architecture_on_the_proxy_and_on_all_images(toy_set: DataSet) -> None:
+def test_a_plan_trains_on_the_proxy_and_on_all_images(toy_set: DataSet) -> None:
     of = plan_of(toy_set, nets=2)
     assert len(of.memory) == 1
     assert len(candidates(of, "random")) == len(candidates(of, "full")) == COUNT * 2
@@ -123,7 +123,7 @@ def test_the_schedule_decides_what_is_compiled(device: str, toy_set: DataSet) ->
         assert {unit.spec["recipe"]["compute"] for unit in units} == {form}
 
 
-def test_on_cuda_the_papers_proxies_are_eager_and_their_truth_is_compiled() -> None:
+def test_on_cuda_proxies_are_eager_and_truth_is_compiled() -> None:
     recipe = NASRun.of("paper").recipe_config
     assert recipe is not None
     recipe = replace(recipe, compute="compiled")

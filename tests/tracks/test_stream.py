@@ -40,7 +40,7 @@ def training_keys(of: StreamPlan) -> dict[int, str]:
     return {len(training.seen): training.unit.key for training in of.trainings}
 
 
-def test_a_plan_has_a_memory_per_group_and_a_network_per_step_and_repeat(toy_set: DataSet) -> None:
+def test_a_plan_has_memories_by_group_and_networks_by_step(toy_set: DataSet) -> None:
     both = plan_of(toy_set, orders="0-1", nets=3)
     assert {order: len(units) for order, units in both.memories.items()} == {"0": 5, "1": 5}
     found = [(t.order, t.experience, t.repeat) for t in both.trainings]
@@ -52,7 +52,7 @@ def test_a_plan_has_a_memory_per_group_and_a_network_per_step_and_repeat(toy_set
 
 
 @pytest.mark.parametrize("memory", ["random", "dm"])
-def test_5_and_2_steps_share_memories_of_single_classes_and_equal_trainings(memory: str, toy_set: DataSet) -> None:
+def test_5_and_2_steps_share_memories_and_trainings(memory: str, toy_set: DataSet) -> None:
     five, two = plan_of(toy_set, memory=memory), plan_of(toy_set, memory=memory, steps=2)
     assert memory_keys(five) == memory_keys(two)
     assert set(training_keys(five)) & set(training_keys(two)) == {10}
@@ -67,7 +67,7 @@ def test_herding_depends_on_what_comes_together(toy_set: DataSet) -> None:
     assert training_keys(five)[10] != training_keys(two)[10]
 
 
-def test_dm_with_batch_statistics_depends_on_what_comes_together(toy_set: DataSet) -> None:
+def test_dm_with_batch_norm_depends_on_classes_together(toy_set: DataSet) -> None:
     bn = {"memory": "dm", "memory.model": "convnet-d1-w8-bn"}
     assert not memory_keys(plan_of(toy_set, **bn)) & memory_keys(plan_of(toy_set, steps=2, **bn))
 
@@ -102,7 +102,7 @@ def test_what_a_memory_depends_on_is_in_its_key(other: dict[str, Any], toy_set: 
 @pytest.mark.parametrize(
     "other", [{"recipe.epochs": 4}, {"model": "convnet-d1-w4"}, {"recipe.lr": 0.5}, {"compute": "compiled"}]
 )
-def test_what_only_training_depends_on_leaves_random_memories_alone(other: dict[str, Any], toy_set: DataSet) -> None:
+def test_settings_of_training_leave_memories_alone(other: dict[str, Any], toy_set: DataSet) -> None:
     usual, changed = plan_of(toy_set), plan_of(toy_set, **other)
     assert memory_keys(usual) == memory_keys(changed)
     assert not set(training_keys(usual).values()) & set(training_keys(changed).values())
@@ -114,7 +114,7 @@ def test_keys_do_not_depend_on_the_place(toy_set: DataSet) -> None:
     assert [unit.key for unit in here.units] == [unit.key for unit in there.units]
 
 
-def test_nothing_judged_on_held_out_images_is_taken_for_a_result(toy_set: DataSet) -> None:
+def test_validation_and_test_results_have_other_keys(toy_set: DataSet) -> None:
     result, tuning = plan_of(toy_set), plan(run_of(split="validation"), hold_out(toy_set), Place())
     assert not {unit.key for unit in result.units} & {unit.key for unit in tuning.units}
 
@@ -150,7 +150,7 @@ def test_planning_leaves_the_global_generator_alone(toy_set: DataSet) -> None:
     assert torch.random.get_rng_state().equal(before)
 
 
-def test_real_images_of_classes_are_normalised_and_in_the_sets_order(toy_set: DataSet) -> None:
+def test_real_images_are_normalised_and_in_order(toy_set: DataSet) -> None:
     images, labels, _ = real_images(toy_set, [7, 2], CPU)
     assert labels.tolist() == [2, 7] * 12
     expected = (toy_set.train_images[2].float() / 255 - 0.5) / 0.25
