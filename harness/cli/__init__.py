@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -56,7 +56,7 @@ def _options(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0 complete, 1 our fault, 2 bad input, 3 stopped with work left, 4 below."""
     warnings.showwarning = _warn
-    command: Callable[..., Any] = typer.main.get_command(app)
+    command: Callable[..., object] = typer.main.get_command(app)
     try:
         result = command(args=None if argv is None else list(argv), prog_name="harness", standalone_mode=False)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
@@ -99,7 +99,7 @@ def _disk_error(error: OSError) -> int | None:
     return None
 
 
-def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     if category is UserWarning:
         complain(f"warning: {message}")
 

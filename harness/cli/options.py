@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
@@ -160,7 +160,7 @@ class StreamExecutionOptions(ExecutionOptions):
     ] = None
 
 
-def takes(*groups: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that are the fields of `groups`, dataclasses; call it with one object of each."""
 
     def give(command: Callable[..., None]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ import sys
 import time
 import tomllib
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -87,7 +87,7 @@ def read_configuration(track: str, own: RunOptions, others: SettingOptions) -> "
     """The configuration of a run: a file's settings, over them those of options, over these those of `--set`."""
     from harness.config import RUNS, assemble, flatten
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     if others.config is not None:
         try:
             settings |= flatten(tomllib.loads(others.config.read_text()))
@@ -181,7 +181,7 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
         raise typer.Exit(UNFINISHED)
 
 
-def _as_json(finished: "Finished", left: int) -> dict[str, Any]:
+def _as_json(finished: "Finished", left: int) -> dict[str, object]:
     """What a program is told: `left` units of the whole run have no result, those of other shards among them."""
     rows = finished.rows
     whole = rows[rows["metric"].isin((*HEADLINES, *BESIDE))]

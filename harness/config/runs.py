@@ -1,7 +1,7 @@
 """What a run is: a configuration for each track, which checks itself."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from harness import memory
 from harness.config.presets import PRESETS
@@ -74,7 +74,7 @@ class Run:
         return self.recipe_config
 
     @classmethod
-    def of(cls, preset: str, **settings: Any) -> Self:
+    def of(cls, preset: str, **settings: object) -> Self:
         """A run as the command line makes it: a preset's values, then `settings` by field name.
 
         Nested fields are given by dotted names: `CLRun.of("quick", memory="dm", **{"memory.iterations": 300})`.

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from harness.core.fields import explain
 from harness.core.registry import unknown
 
-Settings = Mapping[str, Any]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
+Settings = Mapping[str, object]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
 Config = TypeVar("Config")
 SUFFIX = "_config"
 
@@ -43,7 +43,7 @@ def change(config: Config, settings: Settings, prefix: str = "") -> Config:
     return config
 
 
-def _set(config: Any, path: list[str], value: Any, key: str) -> Any:
+def _set(config: Any, path: list[str], value: object, key: str) -> Any:
     names = {field.name for field in fields(config)}
     head, rest = path[0], path[1:]
     if rest and head + SUFFIX in names:
@@ -58,7 +58,7 @@ def _set(config: Any, path: list[str], value: Any, key: str) -> Any:
     return replace(config, **{head: parse(value, hint, key)})
 
 
-def parse(value: Any, hint: Any, key: str) -> Any:
+def parse(value: object, hint: Any, key: str) -> Any:
     """A value, which may be text, as one of type `hint`.
 
     Raises:
@@ -89,11 +89,11 @@ def _without_none(hint: Any) -> Any:
     return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
-def _split(value: Any, kind: type) -> Any:
+def _split(value: object, kind: type) -> list[object] | tuple[object, ...]:
     """Several values written as text: "0,2" or "0-4" for whole numbers, "a,b" for names."""
     if not isinstance(value, str):
         return value if isinstance(value, list | tuple) else [value]
-    several: list[Any] = []
+    several: list[object] = []
     for part in map(str.strip, value.split(",")):
         first, dash, last = part.partition("-")
         is_range = kind is int and dash and first.isdecimal() and last.isdecimal()
@@ -122,14 +122,14 @@ def plain(config: Any) -> dict[str, Any]:
     }
 
 
-def restore(default: Config, values: Mapping[str, Any]) -> Config:
+def restore(default: Config, values: Mapping[str, object]) -> Config:
     """The configuration of the type of `default` that `plain` made `values` from."""
     return change(default, flatten(values))
 
 
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Values nested in mappings, as in a TOML file, by their dotted names."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in table.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat

@@ -54,7 +54,7 @@ def configuration(cls: type[Class]) -> type[Class]:
     made: Any = dataclass(cls, frozen=True, config=settings)
     check = made.__init__
 
-    def init(self: Any, *values: Any, **fields: Any) -> None:
+    def init(self: Any, *values: object, **fields: object) -> None:
         try:
             check(self, *values, **fields)
         except ValidationError as error:
@@ -66,7 +66,7 @@ def configuration(cls: type[Class]) -> type[Class]:
     return made  # type: ignore[no-any-return]
 
 
-def describe(cls: type[Any]) -> dict[str, str]:
+def describe(cls: type) -> dict[str, str]:
     """What each field of a configuration means, by name; "" for a field that does not say, as of a plain dataclass."""
     meanings = {field.name: "" for field in dataclasses.fields(cls)}
     for base in reversed(cls.__mro__):  # a subclass may give a field another meaning
@@ -75,7 +75,7 @@ def describe(cls: type[Any]) -> dict[str, str]:
     return meanings
 
 
-def replace_known(config: Class, values: Mapping[str, Any]) -> Class:
+def replace_known(config: Class, values: Mapping[str, object]) -> Class:
     """The configuration with those of `values` that it has a field for."""
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]  # a dataclass, which no type says
     return dataclasses.replace(config, **{name: value for name, value in values.items() if name in names})  # type: ignore[type-var]
