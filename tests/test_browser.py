@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from harness.commands import report
-from harness.results.figures import plots
+from harness.results.figures import registry
 from tests import browser
 from tests.results.condensed import memories, networks
 from tests.results.files import write_rows
@@ -109,7 +109,7 @@ def test_it_can_be_pictured(reference: browser.Page) -> None:
 def test_what_rows_say_is_text(page: browser.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*networks(memory=EVIL, changes=EVIL_PICTURE, recipe=EVIL), *memories({0: 1.0, 1: 2.0}, memory=EVIL)]
     write_rows(rows, tmp_path / "rows.csv")
-    monkeypatch.setattr(plots, "FIGURES", {"condense_accuracy": plots.FIGURES["condense_accuracy"]})
+    monkeypatch.setattr(registry, "FIGURES", {"condense_accuracy": registry.FIGURES["condense_accuracy"]})
     page.complaints.clear()
     page.open(report.write([tmp_path / "rows.csv"], tmp_path / "evil.html"))
     assert "owned" not in page.evaluate("document.title")

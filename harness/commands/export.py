@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.commands import figures
 from harness.core import atomic as files
-from harness.results.figures import plots
+from harness.results.figures import saving
 
 
 def export(run: Path, output: Path | None = None, data_dir: Path | None = None) -> list[Path]:
@@ -41,4 +41,4 @@ def export(run: Path, output: Path | None = None, data_dir: Path | None = None) 
 
 def _grid(path: Path, data_dir: Path | None) -> bytes:
     """Draw the images of a memory; the bytes of the PNG file."""
-    return plots.to_bytes(figures.memory_figure(path, data_dir), "grid.png", "memory-images")
+    return saving.to_bytes(figures.memory_figure(path, data_dir), "grid.png", "memory-images")

@@ -25,8 +25,8 @@ from harness.core.registry import known
 from harness.core.rng import generator, seed_of
 from harness.core.train import correct_by_class, fit
 from harness.results import rows
+from harness.results.figures import images, registry, saving
 from harness.results.figures import images as memory_plots
-from harness.results.figures import plots
 from harness.results.figures.images import MOST, REAL, SYNTHETIC, Images, Shown
 from harness.results.wording import memory_label, quantity
 
@@ -60,13 +60,13 @@ def names() -> list[str]:
 
 def about() -> dict[str, str]:
     """What each figure shows, in one line."""
-    of_rows = {name.replace("_", "-"): plots.about(plot.draw) for name, plot in plots.FIGURES.items()}
-    return of_rows | {name: plots.about(make) for name, make in OF_MEMORIES.items()}
+    of_rows = {name.replace("_", "-"): registry.about(plot.draw) for name, plot in registry.FIGURES.items()}
+    return of_rows | {name: registry.about(make) for name, make in OF_MEMORIES.items()}
 
 
 def described(name: str) -> str:
     """What a figure shows and what it is drawn from, in full."""
-    make = OF_MEMORIES[name] if name in OF_MEMORIES else plots.FIGURES[name.replace("-", "_")].draw
+    make = OF_MEMORIES[name] if name in OF_MEMORIES else registry.FIGURES[name.replace("-", "_")].draw
     return inspect.getdoc(make) or ""
 
 
@@ -81,10 +81,10 @@ def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | 
     """
     known(name, names(), "figure")
     path = output or _beside(runs[0], name)
-    if path.is_file() and plots.kind_of(path.read_bytes()) != name:
+    if path.is_file() and saving.kind_of(path.read_bytes()) != name:
         raise ValueError(f"{path}: is there, and was not drawn as {name}; remove it, or name another file by --output")
     figure, numbers = OF_MEMORIES[name](runs, data_dir) if name in OF_MEMORIES else _of_rows(name, runs)
-    contents = {path: plots.to_bytes(figure, path, name)}
+    contents = {path: saving.to_bytes(figure, path, name)}
     if numbers is not None:
         beside = path.with_suffix(".csv")
         contents[beside] = numbers.to_csv(index=False).encode()
@@ -97,7 +97,7 @@ def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | 
 
 
 def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
-    """The images in a memory's file as networks see them; see `results.plots.memory_images`.
+    """The images in a memory's file as networks see them; see `results.images.memory_images`.
 
     Raises:
         ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
@@ -106,7 +106,7 @@ def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
     title = (
         f"{memory_label(held.card['builder'])}, {held.dataset.name}, {quantity(held.card['ipc'], 'image')} per class"
     )
-    return plots.memory_images(_pixels(held), held.memory.labels.numpy(), list(held.dataset.classes), title)
+    return images.memory_images(_pixels(held), held.memory.labels.numpy(), list(held.dataset.classes), title)
 
 
 def memory_images(runs: Sequence[Path], data_dir: Path | None = None) -> Made:
@@ -183,7 +183,7 @@ def network_name(dataset: DataSet, cfg: FeatureConfig) -> str:
 
 
 def _of_rows(name: str, runs: Sequence[Path]) -> Made:
-    plot, table = plots.FIGURES[name.replace("-", "_")], rows.read(runs)
+    plot, table = registry.FIGURES[name.replace("-", "_")], rows.read(runs)
     return plot.draw(table), plot.data(table)
 
 

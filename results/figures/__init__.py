@@ -1,0 +1,1 @@
+"""Figures as functions of their data: nothing global is touched and nothing is written."""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from harness.results.figures import drawing
+from harness.results.figures import captions, drawing, selection
 from harness.results.figures.drawing import Style
 from harness.results.tables.columns import is_last_of_run
 from harness.results.tables.condensed import CONDENSED, condense_table
@@ -35,11 +35,11 @@ def condense_iterations_data(rows: DataFrame) -> DataFrame:
         ValueError: no row of track condense is a test_accuracy of images that were updated, or they mix what one
             figure, or one panel, may not.
     """
-    chosen = _of_one_digest_each(drawing.chosen_rows(rows, "condense", "test_accuracy"))
+    chosen = _of_one_digest_each(selection.chosen_rows(rows, "condense", "test_accuracy"))
     chosen = chosen.assign(changes=chosen["changes"].map(_but_for_iterations))
     for (dataset, ipc), panel in chosen.groupby(["dataset", "ipc"]):
-        drawing.refuse_several(panel, "league", f" of {dataset}, {drawing.images_in_words(str(ipc))}")
-    drawing.of_one_setting(chosen, (*PANEL, "league"))
+        selection.refuse_several(panel, "league", f" of {dataset}, {captions.images_in_words(str(ipc))}")
+    selection.of_one_setting(chosen, (*PANEL, "league"))
     if chosen["iterations"].isna().all():
         raise ValueError(f"none of the {len(chosen)} test accuracies has iterations: these images were not updated")
     has_course = chosen.groupby(list(PANEL), dropna=False)["iterations"].transform("count") > 0
@@ -92,8 +92,8 @@ def condense_iterations(rows: DataFrame) -> Figure:
         )
     drawing.legend(figure, entries)
     unless = UNLESS_TOLD if any(other_n.values()) else ""
-    setting = drawing.setting_in_words(drawing.setting_of(data, () if is_alone else (*PANEL, "exactness", "league")))
-    drawing.title(figure, f"{setting}\n{drawing.intervals_in_words(data)}, n = {n}{unless}")
+    setting = captions.setting_in_words(selection.setting_of(data, () if is_alone else (*PANEL, "exactness", "league")))
+    drawing.title(figure, f"{setting}\n{captions.intervals_in_words(data)}, n = {n}{unless}")
     return figure
 
 
@@ -105,9 +105,9 @@ def condense_accuracy_data(rows: DataFrame) -> DataFrame:
     Raises:
         ValueError: no row of track condense is a test_accuracy, or they mix what one figure may not.
     """
-    chosen = drawing.chosen_rows(rows, "condense", "test_accuracy")
+    chosen = selection.chosen_rows(rows, "condense", "test_accuracy")
     for column in ("preset", "split", "model"):
-        drawing.refuse_several(chosen, column)
+        selection.refuse_several(chosen, column)
     table = condense_table(_of_one_digest_each(chosen))
     table = table[is_last_of_run(table, CONDENSED)]
     order = ["dataset", "ipc", "league", "test_accuracy", "memory", "recipe", "memory_model", "changes"]
@@ -148,9 +148,9 @@ def condense_accuracy(rows: DataFrame) -> Figure:
     unless = {name: UNLESS_TOLD if data[name].nunique() > 1 else "" for name in ("recipe", "n")}
     drawing.title(
         figure,
-        f"{drawing.preset_in_words(data['preset'].iloc[0])}, "
+        f"{captions.preset_in_words(data['preset'].iloc[0])}, "
         f"recipe {_usual(data['recipe'])}{unless['recipe']}\n{data['model'].iloc[0]}\n"
-        f"{drawing.intervals_in_words(data)}, n = {_usual(data['n'])}{unless['n']}",
+        f"{captions.intervals_in_words(data)}, n = {_usual(data['n'])}{unless['n']}",
     )
     return figure
 
@@ -158,7 +158,7 @@ def condense_accuracy(rows: DataFrame) -> Figure:
 def _of_one_digest_each(rows: DataFrame) -> DataFrame:
     """The rows, if those of each data set are of one version of it."""
     for dataset, part in rows.groupby("dataset"):
-        drawing.refuse_several(part, "dataset_digest", f" of {dataset}")
+        selection.refuse_several(part, "dataset_digest", f" of {dataset}")
     return rows
 
 
@@ -189,11 +189,11 @@ def _by_budget(data: DataFrame) -> list[tuple[str, DataFrame]]:
     """A panel per data set and ipc; `full`, which has no ipc, stands in each panel of its data set."""
     panels = []
     for dataset, part in data.groupby("dataset"):
-        name = drawing.data_in_words(str(dataset), part["exactness"].iloc[0])
+        name = captions.data_in_words(str(dataset), part["exactness"].iloc[0])
         budgets = sorted(part["ipc"].dropna().unique())
         for ipc in budgets:
             panels.append(
-                (f"{name}\n{drawing.images_in_words(str(ipc))}", part[part["ipc"].isna() | (part["ipc"] == ipc)])
+                (f"{name}\n{captions.images_in_words(str(ipc))}", part[part["ipc"].isna() | (part["ipc"] == ipc)])
             )
         if not budgets:
             panels.append((name, part))

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,12 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 from pandas import DataFrame, Series
 
-from harness.results.wording import SMOKE, memory_label, quantity
-
 # What one figure may show one value of only; `full`, the bound without a memory, has no budget and no league.
-ONE_OF = ("dataset", "dataset_digest", "preset", "split", "recipe", "model")
-ONE_BUDGET = ("ipc", "league")
-CONFIGURATION = ("changes", "memory_model")  # of a memory
 ABREAST = 4  # small panels in a row
 BEHIND = "0.82"  # the grey of the other lines in them
 CHARACTERS = 13  # of a title's size, to the inch
@@ -47,99 +42,6 @@ STYLES = {
 _SPARE_COLOURS = ("#E69F00", "#882255", "#332288", "#117733", "#44AA99")
 _SPARE_MARKERS = ("X", "<", ">", "p", "h", "d", "8")
 _SPARE_DASHES = ((0, (7, 2)), (0, (1, 2)), (0, (4, 1, 1, 1)), (0, (2, 2)), (0, (8, 1, 2, 1, 2, 1)))
-
-
-def chosen_rows(rows: DataFrame, track: str, metric: str, needs: Collection[str] = ()) -> DataFrame:
-    """The rows of one metric of a track; a ValueError if there is none, or one lacks a column that it needs."""
-    chosen = rows[(rows["track"] == track) & (rows["metric"] == metric)]
-    if chosen.empty:
-        raise ValueError(f"none of the {len(rows)} rows is a {metric} of track {track}")
-    for column in needs:
-        if lacking := int(chosen[column].isna().sum()):
-            raise ValueError(
-                f"{lacking} of {quantity(len(chosen), 'row')} of {metric}, track {track}, have no {column}"
-            )
-    return chosen
-
-
-def of_one_setting(chosen: DataFrame, but: Collection[str] = ()) -> DataFrame:
-    """The rows, if they are of one setting and show each memory in one configuration.
-
-    Args:
-        chosen: rows of a track and metric.
-        but: columns that the figure keeps apart itself.
-    Raises:
-        ValueError: several values of another column, with what to select from.
-    """
-    for column in (*ONE_OF, *ONE_BUDGET):
-        if column not in but:
-            refuse_several(chosen, column)
-    for (memory, *_), part in chosen.groupby(["memory", *but], dropna=False):
-        for column in CONFIGURATION:
-            if column not in but and part[column].nunique() > 1:
-                variants = " and ".join(repr(text) for text in sorted(part[column].unique()))
-                raise ValueError(f"a figure shows {memory} in one configuration; the rows mix {variants}: select one")
-    return chosen
-
-
-def refuse_several(rows: DataFrame, column: str, of: str = "") -> None:
-    """A ValueError if the rows have several values of a column, leaving out what `full` has none of."""
-    if len(found := _values(rows, column)) > 1:
-        raise ValueError(f"a figure shows one {column}{of}; the rows mix {' and '.join(found)}: select one")
-
-
-def _values(rows: DataFrame, column: str) -> list[str]:
-    if column in ONE_BUDGET:
-        rows = rows[rows["memory"] != "full"]
-    return [str(value) for value in sorted(rows[column].dropna().unique()) if value != ""]
-
-
-def setting_of(rows: DataFrame, but: Collection[str] = ()) -> dict[str, str]:
-    """The one value of each column of which a figure shows one; "" where there is none, or it is in `but`."""
-    columns = (*ONE_OF, *ONE_BUDGET, "exactness")
-    return {column: "" if column in but else next(iter(_values(rows, column)), "") for column in columns}
-
-
-def setting_in_words(setting: dict[str, str]) -> str:
-    """Two lines for the title of a figure of one setting; what it has no value of is left out."""
-    data = data_in_words(setting["dataset"], setting["exactness"])
-    budget = images_in_words(setting["ipc"]) if setting["ipc"] else ""
-    recipe = f"recipe {setting['recipe']}" if setting["recipe"] else ""
-    lines = ((data, budget, preset_in_words(setting["preset"])), (recipe, setting["model"]))
-    return "\n".join(", ".join(filter(None, line)) for line in lines)
-
-
-def network_in_words(model: str) -> str:
-    """A shorter name of the same network: usual parts are left out, norms are abbreviated.
-
-    `convnet-d3-w128-batchnorm-relu-avgpooling` is `convnet-d3-w128-bn`, `alexnet-batchnorm` is `alexnet-bn`.
-    """
-    if model.startswith("convnet-"):
-        usual = ("instancenorm", "relu", "avgpooling")
-        model = "-".join(part for part in model.split("-") if part not in usual)
-    for part, short in (("batchnorm", "bn"), ("layernorm", "ln"), ("groupnorm", "gn"), ("nonorm", "nn")):
-        model = model.replace(f"-{part}", f"-{short}")
-    return model
-
-
-def data_in_words(dataset: str, exactness: str) -> str:
-    """The data set's name, and where it is not the official one, what differs."""
-    return dataset if exactness in ("", "official") else f"{dataset} ({exactness})"
-
-
-def images_in_words(ipc: str) -> str:
-    """The budget."""
-    return quantity(int(ipc), "image per class")
-
-
-def preset_in_words(preset: str) -> str:
-    """The preset's name, and where it gives no result, that."""
-    return f"preset {preset} {SMOKE}" if preset == "smoke" else f"preset {preset}"
-
-
-def of_league(memory: str, league: str) -> str:
-    """A memory's name, and its league where that is not the usual one."""
-    return memory_label(memory) if league in ("", "pixel", memory) else f"{memory_label(memory)}, league {league}"
 
 
 def styles_of(memories: Iterable[str]) -> dict[str, Style]:
@@ -253,33 +155,6 @@ def label_outside(figure: Figure, x: str, y: str) -> None:
     for axes in lowest.values():
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(x)
-
-
-def intervals_in_words(data: DataFrame) -> str:
-    """What the bars of a figure are, and which points have none."""
-    if not (over := over_in_words(data)):
-        return "one value each, no interval"
-    alone = "; what has no bar is one value" if (data["varies"] == "nothing").any() else ""
-    return f"mean, 95 % interval {over}{alone}"
-
-
-def over_in_words(data: DataFrame) -> str:
-    """What the intervals of a figure are over; "" where there is none."""
-    over = sorted(set(data["varies"]) - {"nothing"})
-    return f"over {' or '.join(over)}" if over else ""
-
-
-def counts_in_words(data: DataFrame) -> str:
-    """The n of most lines of `data`, and of which memories others have another: "n = 2 sets x 3 nets; full: 6 nets"."""
-    usual = str(data["n"].mode().iloc[0])
-    others = data[data["n"] != usual].groupby("n", sort=False)["memory"].unique()
-    told = [f"{_some_of(sorted(map(memory_label, memories)))}: {n}" for n, memories in others.items()]
-    return "; ".join([f"n = {usual}", *told])
-
-
-def _some_of(names: Sequence[str]) -> str:
-    """At most four of them, and how many there are beside."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def handle(style: Style, fill: Fill = "full") -> Line2D:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
-from harness.results.figures import drawing
+from harness.results.figures import captions, drawing, selection
 from harness.results.figures.condensed import DRAWN
 from harness.results.statistics.means import each_n_in_words, summary
 from harness.results.tables.columns import is_last_of_run
@@ -41,8 +41,8 @@ def cl_matrix_data(rows: DataFrame) -> DataFrame:
         ValueError: no row of track cl is an experience_accuracy, or they mix what one figure may not.
     """
     needs = ("steps", "experience", "tested_experience")
-    chosen = drawing.chosen_rows(rows, "cl", "experience_accuracy", needs)
-    drawing.of_one_setting(chosen, but=("league", "steps"))
+    chosen = selection.chosen_rows(rows, "cl", "experience_accuracy", needs)
+    selection.of_one_setting(chosen, but=("league", "steps"))
     return summary(chosen, "experience_accuracy", by=["league", "memory", "steps", "experience", "tested_experience"])
 
 
@@ -72,12 +72,12 @@ def cl_matrix(rows: DataFrame) -> Figure:
             axes.remove()
     split = rows.loc[rows["metric"] == "experience_accuracy", "split"].iloc[0]
     _colour_bar(figure, scale, f"{split} accuracy (%)")
-    chosen = drawing.chosen_rows(rows, "cl", "experience_accuracy")
+    chosen = selection.chosen_rows(rows, "cl", "experience_accuracy")
     roomy = data[data["steps"] <= ROOM_FOR_INTERVALS]
     half = _half_said(roomy["low"])
     where = f" in maps of up to {ROOM_FOR_INTERVALS} steps" if half and len(roomy) < len(data) else ""
     said = f"mean{half}{where}, {_over(data)}"
-    drawing.title(figure, f"{drawing.setting_in_words(drawing.setting_of(chosen, ('league',)))}\n{said}")
+    drawing.title(figure, f"{captions.setting_in_words(selection.setting_of(chosen, ('league',)))}\n{said}")
     return figure
 
 
@@ -103,7 +103,7 @@ def cross_arch(rows: DataFrame) -> Figure:
     data = cross_arch_data(rows)
     models = list(data["model"].drop_duplicates().sort_values())
     maps = _maps(data, ("memory", "memory_model"), "model", models)
-    figure = _stacked(maps, list(map(drawing.network_in_words, models)), data, "memory, condensed with", "tested on")
+    figure = _stacked(maps, list(map(captions.network_in_words, models)), data, "memory, condensed with", "tested on")
     _caption(figure, data, (*APART, "memory_model", "model"))
     return figure
 
@@ -137,7 +137,7 @@ def recipe_by_memory(rows: DataFrame) -> Figure:
 
 def _ends(rows: DataFrame, apart: Collection[str]) -> DataFrame:
     """The lines of the condense table after each run's last iteration, of one setting but for what is kept apart."""
-    drawing.of_one_setting(drawing.chosen_rows(rows, "condense", ACCURACY), but=apart)
+    selection.of_one_setting(selection.chosen_rows(rows, "condense", ACCURACY), but=apart)
     table = condense_table(rows)
     table = table.loc[is_last_of_run(table, CONDENSED), DRAWN]
     return table.sort_values(["ipc", "league", "memory", "memory_model", "recipe", "model"], ignore_index=True)
@@ -154,7 +154,7 @@ def _matrix(part: DataFrame) -> Map:
             cell = _cell(line["mean"], line["low"], line["high"])
             texts[row][column] = cell if steps <= ROOM_FOR_INTERVALS else f"{line['mean']:.0f}"
     counts = sorted(set(each_n_in_words(part, "order")))
-    name = drawing.of_league(str(part["memory"].iloc[0]), str(part["league"].iloc[0]))
+    name = captions.of_league(str(part["memory"].iloc[0]), str(part["league"].iloc[0]))
     title = f"{name}, {quantity(steps, 'step')}\nn = {' or '.join(counts)}"
     return Map(title, list(map(str, range(steps))), values, texts)
 
@@ -172,14 +172,14 @@ def _maps(data: DataFrame, down: Sequence[str], across: str, columns: Sequence[s
             cell = _cell(line[ACCURACY], line[f"{ACCURACY}_low"], line[f"{ACCURACY}_high"])
             texts[row][column] = cell if np.isnan(line["published"]) else f"{cell}\n({line['published']:.1f})"
         ipc, league = part[list(APART)].astype(object).iloc[0]
-        budget = f"{drawing.images_in_words(str(ipc))}, " if several and part["ipc"].notna().all() else ""
+        budget = f"{captions.images_in_words(str(ipc))}, " if several and part["ipc"].notna().all() else ""
         maps.append(Map(f"{budget}league {league}", [_row_name(*name) for name in names], values, texts))
     return maps
 
 
 def _row_name(memory: str, model: str | None = None) -> str:
     """A memory, and where that is told the network it was condensed with."""
-    return f"{memory_label(memory)}, {drawing.network_in_words(model)}" if model else memory_label(memory)
+    return f"{memory_label(memory)}, {captions.network_in_words(model)}" if model else memory_label(memory)
 
 
 def _stacked(maps: Sequence[Map], columns: Sequence[str], data: DataFrame, down: str, across: str) -> Figure:
@@ -250,15 +250,15 @@ def _half_said(lows: "Series[float]") -> str:
 
 
 def _over(data: DataFrame) -> str:
-    return drawing.over_in_words(data) or "one value each, no interval"
+    return captions.over_in_words(data) or "one value each, no interval"
 
 
 def _caption(figure: Figure, data: DataFrame, apart: Collection[str]) -> None:
     """The title: the setting, what the cells say, and n."""
-    said = f"mean{_half_said(data[f'{ACCURACY}_low'])}, {_over(data)}, {drawing.counts_in_words(data)}"
+    said = f"mean{_half_said(data[f'{ACCURACY}_low'])}, {_over(data)}, {captions.counts_in_words(data)}"
     published = "\nin brackets: published" if data["published"].notna().any() else ""
     drawing.title(
-        figure, f"{drawing.setting_in_words(drawing.setting_of(data, _shown_apart(data, apart)))}\n{said}{published}"
+        figure, f"{captions.setting_in_words(selection.setting_of(data, _shown_apart(data, apart)))}\n{said}{published}"
     )
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from harness.results.figures import drawing
+from harness.results.figures import captions, drawing, selection
 from harness.results.figures.condensed import ACCURACY, DRAWN
 from harness.results.figures.drawing import FILLS, Style
 from harness.results.tables.columns import is_last_of_run
@@ -33,7 +33,7 @@ def cost_data(rows: DataFrame) -> DataFrame:
             not: seconds of several devices among it.
     """
     chosen = _chosen(rows)
-    drawing.refuse_several(_built(rows, chosen["memory"]), "device", " of condensing seconds")
+    selection.refuse_several(_built(rows, chosen["memory"]), "device", " of condensing seconds")
     table = condense_table(rows)[[*DRAWN, "condensing_seconds"]]
     if table["condensing_seconds"].isna().all():
         raise ValueError(f"none of the {len(rows)} rows tells the seconds a memory of these took: memory_images")
@@ -73,7 +73,7 @@ def cost(rows: DataFrame) -> Figure:
                 drawing.draw_hollow(axes, seconds, value, styles[str(memory)])
         _draw_bound(axes, bound, ACCURACY, styles)
         axes.grid(alpha=0.3)
-        drawing.put(axes.set_title("", fontsize="medium"), f"{drawing.images_in_words(str(ipc))}, league {league}")
+        drawing.put(axes.set_title("", fontsize="medium"), f"{captions.images_in_words(str(ipc))}, league {league}")
     drawing.limit_to_percent(figure.axes)
     for axes in figure.axes:
         axes.set_xscale("log")
@@ -127,7 +127,7 @@ def budget(rows: DataFrame) -> Figure:
         drawing.draw_line(axes, kib, ordered, *ACCURACY, style, fill)
         for place, value in zip(kib, ordered["published"], strict=True):
             drawing.draw_hollow(axes, place, value, style)
-        entries.append((drawing.of_league(memory, league), drawing.handle(style, fill)))
+        entries.append((captions.of_league(memory, league), drawing.handle(style, fill)))
     drawing.mark_logarithmic(axes, places)
     axes.grid(alpha=0.3)
     drawing.limit_to_percent(figure.axes)
@@ -219,7 +219,7 @@ def _one_by_one(data: DataFrame, x: "Series[float]", name: str, said: list[str])
         _draw_bound(axes, bound, ACCURACY, styles)
         drawing.mark_logarithmic(axes, sorted(others["x"].dropna().unique()), room=4)
         axes.grid(alpha=0.3)
-        drawing.put(axes.set_title("", fontsize="small"), drawing.of_league(memory, league))
+        drawing.put(axes.set_title("", fontsize="small"), captions.of_league(memory, league))
     for axes in panels[drawing.ABREAST - 1 :: drawing.ABREAST] if len(bound) else ():
         relative = (partial(np.multiply, 100 / whole), partial(np.multiply, whole / 100))
         axes.secondary_yaxis("right", functions=relative).set_ylabel(OF_ALL)
@@ -241,7 +241,7 @@ def _accuracy_of(data: DataFrame) -> str:
 
 
 def _chosen(rows: DataFrame) -> DataFrame:
-    return drawing.of_one_setting(drawing.chosen_rows(rows, "condense", "test_accuracy"), but=APART)
+    return selection.of_one_setting(selection.chosen_rows(rows, "condense", "test_accuracy"), but=APART)
 
 
 def _ends(rows: DataFrame, more: list[str]) -> DataFrame:
@@ -275,8 +275,8 @@ def _draw_bound(axes: Axes, bound: DataFrame, scale: drawing.Ends, styles: dict[
 
 def _caption(figure: Figure, data: DataFrame, said: list[str]) -> None:
     """The title: the setting, then what the bars are, n, and what else is to be said."""
-    intervals = f"{drawing.intervals_in_words(data)}, {drawing.counts_in_words(data)}"
-    drawing.title(figure, "\n".join([drawing.setting_in_words(drawing.setting_of(data, APART)), intervals, *said]))
+    intervals = f"{captions.intervals_in_words(data)}, {captions.counts_in_words(data)}"
+    drawing.title(figure, "\n".join([captions.setting_in_words(selection.setting_of(data, APART)), intervals, *said]))
 
 
 def _legend(figure: Figure, entries: list[tuple[str, Line2D]], data: DataFrame) -> None:

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from harness.results.figures import drawing
+from harness.results.figures import captions, drawing, selection
 from harness.results.figures.drawing import Style
 from harness.results.published.values import published_end_points
 from harness.results.statistics.means import each_n_in_words, summary
@@ -17,8 +17,8 @@ def cl_accuracy_data(rows: DataFrame) -> DataFrame:
     Raises:
         ValueError: no row of track cl is a seen_accuracy, or they mix what one figure may not.
     """
-    chosen = drawing.chosen_rows(rows, "cl", "seen_accuracy", needs=("steps", "classes_seen"))
-    return summary(drawing.of_one_setting(chosen), "seen_accuracy", by=["memory", "steps", "classes_seen"])
+    chosen = selection.chosen_rows(rows, "cl", "seen_accuracy", needs=("steps", "classes_seen"))
+    return summary(selection.of_one_setting(chosen), "seen_accuracy", by=["memory", "steps", "classes_seen"])
 
 
 def cl_accuracy(rows: DataFrame) -> Figure:
@@ -33,10 +33,10 @@ def cl_accuracy(rows: DataFrame) -> Figure:
     Raises:
         ValueError: no row of track cl is a seen_accuracy, or they mix what one figure may not.
     """
-    chosen = drawing.chosen_rows(rows, "cl", "seen_accuracy")
+    chosen = selection.chosen_rows(rows, "cl", "seen_accuracy")
     data = cl_accuracy_data(rows)
     styles = drawing.styles_of(data["memory"])
-    setting = drawing.setting_of(chosen)
+    setting = selection.setting_of(chosen)
     panels = [(int(steps), data[data["steps"] == steps]) for steps in sorted(data["steps"].unique())]
     figure = Figure(figsize=(max(0.6 + 3.8 * len(panels), 5.4), 4.6), layout="constrained")
     published_is_drawn = False
@@ -60,7 +60,7 @@ def cl_accuracy(rows: DataFrame) -> Figure:
         ours_is_theirs = setting["ipc"] == "20" and setting["preset"] == "paper"
         entries.append(("published" if ours_is_theirs else "published (20 per class)", drawing.hollow()))
     drawing.legend(figure, entries)
-    drawing.title(figure, f"{drawing.setting_in_words(setting)}\n{drawing.intervals_in_words(data)}")
+    drawing.title(figure, f"{captions.setting_in_words(setting)}\n{captions.intervals_in_words(data)}")
     return figure
 
 
@@ -68,7 +68,7 @@ def _n_of(panel: DataFrame) -> str:
     """The n of a panel's points, those that differ on lines below: all the data has no orders at the end."""
     at_the_end = panel["memory"].where(panel["n_orders"] > 0, panel["memory"] + " at the end")
     named = panel.assign(memory=at_the_end, n=each_n_in_words(panel, "order"))
-    return drawing.counts_in_words(named).replace("; ", "\n")
+    return captions.counts_in_words(named).replace("; ", "\n")
 
 
 def _panels(figure: Figure, number: int) -> list[Axes]:

@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
 from harness.results import rows as rowfiles
-from harness.results.figures import plots
-from harness.results.figures.drawing import data_in_words
-from harness.results.figures.plots import Plot
+from harness.results.figures import registry
+from harness.results.figures.captions import data_in_words
+from harness.results.figures.registry import Plot
 from harness.results.statistics.means import BLOCK
 from harness.results.tables import text
 from harness.results.tables.collect import tables_of
@@ -342,7 +342,7 @@ def figures(rows: DataFrame) -> tuple[list[Drawn], list[LeftOut]]:
     """Every figure the rows allow: of all of them where they may stand in one, else of each part that may."""
     drawn: list[Drawn] = []
     left_out: dict[tuple[str, str], LeftOut] = {}
-    for key, plot in plots.FIGURES.items():
+    for key, plot in registry.FIGURES.items():
         name = key.replace("_", "-")
         made: list[Drawn] = []
         failed: list[LeftOut] = []

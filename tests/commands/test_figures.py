@@ -17,7 +17,7 @@ from harness.core.data.holdout import hold_out
 from harness.core.memory import from_stored
 from harness.core.memory_file import save
 from harness.core.parametrisation import Pixels
-from harness.results.figures import plots
+from harness.results.figures import saving
 from tests.results.files import write_rows
 
 FEW = FeatureConfig(model="convnet-d3-w8", epochs=2, real_per_class=12, synthetic_per_class=2)
@@ -62,7 +62,7 @@ def test_a_figure_drawn_again_replaces_itself(suffix: str, stream: Path, tmp_pat
     target = tmp_path / f"figure{suffix}"
     for _ in range(2):
         assert figures.draw("cl-accuracy", [stream], target) == [target, target.with_suffix(".csv")]
-    assert plots.kind_of(target.read_bytes()) == "cl-accuracy"
+    assert saving.kind_of(target.read_bytes()) == "cl-accuracy"
     assert pd.read_csv(target.with_suffix(".csv"))["mean"].tolist() == [90, 89]
 
 

@@ -8,13 +8,13 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
 from harness.results import rows
-from harness.results.figures import drawing, plots
+from harness.results.figures import drawing, registry, saving
 from harness.results.wording import memory_label
 from tests.results.condensed import CONVNET3, Row, Values, frame, memories, networks
 from tests.results.files import write_rows
 
-iterations = plots.FIGURES["condense_iterations"]
-accuracy = plots.FIGURES["condense_accuracy"]
+iterations = registry.FIGURES["condense_iterations"]
+accuracy = registry.FIGURES["condense_accuracy"]
 PUBLISHED = "published, after all updates"
 each_figure = pytest.mark.parametrize("plot", [iterations, accuracy])
 
@@ -269,13 +269,13 @@ def test_a_ranking_of_mixed_settings_is_refused(more: dict[str, object], message
 
 
 @each_figure
-def test_rows_of_another_kind_are_refused(plot: plots.Plot) -> None:
+def test_rows_of_another_kind_are_refused(plot: registry.Plot) -> None:
     with pytest.raises(ValueError, match="none of the 3 rows is a test_accuracy of track condense"):
         plot.draw(frame(memories({0: 1.0})))
 
 
 @each_figure
-def test_smoke_rows_and_other_data_are_marked(plot: plots.Plot) -> None:
+def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
     figure = plot.draw(frame(course(preset="smoke", exactness="from jpeg")))
     text = figure.get_suptitle() + figure.axes[0].get_title()
     assert "preset smoke (smoke: not a result)" in text
@@ -283,14 +283,14 @@ def test_smoke_rows_and_other_data_are_marked(plot: plots.Plot) -> None:
 
 
 @each_figure
-def test_the_axis_stays_within_percent(plot: plots.Plot) -> None:
+def test_the_axis_stays_within_percent(plot: registry.Plot) -> None:
     (axes,) = plot.draw(frame(course(means=(2, 99), dataset="mnist"))).axes
     low, high = axes.get_ylim() if plot is iterations else axes.get_xlim()
     assert 0 <= low < high <= 102
 
 
 @each_figure
-def test_the_numbers_survive_a_file(plot: plots.Plot, tmp_path: Path) -> None:
+def test_the_numbers_survive_a_file(plot: registry.Plot, tmp_path: Path) -> None:
     some = frame(course(), selected("own"))
     write_rows(some.assign(key=[f"{i}" for i in range(len(some))]).to_dict("records"), tmp_path / "rows.csv")
     assert plot.data(rows.read(tmp_path)).equals(plot.data(some))
@@ -302,14 +302,14 @@ def odd() -> DataFrame:
 
 @each_figure
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
-def test_the_same_drawing_gives_the_same_bytes(plot: plots.Plot, suffix: str) -> None:
+def test_the_same_drawing_gives_the_same_bytes(plot: registry.Plot, suffix: str) -> None:
     # A name read as mathematics would raise here.
-    first, second = (plots.to_bytes(plot.draw(odd()), f"a{suffix}") for _ in range(2))
+    first, second = (saving.to_bytes(plot.draw(odd()), f"a{suffix}") for _ in range(2))
     assert first == second
 
 
 @each_figure
-def test_drawing_writes_no_file(plot: plots.Plot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawing_writes_no_file(plot: registry.Plot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     plot.draw(odd())
     assert not list(tmp_path.iterdir())

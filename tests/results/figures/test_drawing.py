@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from harness.results.figures import drawing, plots
+from harness.results.figures import captions, drawing, registry, saving
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from harness.results.figures import drawing, plots
     ],
 )
 def test_networks_have_shorter_names(model: str, shorter: str) -> None:
-    assert drawing.network_in_words(model) == shorter
+    assert captions.network_in_words(model) == shorter
 
 
 def test_what_no_font_draws_is_a_space() -> None:
@@ -62,11 +62,11 @@ def test_lines_side_by_side_stand_about_their_place() -> None:
 def test_a_file_says_which_figure_it_is_of(suffix: str) -> None:
     figure = Figure()
     figure.subplots().set_title("cl-accuracy, of another maker")
-    assert plots.kind_of(plots.to_bytes(figure, f"a{suffix}", "cross-arch")) == "cross-arch"
-    assert plots.kind_of(plots.to_bytes(figure, f"a{suffix}")) == ""
+    assert saving.kind_of(saving.to_bytes(figure, f"a{suffix}", "cross-arch")) == "cross-arch"
+    assert saving.kind_of(saving.to_bytes(figure, f"a{suffix}")) == ""
 
 
 def test_every_figure_says_what_it_shows_in_one_line() -> None:
-    for plot in plots.FIGURES.values():
-        assert 20 < len(plots.about(plot.draw)) <= 120
-        assert plots.about(plot.draw).endswith(".")
+    for plot in registry.FIGURES.values():
+        assert 20 < len(registry.about(plot.draw)) <= 120
+        assert registry.about(plot.draw).endswith(".")

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from pandas import DataFrame
 
 from harness.results import rows
-from harness.results.figures import plots
+from harness.results.figures import registry, saving
 from tests.results.condensed import CONVNET3, Row, Values, frame, networks
 from tests.results.files import write_rows
 
-cl_matrix, cross_arch, recipes = (plots.FIGURES[name] for name in ("cl_matrix", "cross_arch", "recipe_by_memory"))
+cl_matrix, cross_arch, recipes = (registry.FIGURES[name] for name in ("cl_matrix", "cross_arch", "recipe_by_memory"))
 each_figure = pytest.mark.parametrize("plot", [cl_matrix, cross_arch, recipes])
 BATCH_NORM = CONVNET3.replace("instancenorm", "batchnorm")
 HALF = 12.7062  # of the interval of two orders or sets at mean -1 and +1: t(df 1) * sqrt(2) / sqrt(2)
@@ -167,7 +167,7 @@ def test_the_last_iteration_stands_for_a_run() -> None:
 # --- all of them ----------------------------------------------------------------------------------------------------
 
 
-def of(plot: plots.Plot, *memories: str, **more: object) -> DataFrame:
+def of(plot: registry.Plot, *memories: str, **more: object) -> DataFrame:
     """Rows of memories such as the figure needs."""
     return frame(*(stream(name, **more) if plot is cl_matrix else judged(40, name, **more) for name in memories))  # type: ignore[arg-type]
 
@@ -182,7 +182,7 @@ def of(plot: plots.Plot, *memories: str, **more: object) -> DataFrame:
         ("dm", {"changes": "memory.lr=2"}, "dm in one configuration; the rows mix '' and 'memory.lr=2'"),
     ],
 )
-def test_mixtures_are_refused(plot: plots.Plot, memory: str, more: dict[str, object], message: str) -> None:
+def test_mixtures_are_refused(plot: registry.Plot, memory: str, more: dict[str, object], message: str) -> None:
     mixed = pd.concat([of(plot, "dm"), of(plot, memory, **more)], ignore_index=True)
     for draw in plot:
         with pytest.raises(ValueError, match=message):
@@ -190,36 +190,36 @@ def test_mixtures_are_refused(plot: plots.Plot, memory: str, more: dict[str, obj
 
 
 @each_figure
-def test_rows_of_another_kind_are_refused(plot: plots.Plot) -> None:
+def test_rows_of_another_kind_are_refused(plot: registry.Plot) -> None:
     with pytest.raises(ValueError, match=r"none of the \d rows is a \w+ of track"):
         plot.draw(of(plot, "dm", track="nas"))
 
 
 @each_figure
-def test_smoke_rows_and_other_data_are_marked(plot: plots.Plot) -> None:
+def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
     said = plot.draw(of(plot, "dm", preset="smoke", exactness="from jpeg")).get_suptitle().replace("\n", " ")
     assert "preset smoke (smoke: not a result)" in said
     assert "cifar10 (from jpeg)" in said
 
 
 @each_figure
-def test_the_same_rows_give_the_same_bytes(plot: plots.Plot) -> None:
+def test_the_same_rows_give_the_same_bytes(plot: registry.Plot) -> None:
     odd = of(plot, "$\\frac{$", "_hidden", "<script>alert('1')</script> --", "a\x1b\x00b", "dm")
-    first, second = (plots.to_bytes(plot.draw(odd), "a.svg") for _ in range(2))
+    first, second = (saving.to_bytes(plot.draw(odd), "a.svg") for _ in range(2))
     assert first == second
     tags = [str(element.tag) for element in ElementTree.fromstring(first).iter()]
     assert not [tag for tag in tags if "script" in tag]
 
 
 @each_figure
-def test_the_numbers_survive_a_file(plot: plots.Plot, tmp_path: Path) -> None:
+def test_the_numbers_survive_a_file(plot: registry.Plot, tmp_path: Path) -> None:
     some = of(plot, "dm", "own")
     write_rows(some.assign(key=[f"{i}" for i in range(len(some))]).to_dict("records"), tmp_path / "rows.csv")
     assert plot.data(rows.read(tmp_path)).equals(plot.data(some))
 
 
 @each_figure
-def test_every_number_can_be_read_on_its_ground(plot: plots.Plot) -> None:
+def test_every_number_can_be_read_on_its_ground(plot: registry.Plot) -> None:
     figure = plot.draw(frame(stream(), stream("dsa", steps=4)) if plot is cl_matrix else of(plot, "dm"))
     for axes in of_maps(figure):
         (mesh,) = axes.collections

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from harness.results.figures import plots
+from harness.results.figures import saving
 from harness.results.figures.images import Shown, features, memories_side_by_side
 
 NAMES = [f"class ${i}" for i in range(12)]
@@ -111,5 +111,5 @@ def test_the_same_drawing_gives_the_same_bytes(suffix: str, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     odd = points().replace({"dsa": "<script> $\\frac{$ \x1b", "dog": "_$x{"})
     for draw in (side_by_side, lambda: features(odd, "<b>")):
-        assert plots.to_bytes(draw(), f"a{suffix}") == plots.to_bytes(draw(), f"a{suffix}")
+        assert saving.to_bytes(draw(), f"a{suffix}") == saving.to_bytes(draw(), f"a{suffix}")
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from harness.results import rows
-from harness.results.figures import drawing, plots
+from harness.results.figures import drawing, registry, saving
+from harness.results.figures.images import memory_images
 
 
 def stream(
@@ -49,7 +50,7 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_plotted_values_equal_the_means() -> None:
-    figure = plots.cl_accuracy(frame(stream(steps=10), stream(steps=5)))
+    figure = registry.cl_accuracy(frame(stream(steps=10), stream(steps=5)))
     five, ten = figure.axes
     assert np.asarray(lines(five)[0].get_xdata()).tolist() == [20, 40, 60, 80, 100]
     assert np.asarray(lines(five)[0].get_ydata()).tolist() == [60, 55, 50, 45, 40]
@@ -59,15 +60,15 @@ def test_plotted_values_equal_the_means() -> None:
 
 
 def test_the_last_point_of_all_the_data_is_over_networks() -> None:
-    figure = plots.cl_accuracy(frame(stream(), stream("full", ipc=None, league="full")))
-    data = plots.FIGURES["cl_accuracy"].data(frame(stream("full", ipc=None, league="full")))
+    figure = registry.cl_accuracy(frame(stream(), stream("full", ipc=None, league="full")))
+    data = registry.FIGURES["cl_accuracy"].data(frame(stream("full", ipc=None, league="full")))
     assert data[["n", "n_orders", "varies"]].to_numpy().tolist() == [[4, 2, "orders"]] * 4 + [[4, 0, "nets"]]
     assert figure.axes[0].get_title() == "5 steps, n = 2 orders x 2 nets\nfull at the end: 4 nets"
     assert "95 % interval over nets or orders" in figure.get_suptitle().replace("\n", " ")
 
 
 def test_the_numbers_behind_the_figure() -> None:
-    data = plots.FIGURES["cl_accuracy"].data(frame(stream()))
+    data = registry.FIGURES["cl_accuracy"].data(frame(stream()))
     assert data["mean"].tolist() == [60, 55, 50, 45, 40]
     # Orders 59 and 61: std sqrt(2), t(df 1) = 12.7062, half width 12.7062 * sqrt(2) / sqrt(2).
     assert data["low"].to_numpy() == pytest.approx(data["mean"].to_numpy() - 12.7062, abs=1e-3)
@@ -75,7 +76,7 @@ def test_the_numbers_behind_the_figure() -> None:
 
 
 def test_bars_are_the_intervals() -> None:
-    axes = plots.FIGURES["cl_accuracy"].draw(frame(stream())).axes[0]
+    axes = registry.FIGURES["cl_accuracy"].draw(frame(stream())).axes[0]
     (bars,) = axes.containers
     (segments,) = [
         collection.get_segments() for collection in bars.get_children() if hasattr(collection, "get_segments")
@@ -84,14 +85,14 @@ def test_bars_are_the_intervals() -> None:
 
 
 def test_without_repeats_there_is_a_line_and_no_bar() -> None:
-    figure = plots.cl_accuracy(frame(stream(orders=1, nets=1)))
+    figure = registry.cl_accuracy(frame(stream(orders=1, nets=1)))
     assert len(lines(figure.axes[0])) == 1
     assert np.asarray(lines(figure.axes[0])[0].get_ydata()).tolist() == [60, 55, 50, 45, 40]
     assert "no interval" in figure.get_suptitle()
 
 
 def test_the_axis_stays_within_percent() -> None:
-    low, high = plots.cl_accuracy(frame(stream(steps=20, ipc=10))).axes[0].get_ylim()  # means down to -35
+    low, high = registry.cl_accuracy(frame(stream(steps=20, ipc=10))).axes[0].get_ylim()  # means down to -35
     assert low == 0
     assert high <= 102
 
@@ -107,30 +108,30 @@ def test_the_axis_stays_within_percent() -> None:
     ],
 )
 def test_a_mixture_is_refused(more: dict[str, object], message: str) -> None:
-    for draw in plots.FIGURES["cl_accuracy"]:
+    for draw in registry.FIGURES["cl_accuracy"]:
         with pytest.raises(ValueError, match=message):
             draw(frame(stream(), stream("random", **more)))  # type: ignore[arg-type]
 
 
 def test_the_bound_needs_no_budget() -> None:
-    figure = plots.cl_accuracy(frame(stream(), stream("full", ipc=None, league="")))
+    figure = registry.cl_accuracy(frame(stream(), stream("full", ipc=None, league="")))
     assert legend(figure)[:2] == ["full", "dm"]
 
 
 def test_rows_of_another_kind_are_refused() -> None:
     with pytest.raises(ValueError, match="none of the 20 rows is a seen_accuracy of track cl"):
-        plots.cl_accuracy(frame(stream(track="nas")))
+        registry.cl_accuracy(frame(stream(track="nas")))
 
 
 def test_rows_that_lack_what_a_figure_needs_are_refused() -> None:
     rows = frame(stream("dm"), stream("random"))
     rows.loc[rows["memory"] == "dm", "steps"] = None
     with pytest.raises(ValueError, match=r"^20 of 40 rows of seen_accuracy, track cl, have no steps$"):
-        plots.cl_accuracy(rows)
+        registry.cl_accuracy(rows)
 
 
 def test_published_end_points_are_hollow_marks_at_the_last_class_count() -> None:
-    figure = plots.cl_accuracy(frame(stream("dm"), stream("random", steps=10), stream("dc")))
+    figure = registry.cl_accuracy(frame(stream("dm"), stream("random", steps=10), stream("dc")))
     assert hollow(figure.axes[0]) == [(100, 34.4)]  # DM paper, section 3.5; dc is not in it
     assert hollow(figure.axes[1]) == [(100, 24.8)]
     assert legend(figure)[-1] == "published"
@@ -138,29 +139,29 @@ def test_published_end_points_are_hollow_marks_at_the_last_class_count() -> None
 
 @pytest.mark.parametrize("more", [{"ipc": 10}, {"preset": "quick"}])
 def test_the_legend_says_where_the_published_setting_is_another(more: dict[str, object]) -> None:
-    figure = plots.cl_accuracy(frame(stream(**more)))  # type: ignore[arg-type]
+    figure = registry.cl_accuracy(frame(stream(**more)))  # type: ignore[arg-type]
     assert legend(figure)[-1] == "published (20 per class)"
 
 
 @pytest.mark.parametrize("more", [{"dataset": "cifar10"}, {"split": "validation"}, {"memory": "dc"}])
 def test_no_published_mark_where_none_can_be_compared(more: dict[str, object]) -> None:
-    figure = plots.cl_accuracy(frame(stream(**more)))  # type: ignore[arg-type]
+    figure = registry.cl_accuracy(frame(stream(**more)))  # type: ignore[arg-type]
     assert hollow(figure.axes[0]) == []
     assert len(legend(figure)) == 1
 
 
 def test_data_that_are_not_the_official_ones_are_named() -> None:
-    assert "cifar100 (from jpeg), 20" in plots.cl_accuracy(frame(stream(exactness="from jpeg"))).get_suptitle()
-    assert "cifar100, 20" in plots.cl_accuracy(frame(stream(exactness="official"))).get_suptitle()
+    assert "cifar100 (from jpeg), 20" in registry.cl_accuracy(frame(stream(exactness="from jpeg"))).get_suptitle()
+    assert "cifar100, 20" in registry.cl_accuracy(frame(stream(exactness="official"))).get_suptitle()
 
 
 def test_a_long_stream_gets_fewer_ticks() -> None:
-    axes = plots.cl_accuracy(frame(stream(steps=20))).axes[0]
+    axes = registry.cl_accuracy(frame(stream(steps=20))).axes[0]
     assert [round(tick) for tick in axes.get_xticks()] == list(range(100, 0, -10))
 
 
 def test_smoke_rows_are_marked() -> None:
-    assert "(smoke: not a result)" in plots.cl_accuracy(frame(stream(preset="smoke"))).get_suptitle()
+    assert "(smoke: not a result)" in registry.cl_accuracy(frame(stream(preset="smoke"))).get_suptitle()
 
 
 def test_each_memory_keeps_its_style() -> None:
@@ -171,21 +172,21 @@ def test_each_memory_keeps_its_style() -> None:
     assert len({(style.colour, style.marker) for style in many.values()}) == len(many)
     known = drawing.STYLES.values()
     assert len({s.marker for s in known}) == len({str(s.dashes) for s in known}) + 1 == len({s.colour for s in known})
-    figure = plots.cl_accuracy(frame(stream("dm"), stream("random")))
+    figure = registry.cl_accuracy(frame(stream("dm"), stream("random")))
     drawn = [(line.get_color(), line.get_marker()) for line in lines(figure.axes[0])]
     assert drawn == [drawing.STYLES["dm"][:2], drawing.STYLES["random"][:2]]
 
 
 def test_odd_names_are_drawn_as_they_are() -> None:
     names = ["$\\frac{$", "_hidden", "{x}[/b]"]
-    figure = plots.cl_accuracy(frame(*(stream(name) for name in names), stream("dm")))
-    plots.to_bytes(figure, "odd.png")  # a name read as mathematics would raise here
+    figure = registry.cl_accuracy(frame(*(stream(name) for name in names), stream("dm")))
+    saving.to_bytes(figure, "odd.png")  # a name read as mathematics would raise here
     assert legend(figure) == ["dm", *sorted(names), "published"]
 
 
 def pictures() -> Figure:
     images = np.linspace(0, 1, 5 * 8 * 8).reshape(5, 8, 8)
-    return plots.memory_images(images, [7, 2, 7, 2, 2], [f"class ${i}" for i in range(10)], "dm")
+    return memory_images(images, [7, 2, 7, 2, 2], [f"class ${i}" for i in range(10)], "dm")
 
 
 def test_memory_images_are_a_row_per_class() -> None:
@@ -200,7 +201,7 @@ def test_memory_images_are_a_row_per_class() -> None:
 
 
 def test_memory_images_show_ten_of_ten() -> None:
-    figure = plots.memory_images(np.zeros((12 * 11, 4, 4, 3)), np.repeat(np.arange(12), 11), [""] * 12, "")
+    figure = memory_images(np.zeros((12 * 11, 4, 4, 3)), np.repeat(np.arange(12), 11), [""] * 12, "")
     assert np.asarray(figure.axes[0].images[0].get_array()).shape == (10 * 5 - 1, 10 * 5 - 1, 3)
 
 
@@ -219,11 +220,11 @@ def test_images_that_cannot_be_shown_are_refused(
     shape: tuple[int, ...], value: float, labels: list[int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        plots.memory_images(np.full(shape, value), labels, ["a", "b", "c"], "")
+        memory_images(np.full(shape, value), labels, ["a", "b", "c"], "")
 
 
 def curves() -> Figure:
-    return plots.cl_accuracy(frame(stream("dm"), stream("random", steps=10), stream("own")))
+    return registry.cl_accuracy(frame(stream("dm"), stream("random", steps=10), stream("own")))
 
 
 @pytest.mark.parametrize("draw", [curves, pictures])
@@ -238,9 +239,9 @@ def test_drawing_writes_no_file(draw: Callable[[], Figure], tmp_path: Path, monk
 def test_the_same_drawing_gives_the_same_bytes(
     draw: Callable[[], Figure], suffix: str, start: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = plots.to_bytes(draw(), f"a{suffix}")
+    first = saving.to_bytes(draw(), f"a{suffix}")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # another day, to whatever would write a date
-    second = plots.to_bytes(draw(), f"b{suffix}")
+    second = saving.to_bytes(draw(), f"b{suffix}")
     assert first.startswith(start)
     assert first == second
 
@@ -248,7 +249,7 @@ def test_the_same_drawing_gives_the_same_bytes(
 @pytest.mark.parametrize("name", ["a.jpg", "a"])
 def test_an_unknown_suffix_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"a figure is written as \.pdf, \.png, \.svg"):
-        plots.to_bytes(Figure(), name)
+        saving.to_bytes(Figure(), name)
 
 
 def test_one_memory_in_two_configurations_is_refused() -> None:
@@ -256,4 +257,4 @@ def test_one_memory_in_two_configurations_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"shows dm in one configuration; the rows mix '' and 'memory.iterations=1000'"
     ):
-        plots.cl_accuracy(mixed)
+        registry.cl_accuracy(mixed)

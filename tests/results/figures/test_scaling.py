@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from harness.results import rows
-from harness.results.figures import drawing, plots
+from harness.results.figures import drawing, registry, saving
 from tests.results.condensed import Row, Values, frame, memories, networks
 from tests.results.files import write_rows
 
-budget, cost, large_ipc = (plots.FIGURES[name] for name in ("budget", "cost", "large_ipc"))
+budget, cost, large_ipc = (registry.FIGURES[name] for name in ("budget", "cost", "large_ipc"))
 each_figure = pytest.mark.parametrize("plot", [budget, cost, large_ipc])
 HALF = 12.7062  # of the interval of two sets at mean -1 and +1: t(df 1) * sqrt(2) / sqrt(2)
 
@@ -197,7 +197,7 @@ def test_the_bound_alone_has_no_images_per_class() -> None:
 
 
 @pytest.mark.parametrize("plot", [budget, large_ipc])
-def test_a_crowd_has_a_panel_each_the_best_first_and_the_leagues_apart(plot: plots.Plot) -> None:
+def test_a_crowd_has_a_panel_each_the_best_first_and_the_leagues_apart(plot: registry.Plot) -> None:
     crowd = [judged(f"m{mean}", mean, ipc) for mean in range(21, 28) for ipc in (10, 100)]
     figure = plot.draw(frame(*crowd, judged("dm", 30), judged("dsa", 50, league="storage"), whole(80)))
     panels = [axes for axes in figure.axes if axes.get_subplotspec()]
@@ -230,7 +230,7 @@ def test_a_crowd_has_a_panel_each_the_best_first_and_the_leagues_apart(plot: plo
         ({"memory": "dm", "changes": "memory.lr=2"}, "dm in one configuration; the rows mix '' and 'memory.lr=2'"),
     ],
 )
-def test_mixtures_are_refused(plot: plots.Plot, more: dict[str, object], message: str) -> None:
+def test_mixtures_are_refused(plot: registry.Plot, more: dict[str, object], message: str) -> None:
     mixed = frame(judged(), judged(**({"memory": "dsa"} | more)))  # type: ignore[arg-type]
     for draw in plot:
         with pytest.raises(ValueError, match=message):
@@ -238,7 +238,7 @@ def test_mixtures_are_refused(plot: plots.Plot, more: dict[str, object], message
 
 
 @each_figure
-def test_a_single_value_has_no_bar_and_says_so(plot: plots.Plot) -> None:
+def test_a_single_value_has_no_bar_and_says_so(plot: registry.Plot) -> None:
     alone = frame(networks({(0, 0): 40.0}, uint8=None), memories({0: 5.0}, device="a CPU"))
     figure = plot.draw(alone)
     assert bars(figure.axes[0]) == []
@@ -246,14 +246,14 @@ def test_a_single_value_has_no_bar_and_says_so(plot: plots.Plot) -> None:
 
 
 @each_figure
-def test_smoke_rows_and_other_data_are_marked(plot: plots.Plot) -> None:
+def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
     said = plot.draw(frame(judged(preset="smoke", exactness="from jpeg"))).get_suptitle().replace("\n", " ")
     assert "preset smoke (smoke: not a result)" in said
     assert "cifar10 (from jpeg)" in said
 
 
 @each_figure
-def test_the_axis_stays_within_percent(plot: plots.Plot) -> None:
+def test_the_axis_stays_within_percent(plot: registry.Plot) -> None:
     for axes in plot.draw(frame(judged(mean=2), judged("dsa", mean=99, ipc=50))).axes:
         low, high = axes.get_ylim()
         assert 0 <= low < high <= 102
@@ -265,16 +265,18 @@ def odd() -> DataFrame:
 
 
 @each_figure
-def test_the_same_rows_give_the_same_bytes(plot: plots.Plot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = plots.to_bytes(plot.draw(odd()), "a.svg")  # a name read as mathematics would raise here
+def test_the_same_rows_give_the_same_bytes(
+    plot: registry.Plot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = saving.to_bytes(plot.draw(odd()), "a.svg")  # a name read as mathematics would raise here
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    assert plots.to_bytes(plot.draw(odd()), "a.svg") == first
+    assert saving.to_bytes(plot.draw(odd()), "a.svg") == first
     tags = [str(element.tag) for element in ElementTree.fromstring(first).iter()]
     assert not [tag for tag in tags if "script" in tag]
 
 
 @each_figure
-def test_the_numbers_survive_a_file(plot: plots.Plot, tmp_path: Path) -> None:
+def test_the_numbers_survive_a_file(plot: registry.Plot, tmp_path: Path) -> None:
     some = frame(judged(), judged("own", ipc=50), whole())
     write_rows(some.assign(key=[f"{i}" for i in range(len(some))]).to_dict("records"), tmp_path / "rows.csv")
     assert plot.data(rows.read(tmp_path)).equals(plot.data(some))

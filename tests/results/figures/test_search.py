@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from harness.results import rows
-from harness.results.figures import drawing, plots
-from harness.results.figures import search as nas_plots
+from harness.results.figures import drawing, proxies, registry, saving, search_costs, search_ranks
 from tests.results.files import write_rows
 from tests.results.searched import MODELS, NEAR, TRUE, Row, alike, frame, trained, zero_cost
 
@@ -23,7 +22,8 @@ BACKWARDS = alike((5.0, 4.0, 3.0, 2.0, 1.0))
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nas_plots, "DRAWS", 20)
+    for module in (search_costs, proxies):
+        monkeypatch.setattr(module, "DRAWS", 20)
 
 
 def some() -> DataFrame:
@@ -54,19 +54,19 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_every_figure_is_listed_with_what_it_shows() -> None:
-    assert [name for name in sorted(plots.FIGURES) if name.startswith("nas_")] == NAMES
+    assert [name for name in sorted(registry.FIGURES) if name.startswith("nas_")] == NAMES
     for name in NAMES:
-        assert (plots.FIGURES[name].draw.__doc__ or "").splitlines()[0].endswith(".")
+        assert (registry.FIGURES[name].draw.__doc__ or "").splitlines()[0].endswith(".")
 
 
 def test_a_scatter_of_all_where_5_percent_are_few() -> None:
-    data = nas_plots.nas_scatter_data(some())
+    data = search_ranks.nas_scatter_data(some())
     dm = data[data["proxy"] == "dm, 50 per class"]
     assert dm[["arch", "proxy_accuracy", "true_accuracy"]].to_numpy().tolist() == [
         ["0", 20, 50], ["1", 30, 60], ["2", 25, 70], ["3", 40, 80], ["4", 45, 90],
     ]  # fmt: skip
     assert (dm["picked"].iloc[0], dm["architectures"].iloc[0], dm["rho"].iloc[0]) == (5, 5, pytest.approx(0.9))
-    figure = nas_plots.nas_scatter(some())
+    figure = search_ranks.nas_scatter(some())
     low, high = dm[["rho_low", "rho_high"]].iloc[0]
     assert titles(figure) == [
         "dm, 10 per class: rho -1.00 [-1.00, -1.00]\nall 5",
@@ -84,22 +84,22 @@ def test_the_papers_scatter_is_of_test_accuracies_of_the_proxys_top_5_percent() 
     proxy = {arch: [(float(arch), 100.0 - arch / 4)] for arch in range(200)}  # picks 190 .. 199, tests fall
     proxy[195] = [(195.0, 0.0), (NAN, NAN)]
     both = frame(trained("full", truth), trained("dm", proxy))
-    data = nas_plots.nas_scatter_data(both)
+    data = search_ranks.nas_scatter_data(both)
     # 195 diverged, so 189 is among the ten.
     assert data["arch"].tolist() == [str(arch) for arch in range(189, 200) if arch != 195]
     assert data["proxy_accuracy"].tolist() == [100 - int(arch) / 4 for arch in data["arch"]]
-    assert titles(nas_plots.nas_scatter(both))[0].startswith("dm: rho -1.00 [-1.00, -1.00]\ntop 10 of 200")
+    assert titles(search_ranks.nas_scatter(both))[0].startswith("dm: rho -1.00 [-1.00, -1.00]\ntop 10 of 200")
 
 
 def test_a_network_that_diverged_has_no_place_and_is_counted() -> None:
-    figure = nas_plots.nas_scatter(frame(trained("full", TRUE), trained("dm", {**NEAR, 0: [(NAN, NAN)]})))
+    figure = search_ranks.nas_scatter(frame(trained("full", TRUE), trained("dm", {**NEAR, 0: [(NAN, NAN)]})))
     assert titles(figure)[0].endswith("all 5, 1 diverged")
     assert len(points(figure.axes[0])) == 4
 
 
 def test_ranks_by_hand() -> None:
     tied = alike((20, 30, 30, 40, 45))
-    data = nas_plots.nas_ranks_data(frame(trained("full", TRUE), trained("dm", tied)))
+    data = search_ranks.nas_ranks_data(frame(trained("full", TRUE), trained("dm", tied)))
     assert data["true_rank"].tolist() == [5, 4, 3, 2, 1]
     assert data["proxy_rank"].tolist() == [5, 3.5, 3.5, 2, 1]
     assert data[["width", "depth", "norm", "activation", "pooling"]].iloc[4].tolist() == [
@@ -108,7 +108,7 @@ def test_ranks_by_hand() -> None:
 
 
 def test_ranks_have_a_row_per_proxy_and_a_column_per_axis() -> None:
-    figure = nas_plots.nas_ranks(some())
+    figure = search_ranks.nas_ranks(some())
     assert len(figure.axes) == 4 * 2  # depth, width and norm have one value each
     assert titles(figure)[0] == "dm, 10 per class: rho -1.00 [-1.00, -1.00], n = 5"
     activation = figure.axes[0]
@@ -121,7 +121,7 @@ def test_ranks_have_a_row_per_proxy_and_a_column_per_axis() -> None:
 
 
 def test_axes_by_hand() -> None:
-    data = nas_plots.nas_axes_data(some()).set_index(["axis", "value", "memory"])
+    data = search_ranks.nas_axes_data(some()).set_index(["axis", "value", "memory"])
     # Sigmoid: ids 0 1 2, truths 50 60 70: std 10, t(df 2) = 4.3027, half width 4.3027 x 10 / sqrt(3) = 24.84.
     assert data["mean"]["activation", "sigmoid", "full"] == 60
     assert data["n"]["activation", "sigmoid", "full"] == 3
@@ -132,29 +132,29 @@ def test_axes_by_hand() -> None:
 
 
 def test_an_axis_of_one_value_has_numbers_and_no_panel() -> None:
-    figure = nas_plots.nas_axes(some())
-    data = nas_plots.nas_axes_data(some())
+    figure = search_ranks.nas_axes(some())
+    data = search_ranks.nas_axes_data(some())
     several = [axis for axis, part in data.groupby("axis", sort=False) if part["value"].nunique() > 1]
     assert [axes.get_xlabel() for axes in figure.axes] == several
     assert 1 < len(several) < data["axis"].nunique()
 
 
 def test_axes_leave_out_what_diverged() -> None:
-    data = nas_plots.nas_axes_data(frame(trained("full", {**TRUE, 0: [(NAN, NAN)]}), trained("dm", NEAR)))
+    data = search_ranks.nas_axes_data(frame(trained("full", {**TRUE, 0: [(NAN, NAN)]}), trained("dm", NEAR)))
     full = data[(data["memory"] == "full") & (data["value"] == "sigmoid")].iloc[0]
     assert (full["mean"], full["n"]) == (65, 2)
 
 
 def test_regret_by_hand() -> None:
-    data = nas_plots.nas_regret_data(some())
+    data = search_costs.nas_regret_data(some())
     by_proxy = {str(proxy): part["regret"].tolist() for proxy, part in data.groupby("proxy")}
     assert by_proxy["dm, 50 per class"] == [0, 0, 0, 0, 0]
     assert by_proxy["dm, 10 per class"] == [40, 30, 20, 10, 0]
     # One of 50 .. 90 at random is 70 on average; the best of k is k (5 + 1) / (k + 1) of 5, ten points each.
-    assert by_proxy[nas_plots.AT_RANDOM] == pytest.approx([20, 10, 5, 2, 0])
-    drawn = data[data["proxy"] != nas_plots.AT_RANDOM]
+    assert by_proxy[search_costs.AT_RANDOM] == pytest.approx([20, 10, 5, 2, 0])
+    drawn = data[data["proxy"] != search_costs.AT_RANDOM]
     assert (drawn["low"] <= drawn["high"]).all()
-    figure = nas_plots.nas_regret(some())
+    figure = search_costs.nas_regret(some())
     assert [axes.get_title() for axes in figure.axes] == [
         "dm, 10 per class, league pixel",
         "dm, 50 per class, league pixel",
@@ -173,7 +173,7 @@ def test_regret_by_hand() -> None:
 def test_proxies_are_compared_on_the_architectures_that_all_have(name: str) -> None:
     few = alike((30, 25, 40), of=(1, 2, 3))
     both = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", few))
-    data, figure = plots.FIGURES[name].data(both), plots.FIGURES[name].draw(both)
+    data, figure = registry.FIGURES[name].data(both), registry.FIGURES[name].draw(both)
     if "architectures" in data:
         assert set(data["architectures"]) == {3}
     else:
@@ -181,73 +181,73 @@ def test_proxies_are_compared_on_the_architectures_that_all_have(name: str) -> N
     assert "n = 3 architectures that all have" in figure.get_suptitle().replace("\n", " ")
     apart = frame(trained("full", TRUE), trained("dm", few), trained("dsa", alike((1.0, 2.0), of=(0, 4))))
     with pytest.raises(ValueError, match="no architecture is shared by all of"):
-        plots.FIGURES[name].draw(apart)
+        registry.FIGURES[name].draw(apart)
 
 
 def test_those_tied_for_the_last_place_of_the_top_are_shown_and_told() -> None:
     truth = alike([arch / 10 for arch in range(200)])
     depth = zero_cost("depth", {arch: float(arch // 50) for arch in range(200)}, unit="layers")
     both = frame(trained("full", truth), depth)
-    data = nas_plots.nas_scatter_data(both)
+    data = search_ranks.nas_scatter_data(both)
     assert (len(data), data["picked"].iloc[0]) == (50, 10)
-    assert titles(nas_plots.nas_scatter(both))[0] == "depth: rho undefined\ntop 10 of 200, 50 with those tied"
+    assert titles(search_ranks.nas_scatter(both))[0] == "depth: rho undefined\ntop 10 of 200, 50 with those tied"
 
 
 def test_regret_where_nothing_picked_trained() -> None:
     truth = {**TRUE, 4: [(NAN, NAN)]}
-    data = nas_plots.nas_regret_data(frame(trained("full", truth), trained("dm", NEAR)))
+    data = search_costs.nas_regret_data(frame(trained("full", truth), trained("dm", NEAR)))
     assert data.loc[data["proxy"] == "dm", "regret"].tolist() == [math.inf, 0, 0, 0, 0]
-    nas_plots.nas_regret(frame(trained("full", truth), trained("dm", NEAR))).draw_without_rendering()
+    search_costs.nas_regret(frame(trained("full", truth), trained("dm", NEAR))).draw_without_rendering()
 
 
 def test_rho_against_the_size_of_the_proxy_set() -> None:
-    data = nas_plots.nas_size_data(some())
+    data = search_costs.nas_size_data(some())
     assert data[["proxy", "ipc"]].fillna(0).to_numpy().tolist() == [
         ["dm", 10], ["dm", 50], ["early-stopping", 0], ["params", 0],
     ]  # fmt: skip
     assert data["spearman_rho"].tolist() == pytest.approx([-1, 0.9, 0.9, 1])
-    (axes,) = nas_plots.nas_size(some()).axes
+    (axes,) = search_costs.nas_size(some()).axes
     colour = drawing.STYLES["dm"].colour
     (line,) = [line for line in axes.get_lines() if line.get_color() == colour and line.get_marker() == "o"]
     assert np.array(list(xy(line))) == pytest.approx(np.array([[10, -1], [50, 0.9]]))
     assert len(axes.patches) == 2  # the bands of those without a budget
     with pytest.raises(ValueError, match="none of the 1 proxies has a budget"):
-        nas_plots.nas_size(frame(trained("full", TRUE), trained("early-stopping", NEAR)))
+        search_costs.nas_size(frame(trained("full", TRUE), trained("early-stopping", NEAR)))
 
 
 def test_cost_against_rho() -> None:
     truth = {arch: [(value, value), (value, value)] for arch, value in enumerate((50.0, 60.0, 70.0, 80.0, 90.0))}
     params = zero_cost("params", dict(enumerate((1.0, 2.0, 3.0, 4.0, 5.0))))
     both = frame(trained("full", truth, seconds=100), trained("dm", NEAR, seconds=5), params)
-    data = nas_plots.nas_cost_data(both).set_index("proxy")
+    data = search_costs.nas_cost_data(both).set_index("proxy")
     assert data["seconds"].fillna(-1).to_dict() == {"full": 200, "dm": 5, "params": -1}  # two networks of the truth
     assert data["spearman_rho"].to_dict() == pytest.approx({"full": 1, "dm": 0.9, "params": 1})
-    (axes,) = nas_plots.nas_cost(both).axes
+    (axes,) = search_costs.nas_cost(both).axes
     assert axes.get_xscale() == "log"
     assert (200, 1) in points(axes)
-    said = nas_plots.nas_cost(both).get_suptitle().replace("\n", " ")
+    said = search_costs.nas_cost(both).get_suptitle().replace("\n", " ")
     assert "on a CPU" in said
     assert "full, the noise ceiling: 1 training of the truth against 1 more, rho 1.00; no interval" in said
     elsewhere = frame(trained("full", truth, seconds=100), trained("dm", NEAR, device="a GPU"))
     with pytest.raises(ValueError, match="one device of training seconds; the rows mix a CPU and a GPU: select one"):
-        nas_plots.nas_cost(elsewhere)
-    assert math.isnan(nas_plots.nas_cost_data(some()).set_index("proxy")["spearman_rho"]["full"])  # one network each
+        search_costs.nas_cost(elsewhere)
+    assert math.isnan(search_costs.nas_cost_data(some()).set_index("proxy")["spearman_rho"]["full"])  # one network each
     unknown = frame(trained("full", TRUE, seconds=NAN), trained("dm", NEAR, seconds=NAN))
     with pytest.raises(ValueError, match="none of the 2 proxies tells the seconds"):
-        nas_plots.nas_cost(unknown)
+        search_costs.nas_cost(unknown)
 
 
 @pytest.mark.parametrize("other", [{"preset": "quick"}, {"dataset": "mnist"}, {"dataset_digest": "2"}, {"space": "x"}])
 def test_a_mixture_is_refused(other: dict[str, str]) -> None:
     more = [*trained("full", TRUE, **other), *trained("dm", NEAR, **other)]  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"a figure shows one {next(iter(other))}; the rows mix .* and .*: select one"):
-        nas_plots.nas_cost(frame(trained("full", TRUE), trained("dm", NEAR), more))
+        search_costs.nas_cost(frame(trained("full", TRUE), trained("dm", NEAR), more))
 
 
 @each_figure
 def test_nothing_to_compare_is_refused(name: str) -> None:
     alone, apart = trained("full", TRUE), trained("dm", alike((1.0,), of=(99,)))
-    for draw in plots.FIGURES[name]:
+    for draw in registry.FIGURES[name]:
         with pytest.raises(ValueError, match="no proxy shares an architecture with the truth"):
             draw(frame(alone, apart))
 
@@ -258,20 +258,20 @@ def test_another_space_has_no_axes(name: str) -> None:
         row | {"model": "mine"} for part in (trained("full", TRUE), trained("dm", NEAR)) for row in part
     ]
     with pytest.raises(ValueError, match="mine: axes are told by names such as convnet"):
-        plots.FIGURES[name].draw(frame(others))
+        registry.FIGURES[name].draw(frame(others))
 
 
 @each_figure
 def test_smoke_and_other_data_are_marked(name: str) -> None:
     own = {"preset": "smoke", "exactness": "from jpeg"}
-    figure = plots.FIGURES[name].draw(frame(trained("full", TRUE, **own), trained("dm", NEAR, **own)))  # type: ignore[arg-type]
+    figure = registry.FIGURES[name].draw(frame(trained("full", TRUE, **own), trained("dm", NEAR, **own)))  # type: ignore[arg-type]
     assert "cifar10 (from jpeg), preset smoke (smoke: not a result)" in figure.get_suptitle().replace("\n", " ")
 
 
 @each_figure
 def test_the_numbers_survive_a_file(name: str, tmp_path: Path) -> None:
     write_rows(some().to_dict("records"), tmp_path / "rows.csv")
-    data = plots.FIGURES[name].data
+    data = registry.FIGURES[name].data
     assert data(rows.read(tmp_path)).equals(data(some()))
 
 
@@ -281,20 +281,20 @@ def test_drawing_is_the_same_each_time_and_writes_no_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     odd = frame(trained("full", TRUE), trained("$\\frac{$", NEAR))
-    figures = [plots.FIGURES[name].draw(odd) for _ in range(2)]
+    figures = [registry.FIGURES[name].draw(odd) for _ in range(2)]
     assert not list(tmp_path.iterdir())
     # A name read as mathematics would raise here.
-    first, second = (plots.to_bytes(figure, "a.svg") for figure in figures)
+    first, second = (saving.to_bytes(figure, "a.svg") for figure in figures)
     assert first == second
 
 
 def test_names_that_begin_with_an_underscore_are_shown() -> None:
-    assert "_hidden" in legend(nas_plots.nas_cost(frame(trained("full", TRUE), trained("_hidden", NEAR))))
+    assert "_hidden" in legend(search_costs.nas_cost(frame(trained("full", TRUE), trained("_hidden", NEAR))))
 
 
 def test_nothing_is_wider_than_its_figure() -> None:
-    figure = nas_plots.nas_scatter(frame(trained("full", TRUE), *(trained(f"a-method-{i}", NEAR) for i in range(4))))
+    figure = search_ranks.nas_scatter(frame(trained("full", TRUE), *(trained(f"a-method-{i}", NEAR) for i in range(4))))
     figure.draw_without_rendering()
     assert all(axes.get_tightbbox().x1 <= figure.bbox.width for axes in figure.axes)  # type: ignore[union-attr]
     assert len(figure.axes) == 4  # the two empty places of the second line are gone
-    assert MODELS[0] in set(nas_plots.nas_scatter_data(some())["model"])
+    assert MODELS[0] in set(search_ranks.nas_scatter_data(some())["model"])

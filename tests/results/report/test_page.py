@@ -20,8 +20,8 @@ from harness.commands import report as reports
 from harness.core import memory, memory_file
 from harness.core.data import DataSet
 from harness.results import rows as rowfiles
-from harness.results.figures import drawing, plots
-from harness.results.figures.plots import Plot
+from harness.results.figures import registry, selection
+from harness.results.figures.registry import Plot
 from harness.results.report import page as report
 from harness.results.report.page import Facts, Picture, Store, figures, missing, page
 from tests.results import searched
@@ -37,35 +37,35 @@ def blank(track: str, metric: str) -> Plot:
     """A figure of one preset, split and ipc, `full` apart, that is blank: drawing a real one takes a second."""
 
     def draw(rows: DataFrame) -> Figure:
-        chosen = drawing.chosen_rows(rows, track, metric)
+        chosen = selection.chosen_rows(rows, track, metric)
         for column in ("preset", "split", "ipc"):
-            drawing.refuse_several(chosen, column)
+            selection.refuse_several(chosen, column)
         return Figure(figsize=(1, 1))
 
     return Plot(draw, lambda rows: rows[["memory", "ipc", "value"]])
 
 
 BLANK = {"of_streams": blank("cl", "seen_accuracy"), "of_sets": blank("condense", "test_accuracy")}
-DRAWN = {"condense_accuracy": plots.FIGURES["condense_accuracy"]}
+DRAWN = {"condense_accuracy": registry.FIGURES["condense_accuracy"]}
 
 
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn where a test is of them; `main` shows warnings its own way, for good."""
-    monkeypatch.setattr(plots, "FIGURES", {})
+    monkeypatch.setattr(registry, "FIGURES", {})
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
 
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "FIGURES", BLANK)
+    monkeypatch.setattr(registry, "FIGURES", BLANK)
 
 
 @pytest.fixture(scope="module")
 def drawn_page() -> str:
     """The report of ROWS with a real figure."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "FIGURES", DRAWN)
+        patch.setattr(registry, "FIGURES", DRAWN)
         return page(frame(ROWS), [Facts("run", {}, pictures=[Picture("a", b"png")])])
 
 
@@ -105,7 +105,7 @@ def test_it_needs_nothing_but_itself(drawn_page: str) -> None:
 
 
 def test_the_same_rows_give_the_same_page(drawn_page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "FIGURES", DRAWN)
+    monkeypatch.setattr(registry, "FIGURES", DRAWN)
     assert page(frame(ROWS), [Facts("run", {}, pictures=[Picture("a", b"png")])]) == drawn_page
 
 
