@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint tables docs clean
 
 demo: $(INSTALLED)  ## the main job on scikit-learn's digits: a table and a figure in minutes
 	for memory in random dm; do \
@@ -21,10 +21,18 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+tables: $(INSTALLED)  ## the tables of docs/, from the committed rows
+	$(BIN)/python scripts/write_tables.py
+
+docs: $(INSTALLED)  ## the documentation as a site in site/; a broken link fails
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	mkdir -p .site && ln -sfn $(foreach page,README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs results,../$(page)) .site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv runs/demo
+	rm -rf .venv runs/demo .site site
