@@ -195,7 +195,7 @@ def test_a_missing_path_is_one_line(tmp_path: Path) -> None:
 
 
 def test_results_import_neither_torch_nor_pyplot_nor_other_rooms() -> None:
-    modules = ("rows", "tabular", "tables.collect", "published.verdicts", "figures.plots", "report.page")
+    modules = ("rows", "tabular", "tables.collect", "published.verdicts", "figures.registry", "report.page")
     code = (
         f"import sys, {', '.join(f'harness.results.{module}' for module in modules)}; "
         "rooms = {'.'.join(name.split('.')[:2]) for name in sys.modules if name.startswith('harness.')}; "
