@@ -19,7 +19,8 @@ from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit, optimizer_for
 from harness.memory.method import Form, Method, MethodConfig, Passes
-from harness.memory.shared.matching import DISTANCES, GradientMatching, matching_statistics
+from harness.memory.shared.distances import DISTANCES
+from harness.memory.shared.gradients import GradientMatching, matching_statistics
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
 

@@ -16,7 +16,8 @@ from harness.memory.dc import DCConfig
 from harness.memory.dcc import DCCConfig, DSACConfig
 from harness.memory.dsa import DSAConfig
 from harness.memory.shared import matching as gradient_matching
-from harness.memory.shared.matching import GradientMatching, rows_distance
+from harness.memory.shared.distances import rows_distance
+from harness.memory.shared.gradients import GradientMatching
 from harness.memory.shared.sampling import rows_by_class
 from harness.memory.shared.synthetic import real_batches
 from tests.memory import plain_matching

@@ -16,7 +16,8 @@ from harness.core.recipes import TrainConfig
 from harness.core.train import fit
 from harness.memory import idc, random_real
 from harness.memory.idc import IDCConfig, IDCIConfig
-from harness.memory.shared.matching import GradientMatching, squared_distance
+from harness.memory.shared.distances import squared_distance
+from harness.memory.shared.gradients import GradientMatching
 from harness.memory.shared.sampling import rows_by_class
 from harness.memory.shared.synthetic import Synthetic, real_batches
 from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, check_resumes, not_finite, seeded

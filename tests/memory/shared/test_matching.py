@@ -18,14 +18,9 @@ from harness.memory import dc, dsa
 from harness.memory.dc import DCConfig
 from harness.memory.dsa import DSAConfig
 from harness.memory.shared import matching as gradient_matching
-from harness.memory.shared.matching import (
-    DISTANCES,
-    GradientMatching,
-    GradientMatchingConfig,
-    Gradients,
-    matching_statistics,
-    rows_distance,
-)
+from harness.memory.shared.distances import DISTANCES, Gradients, rows_distance
+from harness.memory.shared.gradients import GradientMatching, matching_statistics
+from harness.memory.shared.matching import GradientMatchingConfig
 from harness.memory.shared.sampling import rows_by_class
 from harness.memory.shared.synthetic import Synthetic, real_batches
 from tests.memory import plain_matching
