@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Generator, Tensor
 
 import harness
@@ -158,7 +159,7 @@ def check_seed(method: Method[MethodConfig], cfg: MethodConfig) -> None:
 def check_global_generators(method: Method[MethodConfig], cfg: MethodConfig) -> None:
     """Nothing is drawn from the generators of torch, NumPy or Python that everyone shares."""
 
-    def states() -> dict[str, Any]:
+    def states() -> dict[str, object]:
         _, words, *more = np.random.get_state()
         return {"torch": torch.get_rng_state().tolist(), "NumPy": [*words, *more], "Python": random.getstate()}
 
@@ -266,7 +267,7 @@ def check_stream(name: str, out: Path) -> None:
     _check_run(CLRun, {"memory": name, "steps": 2}, "last_accuracy", out)
 
 
-def _check_run(kind: type[Run], settings: Mapping[str, Any], metric: str, out: Path) -> None:
+def _check_run(kind: type[Run], settings: Mapping[str, object], metric: str, out: Path) -> None:
     run = kind.of("smoke", dataset="digits", **settings)
     rows = harness.run(run, harness.Options(out=out, engine="serial", device="cpu"))
     values = rows[rows["metric"] == metric]["value"]
@@ -303,7 +304,7 @@ def offered() -> list[str]:
     return sorted(set(memory.names()) - memory.BUILDERS.keys())
 
 
-def cases(names: list[str]) -> list[Any]:
+def cases(names: list[str]) -> list[ParameterSet]:
     """A case for each builder and check; where there is no builder, one that says how to offer one."""
     if not names:
         return [pytest.param("", "", marks=pytest.mark.skip(reason=HOW), id="none")]

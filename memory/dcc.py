@@ -5,13 +5,12 @@ sides' gradients, so that what tells classes apart is matched too. DSAC is DCC u
 has one draw, shared by its real and its synthetic images.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from harness.core import augment
 from harness.core.augment import AugmentName
 from harness.core.fields import WholeNumber, configuration
-from harness.memory.method import LEARNS, Method
+from harness.memory.method import LEARNS, Method, Presets
 from harness.memory.shared.matching import GradientMatchingConfig, Loops, match_gradients
 
 
@@ -26,7 +25,7 @@ class DCCConfig(GradientMatchingConfig):
     "First update of any iteration in which they are compared so."
 
     loops: ClassVar[Loops] = {**GradientMatchingConfig.loops, 1: (10, 5)}  # DCC `utils.py`: longer at 1 image per class
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Presets] = {
         **GradientMatchingConfig.presets,
         "quick": {**GradientMatchingConfig.presets["quick"], "from_iteration": 5},
     }

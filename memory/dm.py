@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ from harness.core.fields import Count, Momentum, Positive, configuration, satisf
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
-from harness.memory.method import LEARNS, ExtraLoss, Form, Method, MethodConfig, Passes
+from harness.memory.method import LEARNS, ExtraLoss, Form, Method, MethodConfig, Passes, Presets, Settings
 from harness.memory.shared import pool
 from harness.memory.shared.sampling import draw
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of
@@ -52,7 +52,7 @@ class DMConfig(MethodConfig):
     synthetic_dtype: str = "float32"
     "Type of products where the gradient passes; auto decides by the hardware."
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Presets] = {
         "quick": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
         "smoke": {"iterations": 3, "real_batch": 16},
     }
@@ -63,7 +63,7 @@ class DMConfig(MethodConfig):
         return models.parse(self.model).norm != "batchnorm" and self.networks == "random"
 
     @property
-    def beyond(self) -> Mapping[str, Any]:
+    def beyond(self) -> Settings:
         """How a pool of trained networks is made, which stands in no field."""
         return {} if self.networks == "random" else {"pool": pool.settings()}
 

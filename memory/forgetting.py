@@ -6,8 +6,7 @@ it is shown, augmented where the recipe augments; and one that is never learned 
 DeepCore leaves the latter out, so that there the hardest images count as the easiest.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -16,7 +15,7 @@ from harness.core.fields import configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Along, Progress, State
 from harness.core.recipes import TrainConfig
-from harness.memory.method import Method, MethodConfig, Passes
+from harness.memory.method import Method, MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.embedding import quick_on_all, trained
 from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class
 from harness.memory.shared.scores import KEEP, select
@@ -33,12 +32,12 @@ class ForgettingConfig(MethodConfig):
     keep: Annotated[str, one_of(KEEP, "keep")] = "hard"
     "Images to keep: hard for the most forgotten, as published, or easy for the least."
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Presets] = {
         "quick": {"train.epochs": 20},
         "smoke": {"train.epochs": 2},
     }
 
-    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+    def preset(self, name: str, track: str) -> Settings:
         return quick_on_all(name, track, {"train.epochs": 5}) or self.presets.get(name, {})
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:

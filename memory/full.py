@@ -1,13 +1,12 @@
 """All real images: not a memory, but the accuracy no memory is expected to pass."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Generator, Tensor
 
 from harness.core.fields import Count, configuration
 from harness.core.memory import Budget, Memory
-from harness.memory.method import Method, MethodConfig
+from harness.memory.method import Method, MethodConfig, Presets
 
 
 @configuration
@@ -19,7 +18,7 @@ class FullConfig(MethodConfig):
 
     per_class: ClassVar[bool] = True
     stored: ClassVar[bool] = False  # the data set itself is the file
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"epochs": 4}, "smoke": {"epochs": 1}}
+    presets: ClassVar[Presets] = {"quick": {"epochs": 4}, "smoke": {"epochs": 1}}
 
     @property
     def recipe_epochs(self) -> int:

@@ -3,9 +3,8 @@
 Unlike DC, the networks are trained on real images, and what is matched are the gradients of the convolutions.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
@@ -18,14 +17,14 @@ from harness.core.parametrisation import MultiFormation, Pixels, Shape, Start
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit, optimizer_for
-from harness.memory.method import Form, Method, MethodConfig, Passes
+from harness.memory.method import Form, Method, MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.distances import DISTANCES
 from harness.memory.shared.gradients import GradientMatching, matching_statistics
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
 
 # data set -> what Efficient-Dataset-Condensation `misc/reproduce.py` sets otherwise than for CIFAR-10, at every ipc
-PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+PUBLISHED: Presets = {
     "mnist": {"distance": "l1", "lr": 1e-4, "trained": 500},
     "fashionmnist": {"distance": "l1", "lr": 1e-4 * (28 / 32) ** 2, "trained": 500},  # `argument.py`
     "svhn": {"trained": 500},
@@ -72,8 +71,8 @@ class IDCConfig(MethodConfig):
     "Type of products for the real images' gradients."
 
     # part of the key: memories made with an optimiser of the network for each training do not count
-    beyond: ClassVar[Mapping[str, Any]] = {"optimizer": "one a network"}
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    beyond: ClassVar[Settings] = {"optimizer": "one a network"}
+    presets: ClassVar[Presets] = {
         "quick": {
             "iterations": 5,
             "updates": 20,

@@ -29,6 +29,7 @@ from harness.core.parametrisation import Shape
 from harness.core.recipes import TrainConfig
 
 Settings = Mapping[str, Any]  # dotted name of a field -> value
+Presets = Mapping[str, Settings]  # name of a preset -> the settings that it changes
 
 # The first n real images of each class, in one list -> a loss to add: see `Method.takes`.
 RealImages = Callable[[int], list[Tensor]]
@@ -114,7 +115,7 @@ class MethodConfig:
             train: takes the place of how it trains networks on real images, but for the number of epochs, where that
                 is under DSA's operations.
         """
-        values: dict[str, Any] = {"model": model}
+        values: dict[str, object] = {"model": model}
         if self.augment == augment.DSA:
             values["augment"] = augmentation
         if self.train is not None and self.train.augment == augment.DSA:
@@ -246,7 +247,14 @@ class Method(Generic[Config]):
     about: str = ""  # what it does, in a sentence for users; "" for the first line of the builder's docstring
 
     def __call__(
-        self, images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Any = None, *others: Any, **more: Any
+        self,
+        images: Tensor,
+        labels: Tensor,
+        budget: Budget,
+        rng: Generator,
+        cfg: MethodConfig | None = None,
+        *others: object,
+        **more: object,
     ) -> Memory:
         """Build a memory, by the default configuration where none is given."""
         return self.build(images, labels, budget, rng, self.config if cfg is None else cfg, *others, **more)

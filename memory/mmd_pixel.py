@@ -3,8 +3,7 @@
 No network and no augmentation: from real images, it only moves every class's mean.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -14,7 +13,7 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Pixels, Start
 from harness.core.progress import SILENT, Progress
 from harness.memory.dm import mean_gap
-from harness.memory.method import Method, MethodConfig, Passes
+from harness.memory.method import Method, MethodConfig, Passes, Presets
 from harness.memory.shared.sampling import draw
 from harness.memory.shared.synthetic import Draws, Synthetic, learn
 
@@ -35,7 +34,7 @@ class MMDPixelConfig(MethodConfig):
     "What the images start from: real images or noise."
 
     per_class: ClassVar[bool] = True
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Presets] = {
         "quick": {"iterations": 800, "real_batch": 64},
         "smoke": {"iterations": 3, "real_batch": 16},
     }

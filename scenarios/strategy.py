@@ -9,9 +9,9 @@ All plugins, metrics and loggers of Avalanche can be attached.
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
+from avalanche.benchmarks import DatasetExperience
 from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
 from avalanche.benchmarks.utils.flat_data import ConstantSequence
 from avalanche.core import SupervisedPlugin
@@ -31,13 +31,13 @@ from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
 from harness.core.train import batches, check_finite, keep, optimizer_for, restore, set_rate, targets, training_form
 
-Condense = Callable[[Any], Memory]  # an Avalanche experience -> the memory of its classes
+Condense = Callable[[DatasetExperience], Memory]  # an experience -> the memory of its classes
 
 
-def condense_with(builder: Builder, budget: Budget, rng: Generator, cfg: Any) -> Condense:
+def condense_with(builder: Builder, budget: Budget, rng: Generator, cfg: object) -> Condense:
     """Return a function that applies a builder to the images of an experience, without augmentation."""
 
-    def condense(experience: Any) -> Memory:
+    def condense(experience: DatasetExperience) -> Memory:
         samples = list(experience.dataset.eval())
         images = torch.stack([sample[0] for sample in samples])
         labels = torch.tensor([int(sample[1]) for sample in samples])
@@ -59,7 +59,7 @@ class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is no
         self.condense, self.device = condense, torch.device(device)
         self._parts: list[Memory] = []
 
-    def post_adapt(self, agent: Any, exp: Any) -> None:
+    def post_adapt(self, agent: SupervisedTemplate, exp: DatasetExperience) -> None:
         """Condense the classes of an experience and append them."""
         self.append(self.condense(exp))
 
@@ -93,7 +93,7 @@ class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is no
         """Bytes of the memory as it is stored."""
         return sum(part.nbytes for part in self._parts)
 
-    def resize(self, strategy: Any, new_size: int) -> None:
+    def resize(self, strategy: SupervisedTemplate, new_size: int) -> None:
         """Raise NotImplementedError, because a part of a condensed set is no condensed set of that size."""
         raise NotImplementedError("a condensed memory cannot be resized; build one with another ipc")
 
@@ -132,9 +132,9 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         model: nn.Module,
         memory: CondensedBuffer,
         recipe: TrainConfig,
-        seed: tuple[Any, ...],
+        seed: tuple[object, ...],
         progress: Progress = SILENT,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             model=model,
@@ -150,16 +150,16 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self._fast_training = training_form(model, recipe, self.device)
         self._fast_evaluation: compute.Batch | None = None  # made with the first batch, whose size it needs
 
-    def train_dataset_adaptation(self, **kwargs: Any) -> None:
+    def train_dataset_adaptation(self, **kwargs: object) -> None:
         self.memory.post_adapt(self, self.experience)
         self.adapted_dataset = self.memory.buffer.train()
 
-    def make_train_dataloader(self, **kwargs: Any) -> None:
+    def make_train_dataloader(self, **kwargs: object) -> None:
         self._rng = generator("batches", *self.seed, self._classes_seen())
         images, labels = self.memory.tensors()
         self.dataloader = TensorLoader(images, targets(labels, self.model, self.recipe), self.recipe, self._rng)
 
-    def check_model_and_optimizer(self, **kwargs: Any) -> None:
+    def check_model_and_optimizer(self, **kwargs: object) -> None:
         """Draw fresh weights in place and clear the optimiser, or restore both from a checkpoint."""
         super().check_model_and_optimizer(reset_optimizer_state=True, **kwargs)
         draw_weights(self.model, generator("weights", *self.seed, self._classes_seen()))
@@ -169,16 +169,16 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self.train_epochs = self.recipe.rounds - self._epoch
         self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the last experience and undo the redraw
 
-    def training_epoch(self, **kwargs: Any) -> None:
+    def training_epoch(self, **kwargs: object) -> None:
         """Avalanche's own, both passes multiplied as the recipe says."""
         with compute.precision(self.recipe.dtype, self.device):
             super().training_epoch(**kwargs)
 
-    def _before_training_epoch(self, **kwargs: Any) -> None:
+    def _before_training_epoch(self, **kwargs: object) -> None:
         set_rate(self.optimizer, self.recipe, self._epoch)
         super()._before_training_epoch(**kwargs)
 
-    def _after_training_epoch(self, **kwargs: Any) -> None:
+    def _after_training_epoch(self, **kwargs: object) -> None:
         check_finite(self.loss, self._epoch, self.recipe)
         self._epoch += 1
         super()._after_training_epoch(**kwargs)
@@ -225,11 +225,11 @@ class RightByClass(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not 
         self.right = torch.zeros(num_classes, dtype=torch.int64)
         self.total = torch.zeros(num_classes, dtype=torch.int64)
 
-    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval(self, strategy: SupervisedTemplate, **kwargs: object) -> None:
         self.right.zero_()
         self.total.zero_()
 
-    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def after_eval_iteration(self, strategy: SupervisedTemplate, **kwargs: object) -> None:
         labels, predictions = strategy.mb_y.cpu(), strategy.mb_output.argmax(1).cpu()
         self.right += torch.bincount(labels[labels == predictions], minlength=len(self.right))
         self.total += torch.bincount(labels, minlength=len(self.total))

@@ -265,9 +265,9 @@ def changes(run: Run, device: torch.device) -> str:
     return ", ".join(f"{key}={_without_folders(key, own[key])}" for key in differ)
 
 
-def _without_folders(key: str, value: Any) -> Any:
+def _without_folders(key: str, value: object) -> object:
     """Return the value of a setting as rows have it: a file without its folders."""
-    return Path(value).name if key == "memory.scores" else value
+    return Path(str(value)).name if key == "memory.scores" else value
 
 
 def _has_own_column(key: str) -> bool:

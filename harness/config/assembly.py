@@ -47,7 +47,7 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
         raise ValueError("ipc: a file says itself how many images of each class it holds; leave it out")
     for key, value in dotted(run).items():
         if key.endswith((".dtype", ".synthetic_dtype")):
-            known(value, compute.DTYPES, key)
+            known(str(value), compute.DTYPES, key)
     return run
 
 

@@ -9,12 +9,15 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from harness.core.fields import explain
 from harness.core.registry import unknown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Settings = Mapping[str, object]  # dotted name of a field -> text or value, such as {"memory.iterations": "300"}
 Config = TypeVar("Config")
@@ -58,7 +61,7 @@ def _set(config: Any, path: list[str], value: object, key: str) -> Any:
     return replace(config, **{head: parse(value, hint, key)})
 
 
-def parse(value: object, hint: Any, key: str) -> Any:
+def parse(value: object, hint: object, key: str) -> object:
     """A value, which may be text, as one of type `hint`.
 
     Raises:
@@ -82,7 +85,7 @@ def parse(value: object, hint: Any, key: str) -> Any:
 _adapter = functools.cache(TypeAdapter)
 
 
-def _without_none(hint: Any) -> Any:
+def _without_none(hint: object) -> object:
     """The type of a field that is not None, without what is annotated to it."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
@@ -101,9 +104,9 @@ def _split(value: object, kind: type) -> list[object] | tuple[object, ...]:
     return several
 
 
-def dotted(config: Any, prefix: str = "") -> dict[str, Any]:
+def dotted(config: "DataclassInstance", prefix: str = "") -> dict[str, object]:
     """Every field of a configuration by its dotted name, as `--set` knows it."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for field in fields(config):
         value, name = getattr(config, field.name), prefix + field.name.removesuffix(SUFFIX)
         if is_dataclass(value) and not isinstance(value, type):

@@ -152,7 +152,7 @@ class MultiFormation:
         return F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
 
 
-PARAMETRISATIONS: dict[str, type[Any]] = {form.name: form for form in (Pixels, LowRank, MultiFormation)}
+PARAMETRISATIONS: dict[str, type[Parametrisation]] = {form.name: form for form in (Pixels, LowRank, MultiFormation)}
 
 
 def plain(form: Parametrisation) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def plain(form: Parametrisation) -> dict[str, Any]:
     return {"name": form.name, **asdict(form)}  # type: ignore[call-overload]
 
 
-def parse(values: Mapping[str, Any]) -> Parametrisation:
+def parse(values: Mapping[str, object]) -> Parametrisation:
     """The parametrisation `plain` made `values` from.
 
     Raises:

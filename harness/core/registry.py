@@ -3,15 +3,17 @@
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
 
 
-def names(ours: Mapping[str, Any], group: str) -> list[str]:
+def names(ours: Mapping[str, object], group: str) -> list[str]:
     """Every name that can be asked for, those of other packages included."""
     return sorted({*ours, *(entry.name for entry in entry_points(group=group))})
 
 
-def find(name: str, ours: Mapping[str, Any], group: str, what: str, besides: Collection[str] = ()) -> Any:
+def find(name: str, ours: Mapping[str, Thing], group: str, what: str, besides: Collection[str] = ()) -> Thing:
     """The thing of that name: ours, or what another package offers in an entry-point group.
 
     Args:
@@ -23,7 +25,8 @@ def find(name: str, ours: Mapping[str, Any], group: str, what: str, besides: Col
         return ours[name]
     for entry in entry_points(group=group, name=name):
         try:
-            return entry.load()
+            thing: Thing = entry.load()
+            return thing
         except (ImportError, AttributeError) as error:
             raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({error})") from error
     raise unknown(name, dict.fromkeys((*names(ours, group), *besides)), what)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -28,6 +28,8 @@ from harness.core import atomic
 from harness.core.atomic import Card
 from harness.core.progress import Progress, State
 from harness.execution.claims import Claim, acquire
+
+Spec: TypeAlias = Mapping[str, Any]  # plain JSON
 
 SCHEMA = 1  # part of every key; it is raised when results of older code must not be used any more
 
@@ -49,9 +51,9 @@ class Unit:
     """
 
     kind: str
-    spec: Mapping[str, Any] = field(hash=False)
+    spec: Spec = field(hash=False)
     label: str
-    context: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    context: Spec = field(default_factory=dict, hash=False)
     needs: tuple[str, ...] = ()
     cost: float = 0.0
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -160,7 +160,7 @@ def is_file(name: str) -> bool:
     return name.startswith(foreign.PREFIX)
 
 
-def unit_context(run: Run, place: Place) -> dict[str, Any]:
+def unit_context(run: Run, place: Place) -> dict[str, str | None]:
     """Return how a unit of the run finds its data on this machine."""
     return {"device": place.device, "data": place.data, "split": run.split}
 
@@ -205,7 +205,7 @@ def batch_setting(unit: Unit) -> str | None:
     if unit.kind != "memory":
         return "recipe.batch_size"
     for setting in ("real_batch", "host.real_batch", "train.batch_size", "host.train.batch_size"):
-        part: Any = unit.spec["config"]
+        part: object = unit.spec["config"]
         for name in setting.split("."):
             part = part.get(name) if isinstance(part, Mapping) else None
         if part is not None:

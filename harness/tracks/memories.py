@@ -1,8 +1,7 @@
 """Memories as units: planning them, building one, checking what was built, and reading it back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,7 +16,7 @@ from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig, augmentation
 from harness.core.rng import generator
 from harness.execution.costs import flop_per_image
-from harness.execution.units import Store, Unit
+from harness.execution.units import Spec, Store, Unit
 from harness.memory.method import MethodConfig
 from harness.tracks.base import SECONDS, Result
 
@@ -33,7 +32,7 @@ def memory_unit(
     dataset: DataSet,
     name: str,
     classes: Sequence[int],
-    context: Mapping[str, Any],
+    context: Spec,
     cfg: MethodConfig | None = None,
     *,
     kind: str = "",
@@ -68,7 +67,7 @@ def memory_unit(
     return Unit("memory", spec, f"{run.memory} memory, {kind}{name}, classes {first_last}", context)
 
 
-def file_unit(run: Run, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Unit:
+def file_unit(run: Run, dataset: DataSet, number: int, context: Spec) -> Unit:
     """Return the unit that reads set `number` from the file of a run."""
     path = foreign.path_of(run.memory)
     spec = {
@@ -159,7 +158,7 @@ class Continuation(Progress):
         self.last = {f"end.{name}": part.detach().clone() for name, part in state.items() if name != SECONDS}
 
 
-def check_memory(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> None:
+def check_memory(built: Memory, spec: Spec, dataset: DataSet) -> None:
     """Check the memory that a builder returned.
 
     Raises:
@@ -180,7 +179,7 @@ def check_memory(built: Memory, spec: Mapping[str, Any], dataset: DataSet) -> No
         raise ValueError(f"{spec['builder']}: the builder's memory does not hold {spec['ipc']} images of each class")
 
 
-def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Mapping[str, Any]) -> float | None:
+def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Spec) -> float | None:
     """Return the floating point operations of building a memory, from the passes that its configuration counts.
 
     None where that is not known: the method does not say, or trains a pool of networks until they are good enough.
@@ -193,7 +192,7 @@ def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Mapping[str, Any]
     return float(forward + 3 * both) * flop_per_image(cfg.model, dataset.image_shape, classes)
 
 
-def origin(spec: Mapping[str, Any]) -> Card:
+def origin(spec: Spec) -> Card:
     """Return what the card of a memory says besides its data: enough to build the memory and judge it again."""
     return {name: spec[name] for name in ("builder", "config", "ipc", "seed")} | {
         "augment": augmentation(spec["dataset"])  # for networks that are trained on the memory
@@ -213,7 +212,7 @@ def real_images(
     return dataset.normalise(images), dataset.train_labels[rows].to(device), places
 
 
-def load_memory(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memory:
+def load_memory(spec: Spec, store: Store, dataset: DataSet) -> Memory:
     """Return the memory that a network is trained on: that of the units in its spec, or the whole data.
 
     Raises:
@@ -231,6 +230,6 @@ def load_memory(spec: Mapping[str, Any], store: Store, dataset: DataSet) -> Memo
     return memory_files.join(parts)
 
 
-def recipe_from(plain: Mapping[str, Any]) -> TrainConfig:
+def recipe_from(plain: Spec) -> TrainConfig:
     """Return the recipe in the spec of a unit."""
     return config.restore(TrainConfig(), plain)

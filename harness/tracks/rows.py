@@ -1,9 +1,8 @@
 """Columns that rows of every track share: the run, its form of computing, and the cost of its units."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 from harness import config
 from harness.config import Run
@@ -11,7 +10,7 @@ from harness.core import models
 from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.recipes import TrainConfig
-from harness.execution.units import Unit
+from harness.execution.units import Spec, Unit
 from harness.memory.method import Form
 from harness.tracks.base import Row, memory_name
 
@@ -36,7 +35,7 @@ def shared_columns(run: Run, dataset: DataSet, changes: str) -> Row:
     }
 
 
-def spec_column(run: Run, recipe: Mapping[str, Any]) -> str:
+def spec_column(run: Run, recipe: Spec) -> str:
     """Return the column `spec`: the configurations of the method and of a recipe, which may differ from the run's."""
     return json.dumps({"memory": config.plain(run.method), "recipe": recipe}, sort_keys=True)
 
@@ -58,9 +57,9 @@ def training_form(recipe: TrainConfig) -> str:
     return compute_form(Form(recipe.compute, recipe.dtype))
 
 
-def add_costs(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def add_costs(costs: Sequence[Spec]) -> Card:
     """Return the cost of a memory from the costs of its units: seconds and FLOP add up, the peak of memory does not."""
-    whole: dict[str, Any] = {
+    whole: Card = {
         "wall_seconds": sum(cost["wall_seconds"] for cost in costs),
         "device": costs[0]["device"],
     }

@@ -1,10 +1,9 @@
 """The search track: architectures are ranked by training on a proxy set, and by training on all images, the truth."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 
@@ -14,7 +13,7 @@ from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.progress import Progress
 from harness.core.rng import generator
-from harness.execution.units import Store, Unit
+from harness.execution.units import Spec, Store, Unit
 from harness.nas import proxy
 from harness.nas import space as spaces
 from harness.nas.form import choose_form
@@ -103,7 +102,7 @@ def trained_on(run: NASRun) -> list[str]:
     return on + ([FULL] if run.truth == "run" or run.memory == FULL else [])
 
 
-def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[Unit]:
+def _memory(run: NASRun, dataset: DataSet, context: Spec) -> list[Unit]:
     if not run.method.stored:
         return []
     if is_file(run.memory):
@@ -114,9 +113,7 @@ def _memory(run: NASRun, dataset: DataSet, context: Mapping[str, Any]) -> list[U
     return [memory_unit(run, dataset, "set 0", group, context) for group in groups]
 
 
-def _unit(
-    run: NASRun, dataset: DataSet, kind: str, arch: Arch, repeat: int, memory: list[Unit], context: Mapping[str, Any]
-) -> Unit:
+def _unit(run: NASRun, dataset: DataSet, kind: str, arch: Arch, repeat: int, memory: list[Unit], context: Spec) -> Unit:
     recipe = run.training
     keys = [unit.key for unit in memory]
     images = dataset.num_classes * images_per_class(run, dataset)
@@ -174,7 +171,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     epoch_rows = None
     if spec["memory"] in (FULL, EARLY_STOPPING):
         train = _images("train", dataset.name, unit.context["data"], device)
-        card: dict[str, Any] = {"stored_bytes": dataset.train_images.numel(), "images": len(dataset.train_labels)}
+        card: Card = {"stored_bytes": dataset.train_images.numel(), "images": len(dataset.train_labels)}
         card["league"] = "full"
     else:
         memory = load_memory(spec, store, dataset)
@@ -241,7 +238,7 @@ def rows(run: NASRun, plan: SearchPlan, store: Store, dataset: DataSet, changes:
     yield from plan.truth
 
 
-def _memory_row(shared: Row, unit: Unit, cards: list[Any], form: str) -> Row:
+def _memory_row(shared: Row, unit: Unit, cards: list[Card], form: str) -> Row:
     """Return what the proxy set holds and what it cost, over the units that built it."""
     cost = add_costs([card["cost"] for card in cards])
     return (

@@ -1,8 +1,7 @@
 """The condensation track: sets condensed and judged by fresh networks, as in the tables of the papers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -10,11 +9,12 @@ from harness import config
 from harness.config import CondenseRun
 from harness.core import compute, memory_file, models
 from harness.core import foreign as imported
+from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.progress import Progress
 from harness.core.rng import generator
 from harness.core.train import correct_by_class, fit
-from harness.execution.units import Store, Unit
+from harness.execution.units import Spec, Store, Unit
 from harness.memory.method import MethodConfig
 from harness.results.wording import quantity
 from harness.tracks.base import (
@@ -104,7 +104,7 @@ def plan(run: CondenseRun, dataset: DataSet, place: Place) -> StaticPlan:
     return StaticPlan(sets, judged)
 
 
-def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Mapping[str, Any]) -> Iterator[CondensedSet]:
+def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Spec) -> Iterator[CondensedSet]:
     """Yield set `number` after each number of iterations at which it is judged."""
     lengths = _lengths(run)
     if is_file(run.memory):
@@ -159,7 +159,7 @@ def _network_unit(
     model: str,
     repeat: int,
     is_rounded: bool,
-    context: Mapping[str, Any],
+    context: Spec,
 ) -> Unit:
     spec = {
         "memory": [unit.key for unit in made.units] if made.units else run.memory,
@@ -247,7 +247,7 @@ def rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, cha
         yield row
 
 
-def _set_rows(shared: Row, made: CondensedSet, cards: list[Any], form: str) -> Iterator[Row]:
+def _set_rows(shared: Row, made: CondensedSet, cards: list[Card], form: str) -> Iterator[Row]:
     """Yield what a whole set holds and what it cost, summed over the units that built it."""
     cost = add_costs([card["cost"] for card in cards])
     row = (

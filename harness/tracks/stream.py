@@ -1,10 +1,10 @@
 """The class-incremental track: networks trained on the memory of all classes seen so far, experience by experience."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from harness.core import models
 from harness.core.data import DataSet
 from harness.core.memory import Memory
 from harness.core.progress import Progress
-from harness.execution.units import Store, Unit
+from harness.execution.units import Spec, Store, Unit
 from harness.results.wording import quantity
 from harness.scenarios import metrics
 from harness.scenarios.stream import class_order, split
@@ -37,6 +37,9 @@ from harness.tracks.base import (
 )
 from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
 from harness.tracks.rows import compute_form, cost_columns, shared_columns, training_form
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks import CLScenario, DatasetExperience
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -125,14 +128,14 @@ def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
     return group_classes(run, order) if run.method.per_class else split(order, run.steps)
 
 
-def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Mapping[str, Any]) -> Unit:
+def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Spec) -> Unit:
     if is_file(run.memory):
         return file_unit(run, dataset, 0, context)  # the first set, whatever the order
     return memory_unit(run, dataset, order, classes, context, kind="order ")
 
 
 def _training_unit(
-    run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], own: Mapping[str, Any]
+    run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], own: Spec
 ) -> Unit:
     spec = {
         "memory": [unit.key for unit in needed] if run.method.stored else run.memory,
@@ -188,14 +191,14 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     return {"right": counts.right, "total": counts.total}, memory_card
 
 
-def _new_classes(experience: Any, order: Sequence[int]) -> list[int]:
+def _new_classes(experience: "DatasetExperience", order: Sequence[int]) -> list[int]:
     """Return the classes of an experience in stream order; Avalanche gives them as a set."""
     new = set(experience.classes_in_this_experience)
     return [c for c in order if c in new]
 
 
 @lru_cache(maxsize=2)
-def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> Any:
+def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> "CLScenario":
     from harness.scenarios.stream import class_incremental
 
     return class_incremental(cached_dataset(name, directory, part), order, steps)

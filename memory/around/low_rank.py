@@ -6,7 +6,7 @@ the host's loss is unchanged, and its gradient passes through the product.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from torch import Generator, Tensor
 
@@ -14,13 +14,13 @@ from harness.core.fields import configuration, one_of, replace_known
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import LowRank, Shape
 from harness.core.progress import SILENT, Progress
-from harness.memory.method import AroundConfig, Method, MethodConfig
+from harness.memory.method import AroundConfig, Method, MethodConfig, Settings
 
 STARTS = {"noise": "noise", "svd": "real"}  # our name of a start -> the parametrisation's
 
 # (host, data set, ipc) -> what the authors' configurations set otherwise than the host's own and rank 2. Their MNIST
 # configurations of rank 8 at ipc 50 and of rank 2 for DC at ipc 1 exceed the budget; here it is never exceeded.
-PUBLISHED: Mapping[tuple[str, str, int], Mapping[str, Any]] = {
+PUBLISHED: Mapping[tuple[str, str, int], Settings] = {
     ("dm", "cifar10", 50): {"rank": 4, "lr": 1000.0},
     ("dsa", "cifar100", 10): {"rank": 8},
     ("dm", "mnist", 10): {"rank": 8, "augment": "none"},
@@ -49,7 +49,7 @@ class LowRankConfig(AroundConfig):
     def __post_init__(self) -> None:
         LowRank(self.rank)
 
-    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+    def preset(self, name: str, track: str) -> Settings:
         own = {"host.iterations": QUICK_ITERATIONS[self.host_name]} if self._is_shortened(name) else {}
         return {**super().preset(name, track), **own}
 

@@ -1,7 +1,7 @@
 """A network trained on real images, and their features: what the methods that select real images share."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -12,7 +12,7 @@ from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit
-from harness.memory.method import MethodConfig, Passes
+from harness.memory.method import MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class
 from harness.memory.shared.synthetic import shape_of
 
@@ -26,19 +26,19 @@ class EmbeddingConfig(MethodConfig):
     train: TrainConfig = TrainConfig(epochs=200)
     "Training of the embedding network."
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Presets] = {
         "quick": {"train.epochs": 20},
         "smoke": {"train.epochs": 1},
     }
 
-    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+    def preset(self, name: str, track: str) -> Settings:
         return quick_on_all(name, track, {"train.epochs": 5}) or self.presets.get(name, {})
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
         return Passes(classes * images, self.train.rounds * classes * images)
 
 
-def quick_on_all(name: str, track: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def quick_on_all(name: str, track: str, settings: Settings) -> Settings:
     """The settings, if the preset is quick and the track selects from all classes at once: ten times as many images."""
     return settings if name == "quick" and track != "cl" else {}
 

@@ -6,7 +6,7 @@ the network is trained on the synthetic images in between (Zhao et al., ICLR 202
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from torch import Generator, Tensor
 
@@ -18,7 +18,7 @@ from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit
-from harness.memory.method import ExtraLoss, Form, MethodConfig, Passes
+from harness.memory.method import ExtraLoss, Form, MethodConfig, Passes, Presets
 from harness.memory.shared.distances import DISTANCES
 from harness.memory.shared.gradients import GradientMatching, matching_statistics
 from harness.memory.shared.sampling import draw
@@ -68,7 +68,7 @@ class GradientMatchingConfig(MethodConfig):
     # ipc -> updates and epochs as published: DatasetCondensation `utils.py`, get_loops. An ipc of 1 trains no network.
     loops: ClassVar[Loops] = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
     rates: ClassVar[Rates] = {}
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Presets] = {
         "quick": {"lr": 2.0, "iterations": 20, "updates": 10, "epochs": 5, "real_batch": 64},
         "smoke": {"iterations": 2, "updates": 2, "epochs": 1, "real_batch": 8},
     }

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +11,7 @@ from harness.core import compute, models
 from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig
 from harness.core.train import correct_by_class, fit
+from harness.memory.method import Settings
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, shape_of
 
@@ -24,7 +24,7 @@ DONE, HAND = "pool.", "in_hand."  # before the names of what is kept of trained 
 RECIPE = TrainConfig(epochs=1, lr=0.01, momentum=0.9, schedule="constant")
 
 
-def settings() -> dict[str, Any]:
+def settings() -> Settings:
     """All that a pool's networks depend on beyond the method's own configuration, JSON-able: part of a unit's key."""
     sizes = {"networks": POOL, "held_out": HELD_OUT, "round": ROUND, "most_rounds": MOST_ROUNDS}
     return sizes | {"recipe": {name: value for name, value in asdict(RECIPE).items() if name != "augment"}}

@@ -1,8 +1,8 @@
 """What the methods that rank real images by a score share: who is kept, and scores of networks early in training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ from harness.core.fields import Count, configuration, one_of
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig
-from harness.memory.method import MethodConfig, Passes
+from harness.memory.method import MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.embedding import embed, quick_on_all, trained
 from harness.memory.shared.sampling import check_enough, draw, renumbered, rows_by_class
 
@@ -66,7 +66,7 @@ class EarlyConfig(MethodConfig):
     keep: Annotated[str, one_of(KEEP, "keep")] = "easy"
     "Images to keep: easy for the lowest scores, or hard for the highest."
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    presets: ClassVar[Presets] = {
         "quick": {"train.epochs": 5, "runs": 3},
         "smoke": {"train.epochs": 1, "runs": 1},
     }
@@ -76,7 +76,7 @@ class EarlyConfig(MethodConfig):
         """The first epochs of a longer training."""
         return replace(self.train, schedule="constant")
 
-    def preset(self, name: str, track: str) -> Mapping[str, Any]:
+    def preset(self, name: str, track: str) -> Settings:
         return quick_on_all(name, track, {"train.epochs": 2, "runs": 3}) or self.presets.get(name, {})
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
