@@ -39,7 +39,7 @@ from harness.tracks.memories import build_memory, file_unit, group_classes, load
 from harness.tracks.rows import compute_form, cost_columns, shared_columns, training_form
 
 if TYPE_CHECKING:
-    from avalanche.benchmarks import CLScenario, DatasetExperience
+    from harness.scenarios.stream import Experience, NCScenario
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -191,14 +191,14 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     return {"right": counts.right, "total": counts.total}, memory_card
 
 
-def _new_classes(experience: "DatasetExperience", order: Sequence[int]) -> list[int]:
+def _new_classes(experience: "Experience", order: Sequence[int]) -> list[int]:
     """Return the classes of an experience in stream order; Avalanche gives them as a set."""
     new = set(experience.classes_in_this_experience)
     return [c for c in order if c in new]
 
 
 @lru_cache(maxsize=2)
-def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> "CLScenario":
+def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> "NCScenario":
     from harness.scenarios.stream import class_incremental
 
     return class_incremental(cached_dataset(name, directory, part), order, steps)
