@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 from harness.core.data import DataSet
 
 if TYPE_CHECKING:
-    from avalanche.benchmarks.scenarios.deprecated.new_classes.nc_scenario import NCScenario
+    from avalanche.benchmarks.scenarios.deprecated.new_classes.nc_scenario import NCExperience as NCExperience
+    from avalanche.benchmarks.scenarios.deprecated.new_classes.nc_scenario import NCScenario as NCScenario
 
 
 def class_order(num_classes: int, seed: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The class-incremental track: networks trained on the memory of all classes seen so far, experience by experience."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,7 @@ from harness.tracks.memories import build_memory, file_unit, group_classes, load
 from harness.tracks.rows import compute_form, cost_columns, shared_columns, training_form
 
 if TYPE_CHECKING:
-    from harness.scenarios.stream import Experience, NCScenario
+    from harness.scenarios.stream import NCExperience, NCScenario
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,12 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     _check_labels(memory)
     stream = _stream(dataset.name, context["data"], context["split"], tuple(context["class_order"]), context["steps"])
     t = context["experience"]
-    buffer = CondensedBuffer(lambda exp: memories.of_classes(memory, _new_classes(exp, spec["classes"])), device)
+
+    def condense(experience: "NCExperience") -> Memory:
+        new = experience.classes_in_this_experience  # a set
+        return memories.of_classes(memory, [c for c in spec["classes"] if c in new])
+
+    buffer = CondensedBuffer(condense, device)
     old = spec["classes"][: -len(stream.train_stream[t].classes_in_this_experience)]
     if old:
         buffer.append(memories.of_classes(memory, old))
@@ -189,12 +194,6 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     strategy.eval(stream.test_stream[: t + 1])
     memory_card = {"stored_bytes": buffer.nbytes, "images": len(buffer.buffer), "league": memory.league}
     return {"right": counts.right, "total": counts.total}, memory_card
-
-
-def _new_classes(experience: "Experience", order: Sequence[int]) -> list[int]:
-    """Return the classes of an experience in stream order; Avalanche gives them as a set."""
-    new = set(experience.classes_in_this_experience)
-    return [c for c in order if c in new]
 
 
 @lru_cache(maxsize=2)
