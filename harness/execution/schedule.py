@@ -5,7 +5,7 @@ import math
 import time
 from bisect import insort
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.execution.units import Store, Unit
@@ -19,21 +19,23 @@ class Event:
 
     Attributes:
         kind: "found" means that an earlier run or another process made the result; "busy", that another process has
-            the unit (engines do not report it).
+            the unit, and "missing", that a result it needs is not in the store any more (engines report neither).
         key, label: of the unit.
         done, total: finished rounds and all rounds, of a "progress".
         seconds: seconds of work in this run, of a "done".
         reason: why a unit "failed" or "stopped", in one line.
+        need: key of the result that is "missing".
         is_spoilt: of a "failed" unit: its process must not do another unit.
     """
 
-    kind: Literal["started", "progress", "done", "found", "failed", "stopped", "busy"]
+    kind: Literal["started", "progress", "done", "found", "failed", "stopped", "busy", "missing"]
     key: str
     label: str
     done: int = 0
     total: int = 0
     seconds: float = 0.0
     reason: str = ""
+    need: str = ""
     is_spoilt: bool = False
 
 
@@ -76,6 +78,7 @@ class Schedule:
         self._retry_at: dict[str, float] = {}  # key of a unit that another process has claimed -> when to try again
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._redone: set[str] = set()  # keys of results that had to be made a second time
         for unit in self.units.values():
             if store.has(unit.key):
                 self.record(unit, Event("found", unit.key, unit.label))
@@ -99,8 +102,19 @@ class Schedule:
         insort(self.todo, unit, key=lambda unit: -unit.cost)
 
     def record(self, unit: Unit, event: Event) -> None:
-        """Note how an attempt at a unit ended, and report it unless another process has the unit."""
+        """Note how an attempt at a unit ended, and report it unless the unit has to wait.
+
+        It waits where another process has it, and where a result it needs is missing, which is then made again, once.
+        """
         self._retry_at.pop(unit.key, None)
+        if event.kind == "missing":
+            if event.need in self.units and event.need not in self._redone:
+                self._redone.add(event.need)
+                self._done.discard(event.need)
+                self.put_back(self.units[event.need])
+                self.put_back(unit)
+                return
+            event = replace(event, kind="failed", reason=f"the result {event.need}, which it needs, is missing again")
         if event.kind in ("done", "found"):
             self._done.add(unit.key)
         elif event.kind == "failed":

@@ -97,11 +97,20 @@ class Store:
         except atomic.DamagedFileError as error:
             with suppress(FileNotFoundError):  # another process renamed the file, and may have replaced it since
                 if _mark(path.stat()) == _mark(status):
-                    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count())
-                    aside = next(name for name in names if not name.exists())
-                    path.rename(aside)
-                    warnings.warn(f"{error}; set aside as {aside.name}, to be done again", stacklevel=2)
+                    self.set_aside(key, str(error))
             return None
+
+    def set_aside(self, key: str, reason: str) -> None:
+        """Rename the result of `key`, which cannot be used, with a warning that gives the reason; it then is missing.
+
+        Raises:
+            FileNotFoundError: there is no such result.
+        """
+        path = self.path(key)
+        names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count())
+        aside = next(name for name in names if not name.exists())
+        path.rename(aside)
+        warnings.warn(f"{reason}; set aside as {aside.name}, to be done again", stacklevel=2)
 
     def has(self, key: str) -> bool:
         """Return whether the result of `key` exists and reads back whole. A repeated call is cheap."""
@@ -128,6 +137,14 @@ class Store:
     def claim(self, key: str) -> Claim | None:
         """Return the right to work on `key`, a context manager; None while another process has it."""
         return acquire(self.path(key, ".claim"))
+
+
+class MissingResultError(FileNotFoundError):
+    """A unit needs a result that is not in the store (any more); it can be done once that result is made again."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the result {key} is not in the store any more")
+        self.key = key
 
 
 class Stopped(BaseException):

@@ -14,6 +14,7 @@ from harness.core import atomic, compute, data, foreign, models
 from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
+from harness.core.isolation import preserve_global_state
 from harness.core.progress import Along, Progress, State
 from harness.execution.resources import device_name, peak_memory
 from harness.execution.units import Store, Unit
@@ -184,7 +185,12 @@ def do_unit(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     device = torch.device(unit.context["device"])
     clock = Clock()
     try:
-        with compute.on(device), compute.precision("float32", device), peak_memory(device) as peak:
+        with (
+            preserve_global_state(),
+            compute.on(device),
+            compute.precision("float32", device),
+            peak_memory(device) as peak,
+        ):
             tensors, card = do(unit, store, dataset, device, clock.add_to(progress))
     except torch.OutOfMemoryError as error:
         smaller = f"--set {setting} to less, or " if (setting := batch_setting(unit)) else ""

@@ -1,5 +1,6 @@
 """Memories as units: planning them, building one, checking what was built, and reading it back."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig, augmentation
 from harness.core.rng import generator
 from harness.execution.costs import flop_per_image
-from harness.execution.units import Spec, Store, Unit
+from harness.execution.units import MissingResultError, Spec, Store, Unit
 from harness.memory.method import MethodConfig
 from harness.tracks.base import SECONDS, Result
 
@@ -100,7 +101,7 @@ def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.devic
     offered = {"progress": continuing, "rows": rows, "of": dataset.whole or len(dataset.train_labels)}
     more = {name: value for name, value in offered.items() if name in method.takes}
     built = method(images, labels, budget, rng, cfg, **more)
-    check_memory(built, spec, dataset)
+    check_memory(built, spec, dataset, images.device)
     tensors, card = memory_file.encode(memory_files.on_cpu(built), dataset, origin(spec))
     if (flop := condensing_flop(cfg, dataset, spec)) is not None:
         card["cost"] = {"flop": flop}
@@ -158,25 +159,54 @@ class Continuation(Progress):
         self.last = {f"end.{name}": part.detach().clone() for name, part in state.items() if name != SECONDS}
 
 
-def check_memory(built: Memory, spec: Spec, dataset: DataSet) -> None:
-    """Check the memory that a builder returned.
+def check_memory(built: object, spec: Spec, dataset: DataSet, device: torch.device) -> None:
+    """Check all that a memory has to hold before it is saved; messages name the builder.
 
+    Args:
+        built: what the builder returned.
+        spec: of the unit: the builder, its budget and the classes.
+        dataset: that the memory stands in for.
+        device: that the builder was given its images on.
     Raises:
-        ValueError: the memory is unbalanced, has other classes or images, or exceeds its budget.
+        ValueError: it is no `Memory`; its images, labels or soft labels have another type, shape or device; it is
+            unbalanced, has other classes, or exceeds its budget.
+        FloatingPointError: an image or a soft label is not finite.
     """
-    counts = torch.bincount(built.labels.cpu(), minlength=dataset.num_classes)
-    each = len(built.labels) // len(spec["classes"])
-    if each == 0 or any(int(counts[c]) != each for c in spec["classes"]) or int(counts.sum()) != len(built.labels):
-        raise ValueError(f"{spec['builder']}: the builder's memory does not hold as many images of each class")
-    if built.images.shape[1:] != dataset.image_shape or built.images.dtype != torch.float32:
-        got = f"{tuple(built.images.shape[1:])}, {built.images.dtype}"
-        raise ValueError(f"{spec['builder']}: the builder's images are {got}; {dataset.image_shape}, float32 fit")
-    most = spec["ipc"] * len(spec["classes"]) * built.images[0].numel()
+    name, classes = f"{spec['builder']}: the builder", spec["classes"]
+    if not isinstance(built, Memory):
+        raise ValueError(f"{name} returned {type(built).__name__}; a harness.core.memory.Memory is needed")
+    needed = {
+        "images": (built.images, torch.float32, dataset.image_shape),
+        "labels": (built.labels, torch.int64, ()),
+        "soft labels": (built.soft, torch.float32, (dataset.num_classes,)),
+        **{f"stored {part}": (tensor, torch.float32, tuple(tensor.shape[1:])) for part, tensor in built.stored.items()},
+    }
+    for what, (tensor, dtype, shape) in needed.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name}'s {what} are a {type(tensor).__name__}; a tensor is needed")
+        if tensor.dtype != dtype or tuple(tensor.shape[1:]) != shape:
+            found, fit = _describe(tensor.shape[1:], tensor.dtype), _describe(shape, dtype)
+            raise ValueError(f"{name}'s {what} are {found}; {fit} fit")
+        if tensor.device != device:
+            raise ValueError(f"{name}'s {what} are on {tensor.device}; it was given its images on {device}")
+    if built.not_finite:
+        raise FloatingPointError(f"{spec['builder']} memory: {built.not_finite} is not finite")
+    counts = Counter(built.labels.tolist())
+    each = len(built.labels) // len(classes)
+    if set(counts) != set(classes) or set(counts.values()) != {each}:
+        raise ValueError(f"{name}'s memory does not hold as many images of each of its {len(classes)} classes")
+    most = spec["ipc"] * len(classes) * built.images[0].numel()
     if built.scalars > most:
         held = f"{built.scalars} numbers{'' if built.soft is None else ', soft labels included'}"
-        raise ValueError(f"{spec['builder']}: the builder's memory holds {held}, the budget {most}")
+        raise ValueError(f"{name}'s memory holds {held}, the budget {most}")
     if built.league == "pixel" and each != spec["ipc"]:
-        raise ValueError(f"{spec['builder']}: the builder's memory does not hold {spec['ipc']} images of each class")
+        raise ValueError(f"{name}'s memory does not hold {spec['ipc']} images of each class")
+
+
+def _describe(shape: Sequence[int], dtype: torch.dtype) -> str:
+    return f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','}) {str(dtype).removeprefix('torch.')}"
 
 
 def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Spec) -> float | None:
@@ -216,7 +246,7 @@ def load_memory(spec: Spec, store: Store, dataset: DataSet) -> Memory:
     """Return the memory that a network is trained on: that of the units in its spec, or the whole data.
 
     Raises:
-        FileNotFoundError: the result of a unit is missing.
+        MissingResultError: the result of a unit is missing, or does not decode and was set aside.
     """
     if isinstance(spec["memory"], str):
         images, labels, _ = real_images(dataset, spec["classes"], torch.device("cpu"))
@@ -225,8 +255,12 @@ def load_memory(spec: Spec, store: Store, dataset: DataSet) -> Memory:
     for key in spec["memory"]:
         found = store.load(key)
         if found is None:
-            raise FileNotFoundError(f"memory {key}: its file is no longer there; run again to redo it")
-        parts.append(memory_file.decode(*found, dataset))
+            raise MissingResultError(key)
+        try:
+            parts.append(memory_file.decode(*found, dataset))
+        except ValueError as error:
+            store.set_aside(key, f"memory {store.path(key)}: {error}")
+            raise MissingResultError(key) from error
     return memory_files.join(parts)
 
 

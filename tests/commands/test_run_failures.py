@@ -17,6 +17,7 @@ from harness.cli import main
 from harness.commands import run as runs
 from harness.commands.run import Finished, Options
 from harness.config import CLRun, assemble
+from harness.core import atomic
 from harness.core.memory import Budget, Memory
 from harness.execution.engines import Event
 from harness.memory import random_real
@@ -92,6 +93,23 @@ def test_a_damaged_unit_is_set_aside_and_done_again(
     assert without_cost(finished.directory) == without_cost(oracle[1].directory)
 
 
+def test_a_memory_that_does_not_decode_is_made_again(
+    oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path
+) -> None:
+    copy_of(oracle[0] / "units", tmp_path / "units")
+    memories = [path for path in unit_files(tmp_path) if atomic.load(path)[1]["kind"] == "memory"]
+    for path in unit_files(tmp_path):
+        if path not in memories:
+            path.unlink()
+    tensors, card = atomic.load(memories[0])
+    atomic.save(memories[0], {**tensors, "labels": tensors["labels"].int()}, card)
+    with pytest.warns(UserWarning, match=rf"labels int64.* fit.*; set aside as {memories[0].name}\.damaged-0"):
+        finished, events = carry_out(run_of(), tmp_path)
+    assert not finished.outcome.failed
+    assert (events["done"], events["found"]) == (10 - len(memories) + 1, len(memories))
+    assert without_cost(finished.directory) == without_cost(oracle[1].directory)
+
+
 def test_a_damaged_configuration_is_written_anew(oracle: tuple[Path, Finished, Counter[str]], tmp_path: Path) -> None:
     copy_of(oracle[0], tmp_path / "there")
     file = tmp_path / "there" / oracle[1].directory.name / "config.json"
@@ -143,13 +161,13 @@ def test_a_condensing_that_gives_nan_fails_alone(
     monkeypatch.setitem(memory.BUILDERS, "broken", from_function(broken))
     finished, events = carry_out(run_of(memory="broken"), tmp_path)
     name = "broken memory, order 0, classes 4 .. 9"
-    assert finished.outcome.failed == {name: "FloatingPointError: memory: an image is not finite"}
+    assert finished.outcome.failed == {name: "FloatingPointError: broken memory: an image is not finite"}
     assert (events["done"], events["failed"]) == (4 + 1, 1)  # the network of the first two classes
     assert all(label.endswith(f"(needs {name}, which failed)") for label in finished.outcome.left)
     assert Counter(finished.rows["metric"])["seen_accuracy"] == 1
     assert main(arguments(tmp_path, "--set", "memory=broken", "--engine", "serial", "--quiet")) == 3
     errors = capsys.readouterr().err
-    assert f"harness: failed: {name}: FloatingPointError: memory: an image is not finite\n" in errors
+    assert f"harness: failed: {name}: FloatingPointError: broken memory: an image is not finite\n" in errors
     assert "harness: 1 unit failed, 4 units left; the same command tries them again\n" in errors
     assert "Traceback" not in errors
 
@@ -162,7 +180,7 @@ def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeyp
     monkeypatch.setitem(memory.BUILDERS, "short", from_function(short))
     finished, _ = carry_out(run_of(memory="short"), tmp_path)
     assert len(finished.outcome.failed) == 5
-    reason = "ValueError: short: the builder's memory does not hold as many images of each class"
+    reason = "ValueError: short: the builder's memory does not hold as many images of each of its 2 classes"
     assert set(finished.outcome.failed.values()) == {reason}
     with pytest.raises(RuntimeError, match=r"the run is not complete; short memory, order 0, classes 2 \.\. 8"):
         harness.run(run_of(memory="short"), Options(out=tmp_path, engine="serial"))

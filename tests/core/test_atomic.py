@@ -1,5 +1,7 @@
 import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,25 @@ def test_views_and_gradients_are_written_as_values(tmp_path: Path) -> None:
     save(tmp_path / "a", parts, {})
     tensors, _ = load(tmp_path / "a")
     assert same(tensors, {name: part.detach() for name, part in parts.items()})
+
+
+STRIDES: dict[str, Callable[[Tensor], Tensor]] = {
+    "whole": lambda tensor: tensor,
+    "turned": lambda tensor: tensor.transpose(0, -1),
+    "every second": lambda tensor: tensor[::2],
+    "one column": lambda tensor: tensor[..., :1],
+    "repeated": lambda tensor: tensor[:1].expand(3, *tensor.shape[1:]),
+    "one element": lambda tensor: tensor.flatten()[:1].as_strided((1, 1), (7, 3)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool])
+@pytest.mark.parametrize("strides", STRIDES)
+def test_any_shape_stride_and_type_is_written(strides: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    for shape in [(1,), (5,), (1, 1), (4, 3), (1, 6), (2, 1, 3), (3, 2, 4, 4), (1, 1, 1, 1)]:
+        tensor = STRIDES[strides]((torch.arange(math.prod(shape)) % 2).view(shape).to(dtype))
+        save(tmp_path / "a", {"tensor": tensor}, {})
+        assert same(load(tmp_path / "a")[0], {"tensor": tensor})
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -138,8 +138,13 @@ def of_labels(labels: list[int]) -> Memory:
     return Memory(torch.zeros(len(labels), 1, 8, 8), torch.tensor(labels))
 
 
+def as_labels(dtype: torch.dtype) -> Memory:
+    made = of_labels([1, 1, 2, 2])
+    return replace(made, labels=made.labels.to(dtype))
+
+
 def with_soft(labels: list[int]) -> Memory:
-    return replace(of_labels(labels), league="soft", soft=torch.ones(len(labels), 3))
+    return replace(of_labels(labels), league="soft", soft=torch.ones(len(labels), 10))
 
 
 def stored_in(form: LowRank | MultiFormation, each: int) -> Memory:
@@ -158,10 +163,10 @@ def stored_in(form: LowRank | MultiFormation, each: int) -> Memory:
     ],
 )
 def test_a_memory_within_its_budget_passes(built: Memory, toy_set: DataSet) -> None:
-    check_memory(built, SPEC, toy_set)
+    check_memory(built, SPEC, toy_set, CPU)
 
 
-UNEVEN = "memory does not hold as many images of each class"
+UNEVEN = "memory does not hold as many images of each of its 2 classes"
 
 
 @pytest.mark.parametrize(
@@ -174,22 +179,30 @@ UNEVEN = "memory does not hold as many images of each class"
         (of_labels([1]), UNEVEN),
         (
             Memory(torch.zeros(4, 1, 16, 16), torch.tensor([1, 1, 2, 2])),
-            r"images are \(1, 16, 16\), torch.float32; \(1, 8, 8\), float32 fit",
+            r"images are \(N, 1, 16, 16\) float32; \(N, 1, 8, 8\) float32 fit",
         ),
         (
             Memory(torch.zeros(4, 1, 8, 8, dtype=torch.float64), torch.tensor([1, 1, 2, 2])),
-            r"images are \(1, 8, 8\), torch.float64; \(1, 8, 8\), float32 fit",
+            r"images are \(N, 1, 8, 8\) float64; \(N, 1, 8, 8\) float32 fit",
         ),
+        (as_labels(torch.int32), r"labels are \(N,\) int32; \(N,\) int64 fit"),
+        (as_labels(torch.float32), r"labels are \(N,\) float32; \(N,\) int64 fit"),
+        (of_labels([-1, -1, 2, 2]), UNEVEN),
+        (of_labels([1, 1, 99, 99]), UNEVEN),
+        (replace(with_soft([1, 2]), soft=torch.ones(2, 2)), r"soft labels are \(N, 2\) float32; \(N, 10\) float32 fit"),
+        (replace(of_labels([1, 2]), images=torch.zeros(2, 1, 8, 8, device="meta")), "images are on meta; it was .*"),
+        ((torch.zeros(4, 1, 8, 8), torch.tensor([1, 1, 2, 2])), r"returned tuple; a harness\.core\.memory\.Memory.*"),
+        (None, "returned NoneType; .*"),
         (of_labels([1, 2]), "memory does not hold 2 images of each class"),
         (of_labels([1, 1, 1, 2, 2, 2]), "memory holds 384 numbers, the budget 256"),
         (stored_in(LowRank(2), 5), "memory holds 320 numbers, the budget 256"),  # 10 images of 2 * (8 + 8)
-        (with_soft([1, 1, 2, 2]), "memory holds 268 numbers, soft labels included, the budget 256"),  # and 4 * 3
+        (with_soft([1, 1, 2, 2]), "memory holds 296 numbers, soft labels included, the budget 256"),  # and 4 * 10
         (stored_in(MultiFormation(2), 3), "memory holds 384 numbers, the budget 256"),
     ],
 )
-def test_a_memory_that_is_uneven_or_too_large_is_refused(built: Memory, message: str, toy_set: DataSet) -> None:
-    with pytest.raises(ValueError, match=rf"^theirs: the builder's {message}$"):
-        check_memory(built, SPEC, toy_set)
+def test_what_is_no_memory_of_the_budget_is_refused(built: object, message: str, toy_set: DataSet) -> None:
+    with pytest.raises(ValueError, match=rf"^theirs: the builder('s)? {message}$"):
+        check_memory(built, SPEC, toy_set, CPU)
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,22 @@ import torch
 from harness.core import atomic, compute
 from harness.core.progress import Progress
 from harness.execution.schedule import Event
-from harness.execution.units import Stopped, Store, Unit, UnitProgress
+from harness.execution.units import MissingResultError, Stopped, Store, Unit, UnitProgress
 
 TURN_SECONDS = 0.2  # between two looks at signals and at workers that send nothing
+
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP") if hasattr(signal, name)
+)
 
 Work = Callable[[Unit, Store, Progress], None]  # a module-level function that does a unit and saves its result
 
 
 class Limits:
-    """The deadline of a run, and the signals SIGINT and SIGTERM, which are counted while the context is open.
+    """The deadline of a run, and the signals that ask it to stop, which are counted while the context is open.
 
-    A second signal raises KeyboardInterrupt. Outside the main thread, signals are left alone.
+    They are SIGINT, SIGTERM, and those by which schedulers announce the end of a job: SIGUSR1, SIGUSR2 and SIGHUP (none
+    of the three on Windows). A second signal raises KeyboardInterrupt. Outside the main thread, signals are left alone.
     """
 
     def __init__(self, deadline: float) -> None:
@@ -44,7 +49,7 @@ class Limits:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # ignored on purpose: nohup, a job in the background
                     self._handlers[number] = signal.signal(number, self._count)
         return self
@@ -93,6 +98,8 @@ def attempt(
                 )
                 if not store.has(unit.key):
                     raise RuntimeError("the work ended without saving a result")
+            except MissingResultError as missing:
+                return Event("missing", unit.key, unit.label, need=missing.key)
             except Exception:
                 with suppress(OSError):  # a full disk may be the cause of the failure
                     atomic.write_bytes(store.path(unit.key, ".error.txt"), traceback.format_exc().encode())

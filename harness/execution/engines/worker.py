@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
 from harness.core.compute import heap
-from harness.execution.engines.attempt import Work, attempt, one_thread
+from harness.execution.engines.attempt import STOPPING, Work, attempt, one_thread
 from harness.execution.schedule import Event
 from harness.execution.units import Store, Unit
 
@@ -82,7 +82,7 @@ class Worker:
 
 def _serve(connection: Connection, parent: int, store: Store, work: Work) -> None:
     """Do units as they arrive, until the process is asked to leave, is killed, or its parent has ended."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the whole process group gets these; the parent decides
+    for number in STOPPING:  # the whole process group gets these; the parent decides
         signal.signal(number, signal.SIG_IGN)
     heap.keep_freed_memory()
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()

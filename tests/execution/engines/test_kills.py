@@ -85,7 +85,10 @@ def parents(tmp_path: Path) -> Iterator[Parents]:
 
 
 @needs_proc
-@pytest.mark.parametrize(("engine", "number"), [("serial", signal.SIGTERM), ("local", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [("serial", signal.SIGTERM), ("serial", signal.SIGHUP), ("local", signal.SIGUSR1), ("local", signal.SIGINT)],
+)
 def test_a_signal_to_the_group_loses_no_round(
     engine: str, number: signal.Signals, tmp_path: Path, store: Store, parents: Parents, undisturbed: dict[str, str]
 ) -> None:
