@@ -141,7 +141,8 @@ class ExecutionOptions:
     time_limit: Annotated[
         str | None,
         typer.Option(
-            metavar="<time>", help="Stop this long after the start of the command, ready to continue: 90s, 9m, 2h."
+            metavar="<time>",
+            help="Stop this long after the start of the command, ready to continue: 90s, 1h30m, 01:30:00.",
         ),
     ] = None
     as_json: Json = False
@@ -224,18 +225,25 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
 def parse_seconds(text: str | None) -> float | None:
-    """A time such as 90s, 9m or 2h in seconds; None for None.
+    """Return a time in seconds: 90, 90s, 30min, 1h30m, or as Slurm writes it, 30:00, 1:30:00, 1-12:00:00.
 
     Raises:
         ValueError: the text is no time.
     """
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if match is None:
-        raise ValueError(f"--time-limit: expected a time such as 90s, 9m or 2h, got {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    written = text.strip()
+    if match := re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", written):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|)(?![a-z])\s*", written)
+    if not parts or re.fullmatch(r"(?:\d+(?:\.\d+)?\s*(?:s|sec|m|min|h|d)\s*)+|\d+(?:\.\d+)?", written) is None:
+        raise ValueError(f"--time-limit: expected a time such as 90s, 30min, 1h30m or 01:30:00, got {text!r}")
+    return sum(float(number) * UNIT_SECONDS[unit[:1]] for number, unit in parts)
 
 
 def remaining_seconds(limit: float | None, start: float) -> float | None:

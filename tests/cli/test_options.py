@@ -36,9 +36,29 @@ def test_help_names_the_types_of_options(capsys: pytest.CaptureFixture[str]) -> 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("90", 90.0), ("1.5 m", 90.0), ("2h", 7200.0)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("1.5 m", 90),
+        ("30min", 1800),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1d 2h", 93600),
+        ("30:00", 1800),
+        ("01:30:00", 5400),
+        ("1-12:00:00", 129600),
+    ],
+)
 def test_times_are_read_as_seconds(text: str, seconds: float) -> None:
     assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "9x", "-5", "1h 30", "1:2:3:4", "1-30", "5 minutes"])
+def test_a_time_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^--time-limit: expected a time such as 90s"):
+        parse_seconds(text)
 
 
 def test_options_of_a_command_become_those_of_a_run() -> None:
