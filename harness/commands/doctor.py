@@ -14,8 +14,10 @@ import torch
 
 from harness.core import compute, data
 from harness.core.compute import hardware
+from harness.core.compute.compiler import find_compiler
 from harness.execution.resources import usable_cpus
 
+LEAST_BYTES = 2**30  # free: decoded CIFAR takes 180 MB, and a run of a paper's size some hundred
 PACKAGES = ("condensation-harness", "torch", "torchvision", "avalanche-lib", "pandas", "scipy", "matplotlib")
 
 
@@ -40,13 +42,16 @@ def examine(out: Path, data_dir: Path | None = None) -> Iterator[Finding]:
     yield Finding("processors", f"{hardware.processor()}; {usable_cpus()} usable, {_memory()}")
     yield _cuda()
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        form, why = compute.resolve("auto", torch.device(device), smoke=False)
-        dtype = compute.resolve_dtype("auto", form, torch.device(device))
-        yield Finding(f"computing, {device}", f"{form} ({why}), {dtype} where no gradient passes")
-    yield Finding("decoded data", str(data.cache_dir()))
-    for listing in data.describe(data_dir):
-        yield Finding(f"data, {listing.name}", listing.found or _absent(listing))
-    yield _disk_space(out)
+        yield _computing(torch.device(device))
+    try:
+        cache = data.cache_dir()
+    except ValueError as error:
+        yield Finding("cache", str(error), is_fine=False)
+    else:
+        yield _disk_space("cache", cache, "set HARNESS_CACHE to a writable place")
+        for listing in data.describe(data_dir):
+            yield Finding(f"data, {listing.name}", listing.found or _absent(listing))
+    yield _disk_space("runs", out, "use another --out")
 
 
 def _version(name: str) -> Finding:
@@ -73,12 +78,24 @@ def _absent(listing: data.Listing) -> str:
     return "not here" + (", and HARNESS_OFFLINE=1" if os.environ.get("HARNESS_OFFLINE") == "1" else ": a download")
 
 
-def _disk_space(out: Path) -> Finding:
-    """Whether files can be written where runs are kept, and how much space is free."""
-    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+def _computing(device: torch.device) -> Finding:
+    """Return the form of computing; a compiler that is there and cannot be used is a problem."""
+    form, why = compute.resolve("auto", device, smoke=False)
+    dtype = compute.resolve_dtype("auto", form, device)
+    compiler, problem = find_compiler(device)
+    found = f"{form} ({why}), {dtype} where no gradient passes"
+    return Finding(f"computing, {device}", found, is_fine=not (compiler and problem))
+
+
+def _disk_space(name: str, folder: Path, advice: str) -> Finding:
+    """Check that files can be written in a folder that may not be there yet; return how much space is free."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Finding(f"runs in {out}", f"cannot be written ({error.strerror}); use another --out", is_fine=False)
-    return Finding(f"runs in {out}", f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB free")
+        return Finding(f"{name} in {folder}", f"cannot be written ({error.strerror}); {advice}", is_fine=False)
+    free = shutil.disk_usage(existing).free
+    if free < LEAST_BYTES:
+        return Finding(f"{name} in {folder}", f"{free / 2**20:.0f} MiB free are too few; {advice}", is_fine=False)
+    return Finding(f"{name} in {folder}", f"{free / 2**30:.0f} GiB free")

@@ -8,13 +8,9 @@ pass of a narrow ConvNet. `resolve` turns `auto` into a form and a reason once, 
 On CUDA the same draws do not give the same bits twice: some backward passes add in the order in which threads arrive.
 """
 
-import importlib.util
 import logging
 import os
 import re
-import shutil
-import sys
-import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +22,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from harness.core.compute import hardware
-from harness.core.data import cache_dir
+from harness.core.compute.compiler import find_compiler, library_dir
 from harness.core.registry import known
 
 FORMS = ("auto", "eager", "compiled")
@@ -46,48 +41,27 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
         ValueError: not one of FORMS, or compiled was asked for where that needs what is not there.
     """
     known(compute, FORMS, "compute")
-    there, missing = _compiler(device)
-    if compute == "compiled" and missing:
-        raise ValueError(f"compute: 'compiled' needs {missing}; install it or use eager")
-    _settle_inductor()
-    if compute != "auto":
+    if compute == "eager":
         return compute, "as asked"
-    if smoke:
+    if compute == "auto" and smoke:
         return "eager", "preset smoke"
-    if missing:
-        slower = ": several times slower than compiled" if device.type == "cpu" else ""
-        return "eager", f"needs {missing} to compile, which is not there{slower}"
-    return "compiled", f"{there} is there"
+    compiler, problem = find_compiler(device)
+    if not problem:
+        _set_up_inductor()
+        return "compiled", "as asked" if compute == "compiled" else f"{compiler} is there"
+    if compute == "compiled":
+        raise ValueError(f"compute: 'compiled' cannot be used, because {problem}; mend that or use eager")
+    return "eager", f"{problem}{'; several times slower than compiled' if device.type == 'cpu' else ''}"
 
 
-def _settle_inductor() -> None:
-    """Have what is compiled outlive the process, without a pool of compilers beside each; a user's settings stand.
+def _set_up_inductor() -> None:
+    """Let what is compiled outlive the process, without a pool of compilers beside each; a user's settings stand.
 
-    Torch reads them once, when it first imports its compiler: a forward pass on the meta device already does. It takes
-    what it compiled for a processor's own instructions for the same on any other: hosts that share a home need a place
-    for each kind.
+    Torch reads these variables once, when it first imports its compiler: a forward pass on the meta device already
+    does so.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor" / hardware.instructions()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(library_dir()))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-
-
-def _compiler(device: torch.device) -> tuple[str, str]:
-    """The compiler that torch.compile calls for `device`, and what it lacks; "" for what is not so.
-
-    For a CPU one of C++; on CUDA Triton's kernels are launched by C that includes Python's headers.
-    """
-    on_cuda = device.type == "cuda"
-    names = ("gcc", "clang") if on_cuda else ("clang++",) if sys.platform == "darwin" else ("g++",)
-    variable = "CC" if on_cuda else "CXX"
-    given = os.environ.get(variable, "").split()  # may come with arguments; it is called in the place of the usual ones
-    there = next(filter(shutil.which, given[:1] or names), "")
-    if not there:
-        return "", f"a C{'' if on_cuda else '++'} compiler ({given[0] if given else names[0]})"
-    if on_cuda and importlib.util.find_spec("triton") is None:
-        return there, "Triton (the package triton)"
-    if on_cuda and not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
-        return there, "Python's headers (python3-dev)"
-    return there, ""
 
 
 def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
@@ -209,7 +183,7 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
     def compiled(batch: Tensor) -> Tensor:
         key = (method, dtype, device.type, batch.shape)
         if key not in known:
-            _settle_inductor()
+            _set_up_inductor()
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it reports that a CPU has no CUDA
             # Dynamo fails at the ninth variant of one code object, whatever networks and shapes they are for: so a
             # code object for each.

@@ -1,5 +1,6 @@
 """Images in class folders, or in zip files of class folders: finding and decoding them."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -66,14 +67,25 @@ def decode_folders(source: Source, name: str, sizes: Sizes | None, into: Path) -
     check_counts(source.root, name, sizes, len(names), {split: len(found) for split, found in pictures.items()})
     shape = sizes.shape if sizes else _common_shape(pictures["train"] + pictures["test"])
     for split, found in pictures.items():
-        images = np.lib.format.open_memmap(
-            into / f"{split}_images.npy", mode="w+", dtype=np.uint8, shape=(len(found), *shape)
-        )
+        images = _map_images(into / f"{split}_images.npy", (len(found), *shape))
         _read_pixels(found, images)
-        images.flush()
         labels = np.array([rank[picture.label] for picture in found], dtype=np.int64)
         np.save(into / f"{split}_labels.npy", labels)
     return Decoded(tuple(names), verified=False)
+
+
+def _map_images(path: Path, shape: tuple[int, ...]) -> Pixels:
+    """Create a `.npy` file of that shape and map it; its space is allocated first, as writing to a full disk by a map
+    kills the process.
+
+    Raises:
+        OSError: there is not the space.
+    """
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return images
 
 
 def _pictures(parts: tuple[Path, ...]) -> list[_Picture]:

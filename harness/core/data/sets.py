@@ -52,8 +52,17 @@ class Listing:
 
 
 def cache_dir() -> Path:
-    """Where decoded and downloaded data are kept: `HARNESS_CACHE`, or `~/.cache/condensation-harness`."""
-    return Path(os.environ.get("HARNESS_CACHE") or Path.home() / ".cache" / "condensation-harness").expanduser()
+    """Where decoded and downloaded data are kept: `HARNESS_CACHE`, or `~/.cache/condensation-harness`.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    if given := os.environ.get("HARNESS_CACHE"):
+        return Path(given).expanduser()
+    try:
+        return Path.home() / ".cache" / "condensation-harness"
+    except RuntimeError:
+        raise ValueError("there is no home directory for decoded data: set HARNESS_CACHE to a writable place") from None
 
 
 def load(

@@ -1,0 +1,51 @@
+"""A compiler is tried before it is relied on."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.core.compute.compiler import find_compiler, library_dir, try_compiler
+
+
+def script(path: Path, body: str) -> tuple[str, ...]:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return (str(path),)
+
+
+def test_a_compiler_that_fails_is_named_with_what_it_says(tmp_path: Path) -> None:
+    for body, said in (("exit 3", "exit code 3"), ("echo out of order >&2; exit 1", "out of order"), ("exit 0", "0")):
+        command = script(tmp_path / f"cc{len(body)}", body)
+        found = try_compiler(command, "c++", tmp_path / "cache")
+        assert found.startswith(f"{command[0]} is there, but does not work (")
+        assert said in found
+
+
+def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.core.compute.compiler.TRIAL_SECONDS", 0.05)
+    command = script(tmp_path / "cc", "exec sleep 60")
+    assert try_compiler(command, "c++", tmp_path) == f"{command[0]} is there, but does not come to an end"
+
+
+def test_a_library_that_cannot_be_loaded_is_the_fault_of_the_cache(tmp_path: Path) -> None:
+    command = script(tmp_path / "cc", 'while [ "$1" != -o ]; do shift; done; echo no library > "$2"')
+    found = try_compiler(command, "c++", tmp_path / "cache")
+    assert (
+        found == f"{tmp_path / 'cache'} lets no library be loaded (mounted noexec?): set HARNESS_CACHE to another place"
+    )
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = try_compiler(("g++",), "c++", tmp_path / "file")
+    assert found == f"{tmp_path / 'file'} cannot be written (File exists): set HARNESS_CACHE to a writable place"
+
+
+def test_the_compiler_of_this_machine_works_where_there_is_one() -> None:
+    compiler, problem = find_compiler(torch.device("cpu"))
+    if compiler:
+        assert problem == ""
+        assert list(library_dir().glob("trial-*")) == []
+        assert subprocess.run([compiler, "--version"], check=True, capture_output=True).stdout
