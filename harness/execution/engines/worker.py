@@ -5,11 +5,13 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from types import ModuleType
 
 from harness.core.compute import heap
 from harness.execution.engines.attempt import STOPPING, Work, attempt, one_thread
@@ -37,7 +39,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(far_end, os.getpid(), store, work), name="harness worker")
-        with _worker_environment(environment):
+        with _worker_environment(environment), _without_main(work):
             self.process.start()
         far_end.close()
         self.is_up = self.is_spoilt = False
@@ -116,6 +118,21 @@ def _listen(connection: Connection, parent: int, inbox: queue.SimpleQueue[bytes]
                 os._exit(1)
         except (EOFError, OSError):
             os._exit(1)
+
+
+@contextmanager
+def _without_main(work: Work) -> Iterator[None]:
+    """Keep a new process from importing this one's script, which then needs no `if __name__ == "__main__"`.
+
+    It is imported where the work itself is defined in it.
+    """
+    main = sys.modules["__main__"]
+    if work.__module__ != "__main__":
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

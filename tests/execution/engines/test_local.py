@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -81,3 +82,22 @@ def test_workers_are_spread_evenly_over_environments(store: Store, tmp_path: Pat
     cards = [result[1] for unit in units if (result := store.load(unit.key)) is not None]
     assert Counter(card["place"] for card in cards) == {"first": 2, "second": 2}
     assert "TOY_PLACE" not in os.environ
+
+
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from harness.execution.engines import run\n"
+        "from harness.execution.units import Store\n"
+        "from tests.execution.engines.walks import toy\n"
+        "folder = Path(sys.argv[1])\n"
+        "outcome = run([toy.walk_unit('a', folder)], Store(folder), toy.walk, engine='local', jobs=1)\n"
+        "print(*outcome.done)\n"
+    )
+    there = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], env=there, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("a\n", "")
