@@ -275,8 +275,10 @@ def from_function(build: Builder) -> Method[MethodConfig]:
     `MethodConfig` is given a class that derives from both, so that what it does not say is `MethodConfig`'s.
 
     Raises:
-        ValueError: it has no such parameter, or that is no frozen dataclass.
+        ValueError: it is no function, has no such parameter, or that is no frozen dataclass.
     """
+    if not callable(build):
+        raise ValueError(f"memory: a builder is a function, and {type(build).__name__} {build!r} is none")
     parameters = inspect.signature(build).parameters
     cfg = parameters["cfg"].default if "cfg" in parameters else None
     if isinstance(cfg, type) or not is_dataclass(cfg):

@@ -27,8 +27,9 @@ def find(name: str, ours: Mapping[str, Thing], group: str, what: str, besides: C
         try:
             thing: Thing = entry.load()
             return thing
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({error})") from error
+        except Exception as error:  # whatever another package's module raises when it is imported
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({reason})") from error
     raise unknown(name, dict.fromkeys((*names(ours, group), *besides)), what)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from joblib.externals.loky import cpu_count
 
 from harness.core.compute import hardware
 from harness.core.compute.tuning import WORKERS_PER_GPU
@@ -32,8 +33,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def usable_cpus() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processor cores that this process may use, by its affinity and its container's quota."""
+    return int(cpu_count())
 
 
 def count_workers(device: str, engine: str = "local", jobs: int | None = None) -> int:

@@ -65,11 +65,25 @@ def test_lists_fit_80_columns(kind: str, capsys: pytest.CaptureFixture[str]) -> 
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
-def test_a_package_that_cannot_be_loaded_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "offered", "reason", "other"),
+    [
+        ("spaces", "no_such_module:SPACE", "cannot be loaded from no_such_module:SPACE", "convnet720"),
+        ("memories", "no_python:build", "cannot be loaded from no_python:build (NameError: name 'this'", "dm"),
+        ("memories", "sys:maxsize", "a builder is a function", "dm"),
+        ("recipes", "no_python:recipe", "cannot be loaded from no_python:recipe (NameError: name 'this'", "dm"),
+    ],
+)
+def test_a_broken_package_hides_no_other(
+    kind: str, offered: str, reason: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_python.py").write_text("this")
+    monkeypatch.syspath_prepend(tmp_path)
+
     def entries(group: str, name: str = "gone") -> list[EntryPoint]:
-        return [EntryPoint("gone", "no_such_module:SPACE", group)] if name == "gone" else []
+        return [EntryPoint("gone", offered, group)] if name == "gone" else []
 
     monkeypatch.setattr(registry, "entry_points", entries)
-    lines = dict(listings.list_kind("spaces"))
-    assert "cannot be loaded from no_such_module:SPACE" in lines["gone"]
-    assert lines["convnet720"].startswith("the 720 ConvNets")
+    lines = dict(listings.list_kind(kind))
+    assert reason in lines["gone"]
+    assert lines[other]

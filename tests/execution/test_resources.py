@@ -100,3 +100,9 @@ def test_a_peak_that_cannot_be_measured_anew_is_left_out(monkeypatch: pytest.Mon
     with peak_memory(CPU) as peak:
         pass
     assert peak == {}
+
+
+def test_a_quota_of_the_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As containers and schedulers set it; joblib reads it of cgroups in the same place."""
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert resources.usable_cpus() == 1
