@@ -7,6 +7,7 @@ All plugins, metrics and loggers of Avalanche can be attached.
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from avalanche.benchmarks.utils.flat_data import ConstantSequence
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
 from avalanche.logging import BaseLogger, TensorboardLogger, TextLogger
-from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.plugins import EvaluationPlugin, LRSchedulerPlugin
 from avalanche.training.storage_policy import ExemplarsBuffer
 from avalanche.training.templates import SupervisedTemplate
 from torch import Generator, Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset
 
 from harness.core import compute
 from harness.core.memory import Budget, Builder, Memory, join
@@ -44,6 +45,19 @@ def condense_with(builder: Builder, budget: Budget, rng: Generator, cfg: object)
         return builder(images, labels, budget, rng, cfg)
 
     return condense
+
+
+class Samples(Dataset[tuple[Tensor, int]]):
+    """Images with their labels as plain numbers, which is how the data sets of Avalanche have them."""
+
+    def __init__(self, images: Tensor, labels: list[int]) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return self.images[row], self.labels[row]
 
 
 class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is not typed
@@ -74,9 +88,9 @@ class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is no
         self._parts.append(memory)
         whole = join(self._parts)
         self.max_size = len(whole.labels)
-        tensors = TensorDataset(whole.images, whole.labels)
+        samples = Samples(whole.images, whole.labels.tolist())
         self.buffer = TaskAwareSupervisedClassificationDataset(
-            [tensors],
+            [samples],
             data_attributes=[
                 DataAttribute(whole.labels.tolist(), "targets"),
                 DataAttribute(ConstantSequence(0, self.max_size), "targets_task_labels", use_in_getitem=True),
@@ -145,6 +159,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
             **kwargs,
         )
         self.memory, self.recipe, self.seed, self.progress = memory, recipe, seed, progress
+        self._own_model, self._own_dataset = model, memory.buffer
         self._epoch = 0  # within this experience; Avalanche's clock does not count epochs before a restart
         self._rng = generator(*seed)
         self._fast_training = training_form(model, recipe, self.device)
@@ -152,9 +167,24 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
 
     def train_dataset_adaptation(self, **kwargs: object) -> None:
         self.memory.post_adapt(self, self.experience)
-        self.adapted_dataset = self.memory.buffer.train()
+        self.adapted_dataset = self._own_dataset = self.memory.buffer.train()
 
     def make_train_dataloader(self, **kwargs: object) -> None:
+        """Load the memory from tensors.
+
+        Raises:
+            ValueError: a plugin has replaced the data or the network, or sets the rate that the recipe sets.
+        """
+        if self.adapted_dataset is not self._own_dataset or self.model is not self._own_model:
+            raise ValueError(
+                "a plugin has replaced the training data or the network (GDumbPlugin does); this strategy draws its "
+                "own network and trains it on its memory alone: attach the plugin to Naive"
+            )
+        if self.recipe.drops and any(isinstance(plugin, LRSchedulerPlugin) for plugin in self.plugins):
+            raise ValueError(
+                f"LRSchedulerPlugin: the recipe's schedule {self.recipe.schedule!r} sets the learning rate; "
+                "leave the plugin out or take schedule='constant'"
+            )
         self._rng = generator("batches", *self.seed, self._classes_seen())
         images, labels = self.memory.tensors()
         self.dataloader = TensorLoader(images, targets(labels, self.model, self.recipe), self.recipe, self._rng)
@@ -166,16 +196,22 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self.optimizer.state.clear()
         state = self.progress.resume()
         self._epoch = 0 if state is None else restore(state, self.model, self.optimizer, self._rng)
+        set_rate(self.optimizer, self.recipe, self._epoch)
         self.train_epochs = self.recipe.rounds - self._epoch
         self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the last experience and undo the redraw
 
     def training_epoch(self, **kwargs: object) -> None:
         """Avalanche's own, both passes multiplied as the recipe says."""
+        if not isinstance(self.dataloader, TensorLoader):
+            warnings.warn(
+                "a plugin has replaced the loader: its images come without the recipe's augmentation", stacklevel=2
+            )
         with compute.precision(self.recipe.dtype, self.device):
             super().training_epoch(**kwargs)
 
     def _before_training_epoch(self, **kwargs: object) -> None:
-        set_rate(self.optimizer, self.recipe, self._epoch)
+        if self.recipe.drops:  # a constant rate is left to plugins
+            set_rate(self.optimizer, self.recipe, self._epoch)
         super()._before_training_epoch(**kwargs)
 
     def _after_training_epoch(self, **kwargs: object) -> None:

@@ -18,6 +18,7 @@ from avalanche.training.plugins import (
     EarlyStoppingPlugin,
     EvaluationPlugin,
     EWCPlugin,
+    GDumbPlugin,
     LRSchedulerPlugin,
     LwFPlugin,
     ReplayPlugin,
@@ -361,12 +362,43 @@ def test_a_custom_plugin_gets_every_callback(toy_set: DataSet, stream: Any) -> N
     assert plugin.calls == expected
 
 
-def test_a_scheduler_plugin_moves_the_rate_between_epochs(toy_set: DataSet, stream: Any) -> None:
-    strategy = new_strategy(toy_set)
-    scheduler = torch.optim.lr_scheduler.StepLR(strategy.optimizer, 1, gamma=0.5)
-    strategy.plugins.append(LRSchedulerPlugin(scheduler))
+class Rates(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not typed
+    """Notes the learning rate of every epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: list[float] = []
+
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        self.rates.append(strategy.optimizer.param_groups[0]["lr"])
+
+
+def with_scheduler(strategy: MemoryOnly) -> MemoryOnly:
+    strategy.plugins.append(LRSchedulerPlugin(torch.optim.lr_scheduler.StepLR(strategy.optimizer, 1, gamma=0.5)))
+    return strategy
+
+
+def test_a_scheduler_plugin_moves_a_constant_rate(toy_set: DataSet, stream: Any) -> None:
+    recipe = replace(RECIPE, schedule="constant", epochs=3)
+    strategy = with_scheduler(new_strategy(toy_set, recipe=recipe, plugins=[noted := Rates()]))
     stream_weights(strategy, stream, steps=2)
-    assert strategy.optimizer.param_groups[0]["lr"] == pytest.approx(RECIPE.lr)  # as the plugin leaves it
+    assert noted.rates == pytest.approx([0.05, 0.025, 0.0125] * 2)
+
+
+def test_a_plugin_that_would_have_no_effect_is_refused(toy_set: DataSet, stream: Any) -> None:
+    with pytest.raises(ValueError, match=r"^LRSchedulerPlugin: the recipe's schedule 'dm' sets the learning rate; "):
+        stream_weights(with_scheduler(new_strategy(toy_set)), stream, steps=1)
+    with pytest.raises(ValueError, match=r"^a plugin has replaced the training data or the network \(GDumbPlugin does"):
+        stream_weights(new_strategy(toy_set, plugins=[GDumbPlugin(6)]), stream, steps=2)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated function update")  # Avalanche's own plugin calls it
+def test_replay_adds_real_images_to_the_memory(toy_set: DataSet, stream: Any) -> None:
+    strategy = new_strategy(toy_set, recipe=QUICK, plugins=[ReplayPlugin(20), trained := LabelsTrainedOn()])
+    strategy.train(stream.train_stream[0], eval_streams=[])
+    with pytest.warns(UserWarning, match="^a plugin has replaced the loader: its images come without the recipe's"):
+        strategy.train(stream.train_stream[1], eval_streams=[])
+    assert trained.by_experience == [set(ORDER[:2]), set(ORDER[:4])]
 
 
 @pytest.mark.parametrize("plugin", [partial(EWCPlugin, 0.4), partial(LwFPlugin, 1.0, 2.0)], ids=["ewc", "lwf"])
