@@ -149,12 +149,14 @@ def build(
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=lr, momentum=cfg.momentum**classes)
     draws = Draws.of(rng, images.device)
     network = models.scratch(cfg.model, shape_of(images), classes, images.device, images.dtype)
+    own = min(cfg.synthetic_batch, len(synthetic.owner) // classes)  # images of a class in an update
     match = GradientMatching(
         network,
         DISTANCES[cfg.distance],
         form=cfg.compute,
         real_dtype=cfg.real_dtype,
         device=images.device,
+        flop=models.forward_flop(network, shape_of(images)) * cfg.total * classes * own,
         weights=lambda name, weight: weight.ndim == 4,
     )
     local, optimizer = renumbered(labels), optimizer_for(network, cfg.train)

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, grad_and_value, vmap
 
 from harness.core import compute, models
 from harness.core.compute import tuning
@@ -19,10 +19,20 @@ Found = TypeVar("Found")
 class GradientMatching:
     """The loss of one update, and its gradient, for K classes of a network.
 
-    The real gradients need no second derivative: they are computed in `compute`'s form, class by class, in chunks.
-    The synthetic side is one graph for a group of classes at a time, whose gradients
-    `torch.func` takes in one batched call; a second derivative does not compile well (1.3 times at most, measured).
-    On either side, what does not fit the device is tried again with half as many images at once.
+    The real gradients need no second derivative: they are computed in the form `compute`, class by class, in chunks.
+    The synthetic side is one graph for a group of classes at a time, with both derivatives in it; it is compiled where
+    there is work enough to win back the time of compiling. On either side, what does not fit the device is tried
+    again with half as many images at once.
+
+    Args:
+        network: that the gradients are of.
+        distance: between the gradients by its weights.
+        form: of computing: eager or compiled.
+        real_dtype: of products on the real side.
+        device: of the network and all images.
+        flop: floating-point operations of all forward passes of synthetic images to come, which decide whether
+            compiling their graphs pays.
+        weights: tells by name and value whether the gradient by a weight is matched.
     """
 
     def __init__(
@@ -33,6 +43,7 @@ class GradientMatching:
         form: str,
         real_dtype: str,
         device: torch.device,
+        flop: int = 0,
         weights: Callable[[str, Tensor], bool] = lambda name, weight: True,
     ) -> None:
         self.network, self.distance, self.device, self.real_dtype = network, distance, device, real_dtype
@@ -40,10 +51,11 @@ class GradientMatching:
         on_cpu = device.type == "cpu"
         self._chunk = compute.gradient_chunk(network) if on_cpu else tuning.CUDA_GRADIENT_CHUNK
         self._at_once = tuning.CPU_GRAPH if on_cpu else tuning.CUDA_GRADIENT_CHUNK  # images in one graph, at most
+        self.second = compute.second_order_form(form, device, flop)  # form of the synthetic side
         self._logits = compute.fast(network, "forward", form, real_dtype, device)
         # Batched by vmap, a layer norm's second derivative is wrong: it leaves out that mean and variance depend on the
         # image (torch 2.15; pytorch/functorch issue 534).
-        self._one_by_one = any(isinstance(module, nn.LayerNorm) for module in network.modules())
+        self._has_layer_norm = any(isinstance(module, nn.LayerNorm) for module in network.modules())
 
     def real_gradients(self, batches: list[Tensor]) -> Gradients:
         """Gradients of each class's mean cross-entropy on real images (N, C, H, W), class k labelled k."""
@@ -88,69 +100,90 @@ class GradientMatching:
         return dict(zip(self.weights, map(torch.stack, zip(*gradients, strict=True)), strict=True))
 
     def _class_by_class(self, images: Tensor, real: Gradients, at_once: int) -> tuple[Tensor, Tensor]:
-        """The sum of the classes' distances and its gradient, a group of classes in one graph."""
+        """Return the sum of the classes' distances and its gradient, a group of classes in one graph."""
         count = len(next(iter(real.values())))
         ipc = len(images) // count
         found = []
-        for classes in torch.arange(count).split(max(1, min(self._chunk, at_once) // ipc)):  # on the CPU: no waiting
+        for classes in torch.arange(count).split(self._group(count, ipc, at_once)):  # on the CPU: no waiting
             first, last = int(classes[0]), int(classes[-1]) + 1
             own, targets = images[first * ipc : last * ipc], {name: part[first:last] for name, part in real.items()}
             labels = classes.to(self.device, non_blocking=True).unsqueeze(1).expand(-1, ipc)
-            too_many = ipc > at_once  # of one class already
-            found.append(
-                self._of_one(own, labels[0], targets, at_once) if too_many else self._of_group(own, labels, targets)
-            )
+            if ipc > at_once:  # too many of one class already
+                found.append(self._of_one(own, labels[0], targets, at_once))
+            else:
+                found.append(self._in_one_graph(own.unflatten(0, labels.shape), labels.contiguous(), targets))
         losses, gradients = zip(*found, strict=True)
         return torch.stack(losses).sum(), torch.cat(gradients)
 
-    def _of_group(self, images: Tensor, labels: Tensor, real: Gradients) -> tuple[Tensor, Tensor]:
-        """The distances of several classes, labels (K, n), and their gradient."""
-        images = images.detach().requires_grad_()
-        each = images.unflatten(0, labels.shape)
-        if self._one_by_one:
-            gradients = [self._gradient(*of_class) for of_class in zip(each, labels, strict=True)]
-            stacked = {name: torch.stack([of_class[name] for of_class in gradients]) for name in self.weights}
-        else:
-            stacked = vmap(self._gradient)(each, labels)
-        loss = self.distance(real, stacked)
-        return loss.detach(), torch.autograd.grad(loss, images)[0]
+    def _group(self, classes: int, ipc: int, at_once: int) -> int:
+        """Return how many classes go into one graph.
+
+        Compiled, a class with images enough for a graph of its own takes one; else groups are of equal size, or nearly,
+        so that two shapes at most are compiled.
+        """
+        most = max(1, min(self._chunk, at_once) // ipc)
+        if self.second == "eager":
+            return most
+        if ipc >= tuning.OWN_GRAPH and self.device.type == "cpu":
+            return 1
+        return -(-classes // -(-classes // most))
 
     def _of_one(self, images: Tensor, labels: Tensor, real: Gradients, at_once: int) -> tuple[Tensor, Tensor]:
-        """The distance of one mean gradient, `real` (1, ...), and its gradient.
+        """Return the distance of one mean gradient, `real` (1, ...), and its gradient.
 
         Of more than `at_once` images it is that of <v, g> chunk by chunk, g the chunk's share of the mean gradient and
         v the distance's derivative by the whole of it: the same by the chain rule, in a chunk's memory.
         """
-        parts = [
-            (some.detach().requires_grad_(), theirs, len(some) / len(images))
-            for some, theirs in zip(images.split(at_once), labels.split(at_once), strict=True)
+        if len(images) <= at_once:
+            return self._in_one_graph(images.unsqueeze(0), labels.unsqueeze(0), real)
+        chunks = [
+            (some, of_some, len(some) / len(images))
+            for some, of_some in zip(images.split(at_once), labels.split(at_once), strict=True)
         ]
-        if len(parts) == 1:
-            whole, theirs, _ = parts[0]
-            gradient = self._gradient(whole, theirs)
-            loss = self.distance(real, {name: part.unsqueeze(0) for name, part in gradient.items()})
-            return loss.detach(), torch.autograd.grad(loss, whole)[0]
+        state = self._state()
+        gradient = self._traced("gradient", self._gradient)
         mean = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
-        with torch.no_grad():
-            for some, theirs, share in parts:
-                for name, part in self._gradient(some, theirs).items():
-                    mean[name] += share * part
-        loss = self.distance(real, {name: part.requires_grad_().unsqueeze(0) for name, part in mean.items()})
-        slopes = torch.autograd.grad(loss, list(mean.values()), materialize_grads=True)
-        gradients = []
-        for some, theirs, share in parts:
-            products = [(v * part).sum() for v, part in zip(slopes, self._gradient(some, theirs).values(), strict=True)]
-            gradients.append(torch.autograd.grad(share * torch.stack(products).sum(), some)[0])
-        return loss.detach(), torch.cat(gradients)
+        for some, of_some, share in chunks:
+            for name, part in gradient(some, of_some, state).items():
+                mean[name] += share * part
+        slopes, loss = grad_and_value(lambda whole: self.distance(real, {n: g[None] for n, g in whole.items()}))(mean)
+        product = self._traced("product", grad(self._product))
+        return loss, torch.cat([share * product(some, of_some, slopes, state) for some, of_some, share in chunks])
 
-    def _gradient(self, images: Tensor, labels: Tensor) -> Gradients:
-        """The mean cross-entropy's gradient, as a function of `images`."""
-        weights = {name: weight.detach() for name, weight in self.weights.items()}
-        gradient: Gradients = grad(self._loss)(weights, images, labels)
+    def _in_one_graph(self, images: Tensor, labels: Tensor, real: Gradients) -> tuple[Tensor, Tensor]:
+        """Return the distances of groups (K, n, ...) with labels (K, n), summed, and the gradient (K * n, ...)."""
+        gradient, loss = self._traced("distance", grad_and_value(self._distances))(images, labels, real, self._state())
+        return loss, gradient.flatten(0, 1)
+
+    def _traced(self, name: str, function: Callable[..., Found]) -> Callable[..., Found]:
+        return compute.traced(self.network, (name, self.distance, *self.weights), function, self.second)
+
+    def _state(self) -> Gradients:
+        """Return all parameters and buffers of the network: a graph takes them as they are at the time."""
+        return {name: part.detach() for name, part in self.network.state_dict(keep_vars=True).items()}
+
+    # The functions that are traced: of tensors alone, of whatever shape.
+
+    def _distances(self, images: Tensor, labels: Tensor, real: Gradients, state: Gradients) -> Tensor:
+        if len(images) > 1 and not self._has_layer_norm:
+            gradients = vmap(self._gradient, in_dims=(0, 0, None))(images, labels, state)
+        else:
+            each = [self._gradient(*of_class, state) for of_class in zip(images, labels, strict=True)]
+            gradients = {name: torch.stack([of_class[name] for of_class in each]) for name in self.weights}
+        return self.distance(real, gradients)
+
+    def _product(self, images: Tensor, labels: Tensor, slopes: Gradients, state: Gradients) -> Tensor:
+        gradient = self._gradient(images, labels, state)
+        return torch.stack([(slopes[name] * part).sum() for name, part in gradient.items()]).sum()
+
+    def _gradient(self, images: Tensor, labels: Tensor, state: Gradients) -> Gradients:
+        """The gradient of the mean cross-entropy by the weights that are matched."""
+        weights = {name: state[name] for name in self.weights}
+        gradient: Gradients = grad(self._loss)(weights, images, labels, state)
         return gradient
 
-    def _loss(self, weights: Gradients, images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(self.network, weights, (images,)), labels)
+    def _loss(self, weights: Gradients, images: Tensor, labels: Tensor, state: Gradients) -> Tensor:
+        return F.cross_entropy(functional_call(self.network, {**state, **weights}, (images,)), labels)
 
 
 def _added(images: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:

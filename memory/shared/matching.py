@@ -142,7 +142,12 @@ def match_gradients(
     draws = Draws.of(rng, images.device)
     network = models.scratch(cfg.model, shape_of(images), synthetic.classes, images.device, images.dtype)
     match = GradientMatching(
-        network, DISTANCES[cfg.distance], form=cfg.compute, real_dtype=cfg.real_dtype, device=images.device
+        network,
+        DISTANCES[cfg.distance],
+        form=cfg.compute,
+        real_dtype=cfg.real_dtype,
+        device=images.device,
+        flop=models.forward_flop(network, shape_of(images)) * cfg.total * len(synthetic.owner),
     )
     inner = TrainConfig(
         epochs=epochs,

@@ -1,5 +1,7 @@
 """An update of the images by gradient matching (DC, DSA, DCC, IDC) against the published loop over classes."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,12 +11,14 @@ from torch import Generator, Tensor
 from harness import config, memory
 from harness.commands.bench.timing import CIFAR, CLASS_IMAGES, SIZES, Result, compare, make_noise, use_torch_pooling
 from harness.config import CondenseRun
-from harness.core import augment, models
-from harness.core.memory import Budget
+from harness.core import augment, compute, models
+from harness.core.memory import Budget, Builder
 from harness.core.parametrisation import MultiFormation
+from harness.core.progress import Progress, State
 from harness.core.rng import generator
 from harness.memory.dcc import DCCConfig
 from harness.memory.idc import IDCConfig
+from harness.memory.method import MethodConfig
 from harness.memory.shared.matching import GradientMatchingConfig
 from harness.memory.shared.sampling import draw, rows_by_class
 
@@ -28,7 +32,8 @@ def bench_matching(name: str, preset: str, seconds: float, device: torch.device)
     classes, ipc = SIZES[preset]
     run, _ = config.resolve_form(config.assemble(CondenseRun, preset, {"memory": name, "ipc": ipc}), device)
     assert isinstance(run.method, GradientMatchingConfig | IDCConfig)
-    cfg = replace(run.method, iterations=1, updates=1)
+    cfg = run.method if isinstance(run.method, IDCConfig) else run.method.with_loops(ipc)
+    cfg = replace(cfg, iterations=cfg.total, updates=1)  # as many updates, which decide the form, none with training
     if isinstance(cfg, DCCConfig):
         cfg = replace(cfg, from_iteration=0)  # the contrastive loss from the first iteration on
     images, labels = make_noise(classes, max(cfg.real_batch, CLASS_IMAGES), device)
@@ -36,12 +41,32 @@ def bench_matching(name: str, preset: str, seconds: float, device: torch.device)
     network = use_torch_pooling(models.build(cfg.model, CIFAR, classes, generator("bench"))).to(device)
     times = compare(
         lambda: PlainUpdate(images, labels, ipc, cfg, network).run(generator("bench")),
-        lambda: build(images, labels, Budget(ipc), generator("bench"), cfg),
+        lambda: update_once(build, images, labels, ipc, cfg),
         seconds,
     )
-    form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic eager, float32"
-    flop = models.forward_flop(network, CIFAR) * 3 * sum(cfg.passes(classes, max(cfg.real_batch, CLASS_IMAGES), ipc))
+    forward = models.forward_flop(network, CIFAR)
+    second = compute.second_order_form(cfg.compute, device, forward * cfg.total * classes * ipc)
+    form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic {second}, float32"
+    passes = replace(cfg, iterations=1).passes(classes, max(cfg.real_batch, CLASS_IMAGES), ipc)
+    flop = 3 * forward * sum(passes)
     return times.as_result(form, device, flop)
+
+
+class OneUpdateError(Exception):
+    """The first update is done."""
+
+
+class OneUpdate(Progress):
+    """Ends a builder after its first update."""
+
+    def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
+        raise OneUpdateError
+
+
+def update_once(build: Builder, images: Tensor, labels: Tensor, ipc: int, cfg: MethodConfig) -> None:
+    """Carry out the first update of the images, in the form that all of them take."""
+    with suppress(OneUpdateError):
+        build(images, labels, Budget(ipc), generator("bench"), cfg, OneUpdate())
 
 
 @dataclass(frozen=True)

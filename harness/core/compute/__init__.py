@@ -13,6 +13,7 @@ from harness.core.compute.forms import (
     resolve,
     resolve_dtype,
 )
+from harness.core.compute.traced import second_order_form, traced
 
 __all__ = [
     "DTYPES",
@@ -29,4 +30,6 @@ __all__ = [
     "remove_cut_short",
     "resolve",
     "resolve_dtype",
+    "second_order_form",
+    "traced",
 ]

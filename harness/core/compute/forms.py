@@ -47,14 +47,14 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
         return "eager", "preset smoke"
     compiler, problem = find_compiler(device)
     if not problem:
-        _set_up_inductor()
+        set_up_inductor()
         return "compiled", "as asked" if compute == "compiled" else f"{compiler} is there"
     if compute == "compiled":
         raise ValueError(f"compute: 'compiled' cannot be used, because {problem}; mend that or use eager")
     return "eager", f"{problem}{'; several times slower than compiled' if device.type == 'cpu' else ''}"
 
 
-def _set_up_inductor() -> None:
+def set_up_inductor() -> None:
     """Let what is compiled outlive the process, without a pool of compilers beside each; a user's settings stand.
 
     Torch reads these variables once, when it first imports its compiler: a forward pass on the meta device already
@@ -183,7 +183,7 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
     def compiled(batch: Tensor) -> Tensor:
         key = (method, dtype, device.type, batch.shape)
         if key not in known:
-            _set_up_inductor()
+            set_up_inductor()
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it reports that a CPU has no CUDA
             # Dynamo fails at the ninth variant of one code object, whatever networks and shapes they are for: so a
             # code object for each.

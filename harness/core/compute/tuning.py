@@ -18,6 +18,17 @@ CPU_GRADIENT_MAPS = 4096
 # Synthetic images in one graph of a second derivative on a CPU: some 2 GiB for a ConvNet of width 128. Bench dsa.
 CPU_GRAPH = 256
 
+# Floating-point operations of the forward passes of synthetic images from which a method's second derivatives are
+# compiled, by kind of device. A graph takes 20 to 35 s of a core to compile the first time on a machine and some 3 s in
+# each later process. It then takes 0.6 to 0.75 of the eager time on a Zen 3 (widths 32 and 128), where 1e11 take some
+# 40 s eagerly with all that follows forward. Bench dsa. CUDA: UNMEASURED.
+SECOND_ORDER_FROM = {"cpu": 1e11, "cuda": 1e13}
+
+# Synthetic images of a class from which a compiled second derivative takes each class alone; fewer are batched by vmap,
+# whose grouped convolutions are slow for many images. ConvNet-D3 of width 32, one core of a Zen 3, ten classes in one
+# graph and in ten: 19 and 34 ms of 1 image each, 76 and 74 ms of 4, 184 and 170 ms of 10. No bench of its own.
+OWN_GRAPH = 4
+
 # Images in one graph on CUDA, halved where they do not fit. UNMEASURED.
 CUDA_GRADIENT_CHUNK = 1000
 
