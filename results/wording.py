@@ -23,7 +23,8 @@ def duration(seconds: float) -> str:
 def memory_label(memory: str) -> str:
     """The name of a memory, marked where its builder is a reconstruction.
 
-    Builders named mim-... (MIM4DD) were rebuilt from an abstract: neither code nor formula constants were published.
+    Builders named mim-... (MIM4DD) were rebuilt from the abstract: the paper is public (arXiv:2312.16627), but its
+    formulas could not be obtained.
     """
     return f"{memory} {RECONSTRUCTION}" if memory.startswith("mim-") else memory
 

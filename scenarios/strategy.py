@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import Dataset
 
 from harness.core import compute
-from harness.core.memory import Budget, Builder, Memory, join
+from harness.core.memory import Budget, Builder, Memory, join, on_cpu
 from harness.core.models import draw_weights
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
@@ -35,14 +35,16 @@ from harness.core.train import batches, check_finite, keep, optimizer_for, resto
 Condense = Callable[[DatasetExperience], Memory]  # an experience -> the memory of its classes
 
 
-def condense_with(builder: Builder, budget: Budget, rng: Generator, cfg: object) -> Condense:
-    """Return a function that applies a builder to the images of an experience, without augmentation."""
+def condense_with(
+    builder: Builder, budget: Budget, rng: Generator, cfg: object, device: torch.device | str = "cpu"
+) -> Condense:
+    """Return a function that applies a builder, on a device, to the images of an experience without augmentation."""
 
     def condense(experience: DatasetExperience) -> Memory:
         samples = list(experience.dataset.eval())
-        images = torch.stack([sample[0] for sample in samples])
-        labels = torch.tensor([int(sample[1]) for sample in samples])
-        return builder(images, labels, budget, rng, cfg)
+        images = torch.stack([sample[0] for sample in samples]).to(device)
+        labels = torch.tensor([int(sample[1]) for sample in samples], device=device)
+        return on_cpu(builder(images, labels, budget, rng, cfg))
 
     return condense
 

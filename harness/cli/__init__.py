@@ -18,6 +18,7 @@ from harness.cli.saying import complain
 ABOUT = "Whether a small condensed memory can stand in for the full data: in class-incremental streams, in the papers' \
 tables, and in architecture search."
 
+BROKEN_PIPE = 128 + 13  # as shells count the signal SIGPIPE
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NOT_TO_BE_WRITTEN = (errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG)
 
@@ -54,7 +55,11 @@ def _options(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0 complete, 1 our fault, 2 bad input, 3 stopped with work left, 4 below."""
+    """Run the command line and return its exit code.
+
+    It is 0 for complete, 1 for a fault of ours, 2 for bad input, 3 for stopped with work left, 4 for a published number
+    that is not reached, and 141 where the reader of the output has left.
+    """
     warnings.showwarning = _warn
     command: Callable[..., object] = typer.main.get_command(app)
     try:
@@ -64,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except typer.Exit as done:
         return done.exit_code
+    except SystemExit:  # typer ends so where the reader of a pipe has left, and nowhere else
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         complain("interrupted; the same command continues")
         return UNFINISHED

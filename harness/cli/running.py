@@ -90,7 +90,7 @@ def read_configuration(track: str, own: RunOptions, others: SettingOptions) -> "
     settings: dict[str, object] = {}
     if others.config is not None:
         try:
-            settings |= flatten(tomllib.loads(others.config.read_text()))
+            settings |= flatten(tomllib.loads(others.config.read_text("utf-8-sig")))
         except (OSError, ValueError) as error:  # no such file, no text, no TOML
             raise ValueError(f"--config: {others.config} cannot be read ({error})") from error
     given = {**asdict(own), "seed": others.seed, "preset": others.preset}

@@ -1,5 +1,6 @@
 """Carry out a run: plan its units, do those without a result by an engine, and write rows."""
 
+import importlib.util
 import json
 import platform
 import re
@@ -125,6 +126,8 @@ def prepare(run: Run, options: Options) -> Prepared:
         raise ValueError(f"{options.out}: cannot be used as a directory, for there is a file; use another --out")
     if options.logger is not None:
         known(options.logger, LOGGERS, "avalanche logger")
+    if run.track == "cl" and importlib.util.find_spec("avalanche") is None:
+        raise ValueError("cl: streams need Avalanche, which is not installed here: pip install avalanche-lib")
     run, form = config.resolve_form(run, device)
     data = None if options.data is None else str(options.data.resolve())
     place = Place(str(device), data, options.logger)

@@ -37,6 +37,9 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     if {"orders", "class_order"} <= settings.keys():
         raise ValueError("orders: the order of the classes is given by class_order; leave one of them out")
     own = {key: value for key, value in settings.items() if "." not in key and key != "networks"}
+    for key in own.keys() - {field.name for field in fields(kind)}:
+        if sections := _settings_named(key, kind, preset):
+            raise ValueError(f"--set: {key!r} is a setting of a part of the run: {' or '.join(sections)}")
     with _naming_methods():
         bare = change(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
         bare = bare if "model" in own else replace(bare, model=_usual_model(bare))
@@ -49,6 +52,11 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
         if key.endswith((".dtype", ".synthetic_dtype")):
             known(str(value), compute.DTYPES, key)
     return run
+
+
+def _settings_named(key: str, kind: type[Run], preset: str) -> list[str]:
+    """Return the settings of a run's parts, by default, whose own name is `key`, such as recipe.lr."""
+    return [name for name in dotted(configure(kind(preset=preset))) if name.rpartition(".")[2] == key]
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """A mutual-information term for any host: MIM4DD (Shang et al., NeurIPS 2023), a RECONSTRUCTION from its abstract.
 
 The abstract says: a lower bound of the mutual information between real and synthetic sets, by a noise-contrastive loss
-on feature maps; pairs of one label are positive, of two negative; every layer counts. No code was found. Everything
-else here is our choice: maps averaged over places and normalised, no trained projector (there is nothing to train it
-against when networks are drawn anew), the critic of contrastive distillation, and the defaults. Where instance norm
-fixes every channel's mean and variance, as in the papers' ConvNet, what is left of an average over places hardly
-depends on the image: the term then has little to say.
+on feature maps; pairs of one label are positive, of two negative; every layer counts. The paper is public
+(arXiv:2312.16627), but we could not obtain its formulas, and we found no code. Everything else here is our choice: maps
+averaged over places and normalised, no trained projector (there is nothing to train it against when networks are drawn
+anew), the critic of contrastive distillation, and the defaults. Where instance norm fixes every channel's mean and
+variance, as in the papers' ConvNet, what is left of an average over places hardly depends on the image: the term then
+has little to say.
 """
 
 import math

@@ -57,6 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             [*RUN, "--preset", "quik"],
             "preset: 'quik' is unknown (did you mean 'quick'?); choose from ",
         ),
+        ([*DIGITS, "--set", "lr=3"], "--set: 'lr' is a setting of a part of the run: memory.lr or recipe.lr"),
         ([*DIGITS, "--set", "memory.iteration=3"], "--set: 'memory.iteration' is unknown (did you mean 'memory.itera"),
         ([*DIGITS, "--set", "recipe.epoch=3"], "--set: 'recipe.epoch' is unknown (did you mean 'recipe.epochs'?)"),
         ([*DIGITS, "--set", "stepz=3"], "--set: 'stepz' is unknown (did you mean 'steps'?); choose from class_order, "),
@@ -113,8 +114,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "memory.synthetic_dtype: 'float16' is unknown (did you ",
         ),
         ([*DIGITS, "--set", "recipe.momentum=nan"], "recipe.momentum: a number below 1 is needed, got nan"),
-        ([*DIGITS, "--time-limit", "soon"], "--time-limit: expected a time such as 90s, 9m or 2h, got 'soon'"),
-        ([*DIGITS, "--time-limit", "-5s"], "--time-limit: expected a time such as 90s, 9m or 2h, got '-5s'"),
+        (
+            [*DIGITS, "--time-limit", "soon"],
+            "--time-limit: expected a time such as 90s, 30min, 1h30m or 01:30:00, got 'soon'",
+        ),
+        (
+            [*DIGITS, "--time-limit", "-5s"],
+            "--time-limit: expected a time such as 90s, 30min, 1h30m or 01:30:00, got '-5s'",
+        ),
         ([*DIGITS, "--shard", "3/2"], "--shard: expected i/n with i from 1 to n, got '3/2'"),
         ([*DIGITS, "--shard", "0/2"], "--shard: expected i/n with i from 1 to n, got '0/2'"),
         ([*DIGITS, "--jobs", "0"], "jobs: at least 1, got 0"),
@@ -162,9 +169,11 @@ def test_a_builder_of_another_package_that_cannot_be_loaded(
         lambda group, name=None: [e for e in offers if e.group == group and name in (None, e.name)],
     )
     said = complaint([*DIGITS, "--memory", "gone"], capsys)
-    assert said == "memory: 'gone' cannot be loaded from no_such_module:build (No module named 'no_such_module')"
+    assert said.startswith("memory: 'gone' cannot be loaded from no_such_module:build (ModuleNotFoundError: No module")
     said = complaint([*DIGITS, "--memory", "renamed"], capsys)
-    assert said.startswith("memory: 'renamed' cannot be loaded from harness.cli:no_such_function (module 'harness.cli'")
+    assert said.startswith(
+        "memory: 'renamed' cannot be loaded from harness.cli:no_such_function (AttributeError: module 'harness.cli'"
+    )
     said = complaint([*DIGITS, "--memory", "plain"], capsys)
     assert said == "memory: harness.cli's builder needs a parameter cfg that defaults to a dataclass"
     assert main(["ls", "memories"]) == 0

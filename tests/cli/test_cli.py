@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -216,3 +217,29 @@ def test_data_list_and_check(said: pytest.CaptureFixture[str]) -> None:
     assert found["cifar100"] == "a download"
     assert main(["data", "check", "digits", "--official"]) == 0
     assert said.readouterr().out.startswith("digits: official\n  1442 train and 355 test images, 10 classes, 1 x 8 x 8")
+
+
+def test_a_reader_that_leaves_early_is_no_fault() -> None:
+    harness = Path(sys.executable).with_name("harness")
+    listing = subprocess.Popen([harness, "ls", "figures"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert listing.stdout is not None
+    assert listing.stderr is not None
+    listing.stdout.close()
+    assert listing.wait() in (0, 141)
+    assert listing.stderr.read() == b""
+    listing.stderr.close()
+
+
+def test_a_settings_file_may_begin_with_a_byte_order_mark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('dataset = "digits"\nsteps = 5\n', encoding="utf-8-sig")
+    assert main(["run", "cl", "--config", str(file), "--preset", "smoke", "--dry-run"]) == 0
+    assert "steps = 5\n" in capsys.readouterr().err
+
+
+def test_streams_say_that_they_need_avalanche(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert main(["run", "cl", "--dataset", "digits", "--preset", "smoke", "--dry-run"]) == 2
+    assert "streams need Avalanche, which is not installed here: pip install avalanche-lib" in capsys.readouterr().err
