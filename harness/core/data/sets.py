@@ -7,7 +7,7 @@ come from and how they are read, `layouts.py` says.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,8 +19,10 @@ from harness.core.atomic import write_bytes
 from harness.core.data import download, layouts
 from harness.core.data.dataset import DataSet, channel_statistics
 from harness.core.data.digits import load_digits_set
+from harness.core.data.folder_name import parse_folder_name
 from harness.core.data.known import ARRAYS, KNOWN, combine, digests, exactness_of, find_known
 from harness.core.data.source import TORCHVISION, Progress, Sizes, Source, expected_layouts
+from harness.core.reading import exists, show
 
 COMPLETE = ".complete"  # marks a download directory that holds all it should
 
@@ -33,6 +35,7 @@ class Report:
     train_size: int  # images
     test_size: int
     num_classes: int
+    class_sizes: Mapping[str, tuple[int, int]]  # name of a class -> its train and test images
     image_shape: tuple[int, int, int]
     exactness: str
     digest: str  # of the whole, as it stands in rows
@@ -66,7 +69,8 @@ def load(
 
     Args:
         name: one of `names()`, or `folder:PATH` where PATH holds `train/` and `test/` class folders, or zip files of
-            them; `mean` and `std` are then those of its train pixels.
+            them; `mean` and `std` are then those of its train pixels. `folder:PATH,resize=32` scales and crops images
+            to 32 x 32 pixels; `folder:PATH,holdout=0.2` holds a fifth of each class out as test.
         data_dir: where to look, and the only place then.
         official: refuse anything but the official pixels and labels.
         progress: told of a download's bytes, (done, in all) of the file under way.
@@ -180,7 +184,9 @@ _Place = Source | _Imported | _BuiltIn
 def _locate(name: str, data_dir: Path | None) -> _Place | None:
     """Where to take `name` from without a download; None if there is no such place."""
     if name.startswith("folder:"):
-        return layouts.find("folder", _folder(name))
+        folder = parse_folder_name(name, data_dir)
+        source = layouts.find("folder", folder.path)
+        return None if source is None else replace(source, resize=folder.resize, holdout=folder.holdout)
     find_known(name)
     if name == "digits":
         return _BuiltIn("scikit-learn")
@@ -203,7 +209,7 @@ def _present(name: str, data_dir: Path | None, place: _Place | None) -> _Place:
     if place is not None:
         return place
     if name.startswith("folder:"):
-        raise _nothing_in("folder", _folder(name))
+        raise _nothing_in("folder", parse_folder_name(name, data_dir).path)
     if data_dir is not None:
         raise _nothing_in(name, data_dir)
     raise _missing(name, "neither imported nor downloaded yet")
@@ -212,10 +218,6 @@ def _present(name: str, data_dir: Path | None, place: _Place | None) -> _Place:
 def _kind(name: str) -> str:
     """The name without a path: "folder" for folder:PATH."""
     return name.partition(":")[0]
-
-
-def _folder(name: str) -> Path:
-    return Path(name.removeprefix("folder:")).expanduser()
 
 
 def _downloads(name: str) -> Path:
@@ -239,9 +241,14 @@ def _found(place: _Place | None) -> str:
 
 
 def _nothing_in(name: str, path: Path) -> FileNotFoundError:
-    tried = "" if name == "folder" else f", in it or in {path / name}"
-    what = "is no such directory" if not path.exists() else f"holds no {name} data"
-    return FileNotFoundError(f"{path}: {what}; expected {expected_layouts(name)}{tried}")
+    if name == "folder" and not exists(path) and not path.is_absolute():
+        return FileNotFoundError(
+            f"{show(path)}: is no such directory in {Path.cwd()}; give the whole path, or what it is relative to by "
+            "--data DIR"
+        )
+    tried = "" if name == "folder" else f", in it or in {show(path / name)}"
+    what = "is no such directory" if not exists(path) else f"holds no {name} data"
+    return FileNotFoundError(f"{show(path)}: {what}; expected {expected_layouts(name)}{tried}")
 
 
 def _missing(name: str, why: str) -> FileNotFoundError:
@@ -337,6 +344,7 @@ def _report(dataset: DataSet, found: str) -> Report:
         train_size=len(dataset.train_labels),
         test_size=len(dataset.test_labels),
         num_classes=dataset.num_classes,
+        class_sizes=_class_sizes(dataset),
         image_shape=dataset.image_shape,
         exactness=dataset.exactness,
         digest=dataset.digest,
@@ -344,3 +352,11 @@ def _report(dataset: DataSet, found: str) -> Report:
         expected=dict(zip(ARRAYS, expected, strict=True)) if expected else {},
         found=found,
     )
+
+
+def _class_sizes(dataset: DataSet) -> dict[str, tuple[int, int]]:
+    train, test = (
+        torch.bincount(labels, minlength=dataset.num_classes).tolist()
+        for labels in (dataset.train_labels, dataset.test_labels)
+    )
+    return {name: (train[c], test[c]) for c, name in enumerate(dataset.classes)}

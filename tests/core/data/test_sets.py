@@ -119,7 +119,7 @@ def test_channel_statistics_by_hand() -> None:
 # --- digits ----------------------------------------------------------------------------------------------------------
 
 
-def test_digits_are_balanced_official_and_their_constants_are_those_of_the_train_part() -> None:
+def test_digits_are_balanced_and_official() -> None:
     digits = data.load("digits")
     assert digits.exactness == "official"
     assert digits.image_shape == (1, 8, 8)
@@ -162,7 +162,7 @@ def test_layouts_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert reds(data.load("cifar10").train_images) == [12, 22, 32, 42]
 
 
-def test_a_given_directory_without_the_data_is_an_error_though_others_have_them(tmp_path: Path) -> None:
+def test_no_other_place_is_tried_than_the_given(tmp_path: Path) -> None:
     data.import_data(write_set(tmp_path / "cifar10"), "cifar10")
     (tmp_path / "empty").mkdir()
     looked_for = r"train\*\.zip .* torchvision's CIFAR10 files or cifar-10-python\.tar\.gz, in it or in .*/cifar10$"
@@ -172,7 +172,7 @@ def test_a_given_directory_without_the_data_is_an_error_though_others_have_them(
         data.load("cifar10", tmp_path / "absent")
 
 
-def test_missing_data_name_the_ways_to_supply_them_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_name_the_ways_to_supply_them(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = "--data DIR, .* HARNESS_DATA=DIR, .* `harness data import` or `harness data fetch`; .* --dataset digits$"
     for name in ("cifar10", "tinyimagenet"):
         with pytest.raises(FileNotFoundError, match=f"^{name}: not in the cache .*{ways}") as raised:
@@ -231,7 +231,7 @@ def test_load_downloads_once_and_needs_all_files(monkeypatch: pytest.MonkeyPatch
     assert data.check("fashionmnist").found == str(data.cache_dir() / "downloads/fashionmnist")
 
 
-def test_an_import_stands_on_its_own_and_a_second_one_replaces_it(tmp_path: Path) -> None:
+def test_an_import_stands_on_its_own(tmp_path: Path) -> None:
     first, second = write_set(tmp_path / "first"), write_set(tmp_path / "second", shift=5)
     report = data.import_data(first, "cifar10")
     assert (report.train_size, report.test_size, report.num_classes) == (4, 2, 2)
@@ -264,8 +264,9 @@ def test_folder_takes_its_constants_from_its_train_pixels(tmp_path: Path) -> Non
 
 def test_a_folder_of_constant_images_cannot_be_normalised(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        (tmp_path / split / "a").mkdir(parents=True)
-        Image.fromarray(np.full((2, 2), 9, dtype=np.uint8)).save(tmp_path / split / "a/1.png")
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(np.full((2, 2), 9, dtype=np.uint8)).save(tmp_path / split / name / "1.png")
     with pytest.raises(ValueError, match="a channel is the same in all train pixels"):
         data.load(f"folder:{tmp_path}")
 
