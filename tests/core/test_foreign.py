@@ -14,12 +14,15 @@ from torch import Generator, Tensor
 from harness.core import atomic as files
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, digest, load, path_of
+from harness.core.foreign_layouts import FITS
 from harness.core.memory import Memory, from_stored
 from harness.core.memory_file import encode, save
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
 
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 LABELS = torch.tensor([2, 0, 1, 2, 0, 1])
+FITTING_IMAGES = "images (N, 3, 4, 4) of a float type, or uint8, fit toy"
+FITTING_LABELS = "labels (N,) of an integer type, or probabilities (N, 3), fit"
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_no_file(tmp_path: Path, dataset: DataSet) -> None:
         load(tmp_path / "none.pt", dataset)
     with pytest.raises(FileNotFoundError, match=r"none\.pt: no such file$"):
         digest(tmp_path / "none.pt")
-    with pytest.raises(FileNotFoundError, match=r"is a directory, not a file$"):
+    with pytest.raises(ValueError, match=r": holds no image; a folder for each class, with images in it, fits$"):
         load(tmp_path, dataset)
 
 
@@ -250,7 +253,7 @@ def test_normalised_values_are_bounded(path: Path, dataset: DataSet) -> None:
     ("content", "got"),
     [
         (learned(), "a tensor alone, without labels"),  # MTT's images_best.pt
-        ({"images": learned(), "labels": LABELS}, "a dict of 'images', 'labels'"),
+        ({"images": learned(), "weights": LABELS}, "a dict of 'images', 'weights'"),
         ({}, "a dict of nothing"),
         ({"data": []}, "a dict whose 'data' is no list of [images, labels]"),
         ({"data": [learned(), LABELS]}, "a dict whose 'data' is no list of [images, labels]"),
@@ -264,26 +267,41 @@ def test_normalised_values_are_bounded(path: Path, dataset: DataSet) -> None:
 )
 def test_another_layout_is_refused_with_what_fits(content: Any, got: str, path: Path, dataset: DataSet) -> None:
     torch.save(content, path)
-    fits = "{'data': [[images, labels], ...]} (DC, DM's res_*.pt) or [images, labels] (IDC's data.pt) fits"
-    assert refusal(path, dataset, FileConfig("normalised")) == f"{fits}; got {got}"
+    assert refusal(path, dataset, FileConfig("normalised")) == f"{FITS}; got {got}"
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (learned(size=8), LABELS, "images (N, 3, 4, 4) of a float type fit toy; got (6, 3, 8, 8), torch.float32"),
-        (learned()[0], LABELS, "images (N, 3, 4, 4) of a float type fit toy; got (3, 4, 4), torch.float32"),
-        (learned().byte(), LABELS, "images (N, 3, 4, 4) of a float type fit toy; got (6, 3, 4, 4), torch.uint8"),
+        (
+            learned(size=8),
+            LABELS,
+            f"{FITTING_IMAGES}; got (6, 3, 8, 8), torch.float32",
+        ),
+        (learned()[0], LABELS, f"{FITTING_IMAGES}; got (3, 4, 4), torch.float32"),
+        (
+            learned().int(),
+            LABELS,
+            f"{FITTING_IMAGES}; got (6, 3, 4, 4), torch.int32",
+        ),
         (torch.empty(6, 3, 4, 4, device="meta"), LABELS, "plain, dense tensors fit"),
-        (learned(), LABELS.float(), "labels (N,) of an integer type fit; got (6,), torch.float32"),
-        (learned(), LABELS > 0, "labels (N,) of an integer type fit; got (6,), torch.bool"),
-        (learned(), torch.eye(6).long(), "labels (N,) of an integer type fit; got (6, 6), torch.int64"),
+        (
+            learned(),
+            LABELS.float(),
+            f"{FITTING_LABELS}; got (6,), torch.float32",
+        ),
+        (learned(), LABELS > 0, f"{FITTING_LABELS}; got (6,), torch.bool"),
+        (
+            learned(),
+            torch.eye(6).long(),
+            f"{FITTING_LABELS}; got (6, 6), torch.int64",
+        ),
         (learned(), LABELS[:5], "as many labels as images fit; got 5 and 6"),
         (learned(), LABELS + 1, "labels in 0 .. 2 fit toy; got 1 to 3"),
         (learned(), LABELS - 1, "labels in 0 .. 2 fit toy; got -1 to 1"),
         (learned(), LABELS % 2, "as many images of each of toy's 3 classes fit; got 0 to 4 of a class"),
         (learned()[:5], LABELS[:5], "as many images of each of toy's 3 classes fit; got 1 to 2 of a class"),
-        (learned()[:0], LABELS[:0], "as many images of each of toy's 3 classes fit; got 0 to 0 of a class"),
+        (learned()[:0], LABELS[:0], "a set of one image at least fits; got none"),
         (learned() / 0, LABELS, "an image is not finite"),
         (learned().double() * 1e300, LABELS, "an image is not finite"),  # nor is it as float32
     ],
@@ -371,7 +389,7 @@ def test_nothing_stays_allowed(path: Path, dataset: DataSet) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\3\4", pickle.dumps([1]), pickle.dumps([1], protocol=0)])
 def test_bytes_of_another_kind(content: bytes, path: Path, dataset: DataSet) -> None:
     path.write_bytes(content)
-    assert refusal(path, dataset).startswith(("not a whole file as torch.save writes it; ", "refused: "))
+    assert refusal(path, dataset).startswith(("not a whole file as torch.save writes it (", "refused: "))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
