@@ -26,7 +26,7 @@ from torch import Tensor
 
 from harness.core.data import DataSet
 from harness.core.data.folders import find_pictures, read_pixels
-from harness.core.reading import ExplainedError, compose, explain_failures, show
+from harness.core.reading import ExplainedError, compose, explain_failures, name_kind, show
 
 FITS = (
     "{'data': [[images, labels], ...]} (DC, DM's res_*.pt), [images, labels] (IDC's data.pt), {'images': ..., "
@@ -138,9 +138,11 @@ def _refuse_code(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         said = str(error)
+        if name_kind(path):
+            raise  # it is no pickle at all
         if asked := re.search(r"GLOBAL (\S+)", said):
             refusal = f"refused: its pickle asks for {asked[1]}, reading a set takes tensors alone; {FITS}"
-        elif reason := re.search(r"WeightsUnpickler error:\s*(.+)", said):
+        elif (reason := re.search(r"WeightsUnpickler error:\s*(.+)", said)) and "Unsupported operand" not in said:
             refusal = f"refused: its pickle is more than tensors ({show(reason[1])[:200]}); {FITS}"
         elif "eights" in said:
             raise ValueError("its pickle is damaged") from error
@@ -150,12 +152,11 @@ def _refuse_code(path: Path) -> Iterator[None]:
 
 
 def _load_numpy(path: Path) -> object:
-    with explain_failures(path, f"a whole {path.suffix} file", path):
-        content = np.load(path, allow_pickle=False)
+    with explain_failures(path, f"a whole {path.suffix} file", path), path.open("rb") as file:
+        content = np.load(file, allow_pickle=False)
         if isinstance(content, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(content))
-        with content:
-            arrays = {name: torch.from_numpy(np.ascontiguousarray(content[name])) for name in content.files}
+        arrays = {name: torch.from_numpy(np.ascontiguousarray(content[name])) for name in content.files}
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
 

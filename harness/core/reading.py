@@ -64,22 +64,29 @@ def explain(error: BaseException, kind: str, content: Path | bytes | None = None
         return f"not {kind} of a usable size ({_shorten(error)}); make it smaller, or remove it"
     if isinstance(error, MemoryError):
         return f"not {kind} that fits the memory of this machine; make it smaller"
-    head = read_head(content).lstrip().lower()
-    if head.startswith(HTML):
-        return f"not {kind} but an HTML page; download the file itself"
-    if head.startswith(LFS_POINTER):
-        return f"not {kind} but a pointer of Git LFS; fetch the file by `git lfs pull`"
-    if content is not None and not head:
-        return f"not {kind} (it is empty); copy it again"
+    if told := name_kind(content):
+        return f"not {kind} {told}"
     return f"not {kind} ({_shorten(error)}); copy it again"
 
 
-def read_head(content: Path | bytes | None) -> bytes:
+def name_kind(content: Path | bytes | None) -> str:
+    """What the first bytes of a file say that it is instead, and what to do; "" where they say nothing."""
+    if content is None:
+        return ""
+    head = read_head(content).lstrip().lower()
+    if head.startswith(HTML):
+        return "but an HTML page; download the file itself"
+    if head.startswith(LFS_POINTER):
+        return "but a pointer of Git LFS; fetch the file by `git lfs pull`"
+    return "" if head else "(it is empty); copy it again"
+
+
+def read_head(content: Path | bytes) -> bytes:
     """The first bytes of a file; none where it cannot be read."""
     if isinstance(content, bytes):
         return content[:512]
     try:
-        if content is not None and content.is_file():
+        if content.is_file():
             with content.open("rb") as file:
                 return file.read(512)
     except OSError:
