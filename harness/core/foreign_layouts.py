@@ -122,7 +122,7 @@ def _load(path: Path) -> object:
     if path.suffix in (".npy", ".npz"):
         return _load_numpy(path)
     with (
-        explain_failures(path, "a whole file as torch.save writes it", path, f"; {FITS}"),
+        explain_failures(path, "a whole file as torch.save writes it", path),
         _refuse_code(path),
         torch.serialization.safe_globals(_ALLOWED),  # type: ignore[arg-type]
         warnings.catch_warnings(),

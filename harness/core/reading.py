@@ -1,6 +1,7 @@
 """Reading files that others wrote: every failure becomes one line with the path and the likely reason."""
 
 import errno
+import re
 import struct
 import unicodedata
 import warnings
@@ -32,14 +33,13 @@ class ExplainedError(ValueError):
 
 
 @contextmanager
-def explain_failures(path: object, kind: str, content: Path | bytes | None = None, then: str = "") -> Iterator[None]:
+def explain_failures(path: object, kind: str, content: Path | bytes | None = None) -> Iterator[None]:
     """Turn whatever a reader of foreign bytes raises inside into a ValueError of one line.
 
     Args:
         path: what to call the file.
         kind: what it should be, such as "a readable image".
         content: the file or its bytes, where the first of them may tell what it is instead.
-        then: what to say after the reason.
     Raises:
         ExplainedError: the path, the likely reason and what to do.
         OSError: the machine, not the file, is at fault, as where a disk is full.
@@ -53,9 +53,9 @@ def explain_failures(path: object, kind: str, content: Path | bytes | None = Non
             raise
         if said := PATH_FAILURES.get(error.errno or 0):
             raise ExplainedError(f"{show(path)}: {said}") from error
-        raise ExplainedError(f"{show(path)}: {explain(error, kind, content)}{then}") from error
+        raise ExplainedError(f"{show(path)}: {explain(error, kind, content)}") from error
     except Exception as error:  # foreign bytes may raise anything on their way through a reader
-        raise ExplainedError(f"{show(path)}: {explain(error, kind, content)}{then}") from error
+        raise ExplainedError(f"{show(path)}: {explain(error, kind, content)}") from error
 
 
 def explain(error: BaseException, kind: str, content: Path | bytes | None = None) -> str:
@@ -95,11 +95,12 @@ def read_head(content: Path | bytes) -> bytes:
 
 
 def _shorten(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters."""
+    """What an error says, in one line of at most 120 characters."""
     if isinstance(error, struct.error | TypeError | KeyError | AttributeError | IndexError):
         return f"its structure is damaged: {type(error).__name__}"
     said = show(" ".join(str(error).split()) or type(error).__name__)
-    return said if len(said) <= 200 else said[:197] + "..."
+    said = re.split(r"\. |: - ", said)[0]  # what follows is advice for programmers
+    return said if len(said) <= 120 else said[:117] + "..."
 
 
 def show(name: object) -> str:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,7 +136,8 @@ def walk_files(folder: Path) -> list[Path]:
             if is_hidden(name):
                 continue
             if not is_folder:
-                files.append(place / name)
+                if not _is_pipe(place / name):
+                    files.append(place / name)
                 continue
             real = os.path.realpath(place / name)
             if real in above:
@@ -148,6 +151,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself, which is refused when the file it would be is read
         return False
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether reading a path would wait for ever: a pipe, a socket or a device."""
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
 
 
 def is_hidden(name: str) -> bool:
