@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,3 +172,13 @@ def test_a_damaged_memory_is_refused(run: Path) -> None:
     with pytest.raises(files.DamagedFileError, match=r"set-1\.safetensors: "):
         export(run)
     assert not (run / "export").exists()
+
+
+def test_the_snippet_of_the_documentation_trains(run: Path, monkeypatch: pytest.MonkeyPatch, digits: DataSet) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "usage.md").read_text()
+    (snippet,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "set-0.pt" in code]
+    export(run)
+    monkeypatch.chdir(run)
+    names = {"network": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))}
+    exec(snippet, names)
+    assert names["loss"].isfinite()  # type: ignore[operator]
