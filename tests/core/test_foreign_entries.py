@@ -93,6 +93,6 @@ def test_a_file_of_one_entry_leaves_no_choice(tmp_path: Path, dataset: DataSet) 
     assert explain_choice(save(tmp_path / "res.pt", [draw(0)]), dataset, FileConfig()) == ""
 
 
-def test_the_setting_is_left_out_of_names_where_it_has_its_default() -> None:
+def test_the_default_is_left_out_of_names() -> None:
     assert plain(FileMemory()) == {"space": "declared", "factor": 1}
     assert plain(FileMemory(set="-1")) == {"space": "declared", "factor": 1, "set": "-1"}
