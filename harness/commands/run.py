@@ -147,7 +147,7 @@ def prepare(run: Run, options: Options) -> Prepared:
 def default_name(run: Run) -> str:
     """Return a readable name for the directory of a run, which no other configuration has."""
     digest = Unit("run", config.plain(run), "").key[:6]
-    names = (re.sub(r"[:/]+", "-", name).strip("-") for name in (run.dataset, Path(run.memory).stem))
+    names = (re.sub(r"[:/]+", "-", name).strip("-")[-60:] for name in (run.dataset, Path(run.memory).stem))
     return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].short_name(run)}-{run.preset}-{digest}"
 
 

@@ -24,7 +24,7 @@ from harness.core.fields import Count, configuration, one_of, satisfies
 from harness.core.foreign_layouts import LabelledImages
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
-from harness.core.reading import ExplainedError, expand, explain_failures, show
+from harness.core.reading import ExplainedError, expand, explain_failures, require_text, show
 
 PREFIX = "file:"  # of a memory's name: file:PATH
 SPACES = ("declared", "normalised", "unit", *(f"normalised:{name}" for name in KNOWN))
@@ -80,11 +80,13 @@ def path_of(name: str) -> Path:
     """The path in "file:PATH".
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is no text.
     """
     if name == PREFIX:
         raise ValueError("memory: file: wants a path, such as file:memory.safetensors")
-    return expand(name.removeprefix(PREFIX))
+    path = name.removeprefix(PREFIX)
+    require_text(path, "memory")
+    return expand(path)
 
 
 def digest(path: Path) -> str:

@@ -98,7 +98,7 @@ def _shorten(error: BaseException) -> str:
     """What an error says, in one line of at most 120 characters."""
     if isinstance(error, struct.error | TypeError | KeyError | AttributeError | IndexError):
         return f"its structure is damaged: {type(error).__name__}"
-    said = show(" ".join(str(error).split()) or type(error).__name__)
+    said = show(join_lines(error))
     said = re.split(r"\. |: - ", said)[0]  # what follows is advice for programmers
     return said if len(said) <= 120 else said[:117] + "..."
 
@@ -107,6 +107,11 @@ def show(name: object) -> str:
     """A name or path as text that any output takes: bytes that are no UTF-8 and control characters are escaped."""
     text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def join_lines(error: BaseException) -> str:
+    """What an error says, in one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def expand(text: str | Path) -> Path:
@@ -123,6 +128,12 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def require_text(path: str, what: str) -> None:
+    """Raise ValueError unless a path can stand in rows and tables, which are text in UTF-8."""
+    if show(path) != path:
+        raise ValueError(f"{what}: {show(path)} has bytes that are no text in UTF-8; rename it, or make a link to it")
 
 
 def compose(name: str) -> str:

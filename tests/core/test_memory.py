@@ -8,7 +8,7 @@ import torch
 
 from harness.core.data import DataSet
 from harness.core.memory import Budget, Memory, from_stored, join, of_classes, on_cpu
-from harness.core.memory_file import rounded
+from harness.core.memory_file import round_to_8_bits
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
 from tests.core.memories import (
     FORMS,
@@ -176,11 +176,11 @@ def test_rounded_images_are_the_nearest_of_8_bits(dataset: DataSet) -> None:
     std, mean = torch.tensor(STD).view(3, 1, 1), torch.tensor(MEAN).view(3, 1, 1)
     pixels = torch.tensor([-0.1, 0.0, 10.4 / 255, 10.6 / 255, 1.0, 1.2]).repeat(3).view(1, 3, 1, 6)
     memory = Memory((pixels - mean) / std, torch.tensor([0]))
-    result = rounded(memory, dataset)
+    result = round_to_8_bits(memory, dataset)
     assert result is not None
     back = 255 * (result.images * std + mean)
     torch.testing.assert_close(back, torch.tensor([0.0, 0, 10, 11, 255, 255]).expand(1, 3, 1, 6), rtol=0, atol=1e-3)
-    again = rounded(result, dataset)
+    again = round_to_8_bits(result, dataset)
     assert again is not None
     assert torch.equal(again.images, result.images)
     assert (memory.nbytes, result.nbytes) == (4 * 18, 18)
@@ -188,7 +188,7 @@ def test_rounded_images_are_the_nearest_of_8_bits(dataset: DataSet) -> None:
 
 def test_several_in_one_are_rounded_as_stored(dataset: DataSet) -> None:
     memory = with_soft(resolve_form(MultiFormation(2)))
-    result = rounded(memory, dataset)
+    result = round_to_8_bits(memory, dataset)
     assert result is not None
     stored = result.stored["images"]
     assert torch.equal(stored, dataset.normalise((dataset.denormalise(memory.stored["images"]) * 255).round().byte()))
@@ -201,8 +201,8 @@ def test_several_in_one_are_rounded_as_stored(dataset: DataSet) -> None:
 
 def test_what_is_not_rounded(dataset: DataSet) -> None:
     real = real_of(dataset)
-    assert rounded(real, dataset) is real
-    assert rounded(resolve_form(LowRank(1)), dataset) is None
+    assert round_to_8_bits(real, dataset) is real
+    assert round_to_8_bits(resolve_form(LowRank(1)), dataset) is None
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.core.reading import exists, expand
+from harness.core.reading import exists, expand, require_text
 
 PREFIX = "folder:"
 OPTION = re.compile(r",(resize|holdout)=([^,=/]*)$")
@@ -26,7 +26,7 @@ def parse_folder_name(name: str, data_dir: Path | None = None) -> FolderName:
     name works from elsewhere.
 
     Raises:
-        ValueError: there is no path, or an option has a value that does not fit.
+        ValueError: there is no path, it is no text, or an option has a value that does not fit.
     """
     text = name.removeprefix(PREFIX)
     options: dict[str, str] = {}
@@ -35,8 +35,7 @@ def parse_folder_name(name: str, data_dir: Path | None = None) -> FolderName:
         text = text[: found.start()]
     if not text:
         raise ValueError("folder: wants a path, such as folder:photos")
-    if "\0" in text:
-        raise ValueError("folder: a path has no NUL character")
+    require_text(text, "folder")
     return FolderName(_place(expand(text), data_dir), _resize(options), _holdout(options))
 
 

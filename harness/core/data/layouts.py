@@ -126,7 +126,7 @@ def _official(name: str, root: Path) -> Source | None:
         return None
     if name in ("mnist", "fashionmnist"):
         for folder in (root / TORCHVISION[name] / "raw", root / "raw", root):
-            files = tuple(path for file in IDX if (path := _packed_or_not(folder / file)))
+            files = tuple(path for file in IDX if (path := _find_packed(folder / file)))
             if files:
                 return Source("official", folder, files=files)
         return None
@@ -138,7 +138,7 @@ def _official(name: str, root: Path) -> Source | None:
     return Source("official", folder.parent, files=tuple(walk_files(folder))) if folder.is_dir() else None
 
 
-def _packed_or_not(path: Path) -> Path | None:
+def _find_packed(path: Path) -> Path | None:
     """`path` packed, which can be verified, or else as it is, or None."""
     packed = path.with_name(path.name + ".gz")
     if packed.exists():

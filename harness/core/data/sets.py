@@ -82,7 +82,7 @@ def load(
     if place is None and data_dir is None and not name.startswith("folder:"):
         fetch(name, progress)
         place = _locate(name, None)
-    dataset = _open(name, _present(name, data_dir, place))
+    dataset = _open(name, _require(name, data_dir, place))
     if official:
         require_official(dataset)
     return dataset
@@ -100,7 +100,7 @@ def require_official(dataset: DataSet) -> None:
 def describe(data_dir: Path | None = None) -> tuple[Listing, ...]:
     """Every named data set and where `load` would take it from; reads directories, decodes nothing."""
     return tuple(
-        Listing(name, known.sizes, _found(_locate(name, data_dir)), name in TORCHVISION)
+        Listing(name, known.sizes, _name_place(_locate(name, data_dir)), name in TORCHVISION)
         for name, known in KNOWN.items()
     )
 
@@ -111,8 +111,8 @@ def check(name: str, data_dir: Path | None = None) -> Report:
     Raises:
         ValueError, FileNotFoundError: as `load`; also ValueError if decoded arrays changed in the cache.
     """
-    place = _present(name, data_dir, _locate(name, data_dir))
-    return _report(_open(name, place), _found(place))
+    place = _require(name, data_dir, _locate(name, data_dir))
+    return _report(_open(name, place), _name_place(place))
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
@@ -131,15 +131,15 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     if name == "digits":
         raise ValueError("digits: come with scikit-learn and are always there; nothing is to be fetched")
     if not download.remotes(name):
-        raise _missing(name, "no address to download it from is known")
+        raise _missing_error(name, "no address to download it from is known")
     if os.environ.get("HARNESS_OFFLINE") == "1":
-        raise _missing(name, "HARNESS_OFFLINE=1 forbids the download")
+        raise _missing_error(name, "HARNESS_OFFLINE=1 forbids the download")
     directory = _downloads(name)
     try:
         download.fetch(name, directory, progress)
         write_bytes(directory / COMPLETE, b"")
     except OSError as error:
-        raise _missing(name, f"the download failed ({error})") from error
+        raise _missing_error(name, f"the download failed ({error})") from error
     return directory
 
 
@@ -158,8 +158,8 @@ def import_data(source: Path, name: str) -> Report:
         raise ValueError("digits: comes with scikit-learn; there is nothing to import")
     place = layouts.find(name, source)
     if place is None:
-        raise _nothing_in(name, source)
-    report = _report(_open(name, place), _found(place))
+        raise _no_data_error(name, source)
+    report = _report(_open(name, place), _name_place(place))
     pointer = {"entry": place.fingerprint(name), "found": report.found}
     write_bytes(_pointer(name), json.dumps(pointer).encode())
     return report
@@ -205,14 +205,14 @@ def _locate(name: str, data_dir: Path | None) -> _Place | None:
     return None
 
 
-def _present(name: str, data_dir: Path | None, place: _Place | None) -> _Place:
+def _require(name: str, data_dir: Path | None, place: _Place | None) -> _Place:
     if place is not None:
         return place
     if name.startswith("folder:"):
-        raise _nothing_in("folder", parse_folder_name(name, data_dir).path)
+        raise _no_data_error("folder", parse_folder_name(name, data_dir).path)
     if data_dir is not None:
-        raise _nothing_in(name, data_dir)
-    raise _missing(name, "neither imported nor downloaded yet")
+        raise _no_data_error(name, data_dir)
+    raise _missing_error(name, "neither imported nor downloaded yet")
 
 
 def _kind(name: str) -> str:
@@ -232,7 +232,7 @@ def _pointer(name: str) -> Path:
     return cache_dir() / "data" / name / "imported.json"
 
 
-def _found(place: _Place | None) -> str:
+def _name_place(place: _Place | None) -> str:
     if place is None:
         return ""
     if isinstance(place, Source):
@@ -240,7 +240,7 @@ def _found(place: _Place | None) -> str:
     return place.found
 
 
-def _nothing_in(name: str, path: Path) -> FileNotFoundError:
+def _no_data_error(name: str, path: Path) -> FileNotFoundError:
     if name == "folder" and not exists(path) and not path.is_absolute():
         return FileNotFoundError(
             f"{show(path)}: is no such directory in {Path.cwd()}; give the whole path, or what it is relative to by "
@@ -251,7 +251,7 @@ def _nothing_in(name: str, path: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{show(path)}: {what}; expected {expected_layouts(name)}{tried}")
 
 
-def _missing(name: str, why: str) -> FileNotFoundError:
+def _missing_error(name: str, why: str) -> FileNotFoundError:
     given = os.environ.get("HARNESS_DATA")
     looked = f"HARNESS_DATA ({given}) and the cache ({cache_dir()})" if given else f"the cache ({cache_dir()})"
     return FileNotFoundError(

@@ -114,7 +114,8 @@ def expected_layouts(name: str) -> str:
     return ", ".join(words[:-1]) + " or " + words[-1]
 
 
-def torchvision_class(name: str) -> Any:
+def torchvision_class(name: str) -> Any:  # what its data sets share has no type that says it
+    """Torchvision's class of a data set, which knows its files and their MD5."""
     from torchvision import datasets  # its import takes a second that decoded data need not pay
 
     return getattr(datasets, TORCHVISION[name])
@@ -188,7 +189,3 @@ def check_counts(root: Path, name: str, sizes: Sizes | None, classes: int, image
 def md5_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

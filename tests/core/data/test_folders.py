@@ -162,6 +162,7 @@ def test_a_train_folder_alone_can_be_split() -> None:
     ("name", "message"),
     [
         ("folder:", "folder: wants a path"),
+        ("folder:" + os.fsdecode(b"caf\xe9"), r"folder: caf\xe9 has bytes that are no text in UTF-8; rename it"),
         ("folder:set,resize=big", "resize is a number of pixels, such as resize=32, got 'big'"),
         ("folder:set,resize=0", "resize is a number of pixels"),
         ("folder:set,holdout=1.5", "holdout is a share between 0 and 1"),
