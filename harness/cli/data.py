@@ -10,6 +10,8 @@ from harness.cli.options import Data
 if TYPE_CHECKING:
     from harness.core.data.sets import Report
 
+LISTED_CLASSES = 200  # as many as the largest set but ImageNet has
+
 data_app = typer.Typer(no_args_is_help=True, help="List, check, fetch and import image data.")
 
 
@@ -60,11 +62,18 @@ def data_import(source: Path, name: Annotated[str, typer.Option(help="The name o
 
 
 def _print_report(report: "Report") -> None:
-    print(f"{report.name}: {report.exactness}")
+    from harness.core.reading import show
+
+    print(f"{show(report.name)}: {report.exactness}")
     print(f"  {report.train_size} train and {report.test_size} test images, {report.num_classes} classes, ", end="")
-    print(f"{' x '.join(map(str, report.image_shape))}, from {report.found}")
+    print(f"{' x '.join(map(str, report.image_shape))}, from {show(report.found)}")
     print(f"  digest {report.digest}")
     for part, digest in report.digests.items():
         expected = report.expected.get(part)
         verdict = "" if expected is None else "  as expected" if expected == digest else f"  expected {expected}"
         print(f"  {part:13} {digest}{verdict}")
+    print("  images of each class, train and test:")
+    for name, (train, test) in list(report.class_sizes.items())[:LISTED_CLASSES]:
+        print(f"    {name:20} {train:6} {test:6}")
+    if (more := len(report.class_sizes) - LISTED_CLASSES) > 0:
+        print(f"    and {more} classes more")

@@ -118,6 +118,8 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
         for key, value in dotted(run).items():
             say(f"{key} = {value}")
     say(prepared.track.title(run))
+    if prepared.note:
+        say(prepared.note)
     say(f"form: {prepared.form}; device {prepared.place.device}")
     left = prepared.left  # which measures this machine, the first time, and compiles for that
     say(f"{quantity(len(prepared.units), 'unit')}, {len(prepared.units) - len(left)} of them done already")

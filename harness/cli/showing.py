@@ -162,7 +162,7 @@ def export(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A directory; by default RUN/export.")] = None,
     data: Data = None,
 ) -> None:
-    """Write a run's memories as files others can read: safetensors, the card as JSON, a grid of the images as PNG."""
+    """Write a run's memories as files others read: safetensors, a card, .pt as DC writes it, PNGs, a picture of all."""
     from harness.commands import export as exports
 
     for path in exports.export(run, output, data):

@@ -1,17 +1,27 @@
 """`harness export`: write the memories of a run as files that other programs read."""
 
+import io
 import json
-from pathlib import Path
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import torch
+from PIL import Image
 
 from harness.commands import figures
 from harness.core import atomic as files
+from harness.core.data import DataSet
+from harness.core.memory import Memory
 from harness.results.figures import saving
 
 
 def export(run: Path, output: Path | None = None, data_dir: Path | None = None) -> list[Path]:
-    """Write each memory of a run: safetensors, its card as JSON, and ten images of each of ten classes as PNG.
+    """Write each memory of a run in the forms that others read.
 
-    A file that exists with the same content is left alone.
+    For the memory `set-0`: `set-0.safetensors` with its card; the card alone, `set-0.json`; `set-0.pt`, as DC's script
+    writes a set; `set-0.png`, ten images of each of ten classes; and in `set-0/CLASS/` each image as a PNG. A file that
+    exists with the same content is left alone.
 
     Args:
         run: the directory of a run.
@@ -26,10 +36,13 @@ def export(run: Path, output: Path | None = None, data_dir: Path | None = None) 
     target = output or run / "export"
     contents: dict[Path, bytes] = {}
     for path in figures.memories_of(run):
-        _, card = files.load(path)
+        held = figures.read_memory(path, data_dir)
         contents[target / path.name] = path.read_bytes()
-        contents[target / f"{path.stem}.json"] = json.dumps(card, indent=2).encode() + b"\n"
-        contents[target / f"{path.stem}.png"] = _grid(path, data_dir)
+        contents[target / f"{path.stem}.json"] = json.dumps(held.card, indent=2).encode() + b"\n"
+        contents[target / f"{path.stem}.pt"] = encode_pt(held.memory)
+        contents[target / f"{path.stem}.png"] = _draw_grid(path, data_dir)
+        for name, content in _encode_images(held.memory, held.dataset):
+            contents[target / path.stem / name] = content
     new = {path: content for path, content in contents.items() if not path.exists()}
     for path, content in contents.items():
         if path not in new and path.read_bytes() != content:
@@ -39,6 +52,35 @@ def export(run: Path, output: Path | None = None, data_dir: Path | None = None) 
     return list(contents)
 
 
-def _grid(path: Path, data_dir: Path | None) -> bytes:
+def encode_pt(memory: Memory) -> bytes:
+    """A memory as `torch.save` writes it in the layout of DC, DSA and DM's scripts: {"data": [[images, labels]]}.
+
+    Images are (N, C, H, W) float32, normalised, as networks see them. Labels are (N,) int64; where a memory has soft
+    labels, (N, K) float32 probabilities stand in their place.
+    """
+    content = {"data": [[memory.images.contiguous(), memory.targets.contiguous()]]}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _encode_images(memory: Memory, dataset: DataSet) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Each image as a PNG of 8 bits, with its name: the folder of its class, and its number among all images."""
+    folders = _name_folders(dataset.classes)
+    pixels = (dataset.denormalise(memory.images) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    for number, (image, label) in enumerate(zip(pixels, memory.labels.tolist(), strict=True)):
+        buffer = io.BytesIO()
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+        yield PurePosixPath(folders[label], f"{number:05d}.png"), buffer.getvalue()
+
+
+def _name_folders(classes: tuple[str, ...]) -> list[str]:
+    """A folder for each class: its name, or its number where one of the names cannot name a folder."""
+    if all(re.fullmatch(r"[\w\-][\w\-. ]*", name) for name in classes) and len(set(classes)) == len(classes):
+        return list(classes)
+    return [str(label) for label in range(len(classes))]
+
+
+def _draw_grid(path: Path, data_dir: Path | None) -> bytes:
     """Draw the images of a memory; the bytes of the PNG file."""
     return saving.to_bytes(figures.memory_figure(path, data_dir), "grid.png", "memory-images")

@@ -102,7 +102,7 @@ def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
     Raises:
         ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
     """
-    held = _read(path, data_dir)
+    held = read_memory(path, data_dir)
     title = (
         f"{memory_label(held.card['builder'])}, {held.dataset.name}, {quantity(held.card['ipc'], 'image')} per class"
     )
@@ -196,7 +196,12 @@ def _memory_of(run: Path) -> Path:
     return run if run.is_file() else memories_of(run)[0]
 
 
-def _read(path: Path, data_dir: Path | None) -> Held:
+def read_memory(path: Path, data_dir: Path | None) -> Held:
+    """The memory in a file, with the data that it was made from.
+
+    Raises:
+        ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
+    """
     tensors, card = files.load(path)
     if "dataset_digest" not in card:
         raise ValueError(f"{path}: holds no memory; give a memory's file or a run that has some")
@@ -210,7 +215,7 @@ def _read(path: Path, data_dir: Path | None) -> Held:
 
 def _read_alike(paths: Sequence[Path], data_dir: Path | None) -> list[Held]:
     """The memories in files, if all were made from the same data."""
-    all_held = [_read(path, data_dir) for path in paths]
+    all_held = [read_memory(path, data_dir) for path in paths]
     made_from = {held.dataset.digest: f"{held.dataset.name} ({held.path})" for held in all_held}
     if len(made_from) > 1:
         raise ValueError(f"memories in one figure are of the same data; these mix {' and '.join(made_from.values())}")

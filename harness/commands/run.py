@@ -17,8 +17,8 @@ from pandas import DataFrame
 
 from harness import config
 from harness.config import Run
+from harness.core import foreign, memory_file
 from harness.core import memory as memories
-from harness.core import memory_file
 from harness.core.atomic import write_bytes
 from harness.core.registry import known
 from harness.execution import engines
@@ -27,7 +27,7 @@ from harness.execution.resources import count_workers, pick_device, worker_envir
 from harness.execution.units import Store, Unit
 from harness.results.rows import to_csv, to_frame
 from harness.tracks import TRACKS
-from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, load_dataset
+from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, file_config, is_file, load_dataset
 from harness.tracks.estimates import estimate_costs
 from harness.tracks.memories import origin
 from harness.tracks.rows import add_costs
@@ -92,6 +92,14 @@ class Prepared:
         return TRACKS[self.run.track]
 
     @cached_property
+    def note(self) -> str:
+        """Which of several sets in the file of the run are judged, and why; "" where there is no choice."""
+        if not is_file(self.run.memory):
+            return ""
+        path = foreign.path_of(self.run.memory)
+        return foreign.explain_choice(path, load_dataset(self.run, self.place), file_config(self.run))
+
+    @cached_property
     def units(self) -> list[Unit]:
         """All units with their expected seconds on this machine, which is measured for them the first time."""
         return estimate_costs(self.plan.units, self.run, load_dataset(self.run, self.place))
@@ -142,7 +150,7 @@ def prepare(run: Run, options: Options) -> Prepared:
 def default_name(run: Run) -> str:
     """Return a readable name for the directory of a run, which no other configuration has."""
     digest = Unit("run", config.plain(run), "").key[:6]
-    names = (re.sub(r"[:/]+", "-", name).strip("-") for name in (run.dataset, Path(run.memory).stem))
+    names = (re.sub(r"[:/]+", "-", name).strip("-")[-60:] for name in (run.dataset, Path(run.memory).stem))
     return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].short_name(run)}-{run.preset}-{digest}"
 
 

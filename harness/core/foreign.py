@@ -2,48 +2,53 @@
 
 What is accepted, each only where it fits the data set:
     *.safetensors  a memory's file of ours, from any copy of the named data set
-    else, as `torch.save` wrote it:
-        {"data": [[images, labels], ...], ...}  DC, DSA and DM's `res_*.pt`: several sets, normalised
-        [images, labels]                        IDC's `data.pt`: one set; `space` must say what its numbers are
+    else           whatever `foreign_layouts` recognises: DC's, IDC's and MTT's .pt files, .npz files, folders of PNGs
 Reading never runs code from the file.
 """
 
-import hashlib
 import math
 import re
-import warnings
-from functools import lru_cache
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harness.core import atomic as files
+from harness.core import foreign_layouts as layouts
 from harness.core import memory_file
 from harness.core.data import KNOWN, DataSet, per_channel
-from harness.core.fields import Count, configuration, one_of
+from harness.core.fields import Count, configuration, one_of, satisfies
+from harness.core.foreign_layouts import LabelledImages
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
+from harness.core.reading import ExplainedError, expand, explain_failures, require_text, show
 
 PREFIX = "file:"  # of a memory's name: file:PATH
 SPACES = ("declared", "normalised", "unit", *(f"normalised:{name}" for name in KNOWN))
 BOUND = 50.0  # on normalised values: learned ones go beyond the pixels' range, by far less
-TOLERANCE = 1e-3  # on pixels in [0, 1]
+TOLERANCE = 1e-3  # on pixels in [0, 1], and on the sum of probabilities
+# When entries of a file are one set at several moments. Independent sets, as DC's five for MNIST at one image per
+# class, correlate by 0.66 to 0.84 once the mean of the class is taken out, and lie equally far apart.
+ALIKE = 0.95  # the correlation of successive entries from which they are taken for one set
+NEARER = 0.85  # the distance of successive entries, as a share of that of others, below which they are
 SAY_SPACE = "say so by --set memory.space=normalised or --set memory.space=unit"
-FITS = "{'data': [[images, labels], ...]} (DC, DM's res_*.pt) or [images, labels] (IDC's data.pt) fits"
+ASSUMED, ALL = "assumed", "all"  # of a file's entries
 
-# All that a file may ask for beyond tensors: NumPy's float64, which DC's files give accuracies as.
-_SCALAR = np.float64(0).__reduce__()[0]
-_ALLOWED: list[Any] = [
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-    (_SCALAR, "numpy.core.multiarray.scalar"),  # NumPy 1's name
-    np.dtype,
-    type(np.dtype(np.float64)),
-]
 
-Pair = tuple[Tensor, Tensor]  # images and labels
+def _check_set(text: str) -> None:
+    if text not in (ASSUMED, ALL) and not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ValueError(f"set: the number of an entry, -1 for the last, or all fits, got {text!r}")
+
+
+class Checked(NamedTuple):
+    """One set of a file, of the usual types."""
+
+    images: Tensor  # (N, C, H, W) float32
+    labels: Tensor  # (N,) int64
+    soft: Tensor | None  # (N, K) float32
 
 
 @configuration
@@ -55,6 +60,11 @@ class FileConfig:
     by those of another data set, as the scripts of DCC and MTT normalise CIFAR-100 by the constants of CIFAR-10."""
     factor: Count = 1
     "An image stores factor x factor smaller ones (IDC)."
+    set: Annotated[str, satisfies(_check_set)] = ASSUMED
+    """Which of several entries of a file: a number, -1 for the last, or all, which says that they are independent sets.
+    By default all, unless they look like snapshots of one set, of which the last is taken."""
+
+    added_later: ClassVar[tuple[str, ...]] = ("set",)  # left out of the names of results where it has its default
 
     per_class: ClassVar[bool] = False  # a file holds all classes
 
@@ -63,27 +73,25 @@ class FileConfig:
         return ipc * self.factor**2
 
 
+AnyFileConfig = TypeVar("AnyFileConfig", bound=FileConfig)
+
+
 def path_of(name: str) -> Path:
     """The path in "file:PATH".
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is no text.
     """
     if name == PREFIX:
         raise ValueError("memory: file: wants a path, such as file:memory.safetensors")
-    return Path(name.removeprefix(PREFIX)).expanduser()
+    path = name.removeprefix(PREFIX)
+    require_text(path, "memory")
+    return expand(path)
 
 
 def digest(path: Path) -> str:
-    """SHA-256, hex, of a file's bytes; read again only if its size or time of change is another."""
-    state = _present(path).stat()
-    return _digest(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=16)
-def _digest(path: Path, changed: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256, hex, of all that `load` reads from a path; see `foreign_layouts.digest`."""
+    return layouts.digest(_require(path))
 
 
 def describe(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> tuple[int, int]:
@@ -99,54 +107,181 @@ def describe(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> tu
 
 
 def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[Memory]:
-    """Every set in a file, each class by class, classes ascending.
+    """The sets that `cfg` names in a file, each class by class, classes ascending.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is damaged, of another layout, asks for more than tensors, or its sets do not fit the data set.
     """
-    is_ours = _present(path).suffix == ".safetensors"
-    content = files.load(path) if is_ours else _unpickled(path)
+    if _require(path).suffix == ".safetensors":
+        return [_load_ours(path, dataset, cfg)]
+    contents = layouts.read(path, dataset)
     try:
-        return [_ours(content, dataset, cfg)] if is_ours else _theirs(content, dataset, cfg)
+        return _convert(contents, dataset, cfg)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{show(path)}: {error}") from error
 
 
-def _present(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: {'is a directory, not a file' if path.is_dir() else 'no such file'}")
+def resolve(path: Path, dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
+    """The configuration with the last entry named, where entries look like snapshots of one set and none is named."""
+    entries = _entries(path, dataset)
+    if cfg.set == ASSUMED and len(entries) > 1 and _look_like_snapshots(entries, dataset):
+        return replace(cfg, set="-1")
+    return cfg
+
+
+def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
+    """Which entries of a file are judged and why, in one line; "" for a file of one entry."""
+    entries = _entries(path, dataset)
+    if len(entries) < 2:
+        return ""
+    alike = _look_like_snapshots(entries, dataset)
+    looks = "they look like snapshots of one set" if alike else "they look like independent sets"
+    if resolve(path, dataset, cfg).set in (ASSUMED, ALL):
+        other = "for one of them: --set memory.set=N, or -1 for the last"
+        return f"{show(path)}: its {len(entries)} entries are judged as independent sets; {looks}; {other}"
+    (number,) = _choose(len(entries), resolve(path, dataset, cfg))
+    other = "if they are independent: --set memory.set=all"
+    return f"{show(path)}: entry {number} of 0 .. {len(entries) - 1} is judged alone; {looks}; {other}"
+
+
+def _require(path: Path) -> Path:
+    with explain_failures(path, "a readable file"):
+        is_there = path.is_file() or path.is_dir()
+    if not is_there:
+        raise FileNotFoundError(f"{show(path)}: {'no such file' if not path.is_symlink() else 'a link to no file'}")
     return path
+
+
+def _entries(path: Path, dataset: DataSet) -> list[LabelledImages]:
+    """The entries of a file, unchecked; none for a memory's file of ours."""
+    return [] if _require(path).suffix == ".safetensors" else layouts.read(path, dataset).entries
+
+
+def _choose(count: int, cfg: FileConfig) -> list[int]:
+    """The numbers of the entries to judge, of `count` in a file."""
+    if cfg.set in (ASSUMED, ALL):
+        return list(range(count))
+    number = int(cfg.set)
+    if not -count <= number < count:
+        raise ValueError(f"memory.set: entries 0 .. {count - 1} are there, and -1 for the last; got {number}")
+    return [number % count]
+
+
+def _look_like_snapshots(entries: list[LabelledImages], dataset: DataSet) -> bool:
+    """Whether entries are one set at several moments: the same labels, and successive ones nearer than others.
+
+    Sets condensed independently lie equally far from each other, whatever their order. Two entries tell nothing of an
+    order; they are snapshots where they are nearly the same.
+    """
+    first = entries[0]
+    if not all(_is_comparable(entry) and _have_same_kind(entry, first) for entry in entries):
+        return False
+    if not first.labels.is_floating_point() and not all(torch.equal(entry.labels, first.labels) for entry in entries):
+        return False
+    if any(_correlation(one, other, dataset) > ALIKE for one, other in pairwise(entries)):
+        return True
+    if len(entries) < 3:
+        return False
+    flat = torch.stack([entry.images.float().flatten() for entry in entries])
+    distances = torch.cdist(flat[None], flat[None])[0]
+    adjacent = distances.diagonal(1)
+    apart = distances[torch.ones_like(distances).triu(2).bool()]
+    return bool(adjacent.mean() < NEARER * apart.mean())
+
+
+def _is_comparable(entry: LabelledImages) -> bool:
+    images, labels = entry.images, entry.labels
+    return _is_plain(images) and _is_plain(labels) and images.ndim == 4 and images.numel() > 0 and labels.ndim > 0
+
+
+def _have_same_kind(one: LabelledImages, other: LabelledImages) -> bool:
+    return all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(one[:2], other[:2], strict=True))
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds real numbers, one beside the other, on the CPU."""
+    is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return is_dense and not tensor.is_complex()
+
+
+def _correlation(first: LabelledImages, second: LabelledImages, dataset: DataSet) -> float:
+    """How alike the images of two entries are, one by one: the median over them."""
+    one, other = (_less_class_means(entry, dataset).flatten(1) for entry in (first, second))
+    return float(torch.cosine_similarity(one, other).nan_to_num().median())
+
+
+def _less_class_means(entry: LabelledImages, dataset: DataSet) -> Tensor:
+    """Images standardised one by one, less the mean image of their class: what tells one digit 1 from another."""
+    images = _standardise(entry.images.float())
+    if entry.labels.ndim != 1 or len(entry.labels) != len(images) or images.shape[1:] != dataset.image_shape:
+        return images
+    for c in entry.labels.unique().tolist():
+        rows = (dataset.train_labels == c).nonzero().squeeze(1)[:200]
+        if len(rows):
+            mean = _standardise(dataset.normalise(dataset.train_images[rows])).mean(0)
+            mean = mean / mean.square().mean().sqrt().clamp_min(1e-6)
+            own = images[entry.labels == c]
+            share = (own * mean).flatten(1).mean(1).view(-1, 1, 1, 1)
+            images[entry.labels == c] = own - share * mean
+    return images
+
+
+def _standardise(images: Tensor) -> Tensor:
+    flat = images.flatten(1)
+    return ((flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-6)).view_as(images)
+
+
+def _load_ours(path: Path, dataset: DataSet, cfg: FileConfig) -> Memory:
+    with explain_failures(path, "a memory's file", path):
+        try:
+            return _ours(files.load(path), dataset, cfg)
+        except files.DamagedFileError as error:
+            raise ExplainedError(str(error)) from error
+        except ValueError as error:
+            raise ExplainedError(f"{show(path)}: {error}") from error
 
 
 def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: FileConfig) -> Memory:
     if (cfg.space, cfg.factor) != (FileConfig.space, FileConfig.factor):
         raise ValueError("a memory's file says itself how it is stored; leave memory.space and memory.factor out")
+    _choose(1, cfg)
     memory = memory_file.decode(*content, dataset, same_copy=False)
     _check_labels(memory.labels, dataset)
     return of_classes(memory, list(range(dataset.num_classes)))
 
 
-def _theirs(content: Any, dataset: DataSet, cfg: FileConfig) -> list[Memory]:
-    pairs, is_declared = _pairs(content)
-    pairs = [_of_usual_types(images, labels, dataset) for images, labels in pairs]
-    for images, labels in pairs:
-        _check_labels(labels, dataset)
-        _check_finite(images)
-    sizes = sorted({len(labels) for _, labels in pairs})
+def _convert(contents: layouts.Contents, dataset: DataSet, cfg: FileConfig) -> list[Memory]:
+    """The chosen entries as memories, if they fit the data set."""
+    entries = contents.entries
+    if cfg.set == ASSUMED and len(entries) > 1 and _look_like_snapshots(entries, dataset):
+        cfg = replace(cfg, set="-1")
+    entries = [entries[number] for number in _choose(len(entries), cfg)]
+    space = cfg.space
+    if all(entry.images.dtype == torch.uint8 for entry in entries):  # pixels, which says what the numbers are
+        if space not in ("declared", "unit"):
+            raise ValueError(f"images are 8-bit pixels, not {space}; leave memory.space out")
+        entries = [entry._replace(images=entry.images.float() / 255) for entry in entries]
+        space = "unit"
+    checked = [_check(entry, dataset) for entry in entries]
+    sizes = sorted({len(entry.labels) for entry in checked})
     if len(sizes) > 1:
         raise ValueError(f"sets of one size fit; got sets of {sizes[0]} to {sizes[-1]} images")
-    space = _space([images for images, _ in pairs], is_declared, cfg)
+    space = _space([entry.images for entry in checked], contents.is_normalised, space)
     form = MultiFormation(cfg.factor) if cfg.factor > 1 else Pixels()
     form.stored_in(1, dataset.image_shape)  # the factor divides the images
-    return [_memory(images, labels, form, space, dataset) for images, labels in pairs]
+    if cfg.factor > 1 and checked[0].soft is not None:
+        raise ValueError("memory.factor: images with soft labels store one image each; leave memory.factor out")
+    return [_memory(entry, form, space, dataset) for entry in checked]
 
 
-def _memory(images: Tensor, labels: Tensor, form: Parametrisation, space: str, dataset: DataSet) -> Memory:
-    order = labels.argsort(stable=True)
-    images, labels = images[order], labels[order]
+def _memory(entry: Checked, form: Parametrisation, space: str, dataset: DataSet) -> Memory:
+    order = entry.labels.argsort(stable=True)
+    images, labels = entry.images[order], entry.labels[order]
     if space != "normalised":
         images = (_as_unit(images, space) - per_channel(dataset.mean, images)) / per_channel(dataset.std, images)
+    if entry.soft is not None:
+        return Memory(images, labels, league="soft", soft=entry.soft[order])
     return from_stored(form, {"images": images}, labels)
 
 
@@ -160,95 +295,81 @@ def _as_unit(images: Tensor, space: str) -> Tensor:
     return images * per_channel(KNOWN[name].std, images) + per_channel(KNOWN[name].mean, images)
 
 
-# --- from bytes to pairs of tensors ---------------------------------------------------------------------------------
-
-
-def _unpickled(path: Path) -> Any:
-    """What `torch.save` wrote, if that takes nothing but tensors, containers and NumPy's float64."""
-    try:
-        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch has to say of odd files, it says in its error too
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # foreign bytes may raise anything on their way through the reader
-        raise ValueError(f"{path}: {_refusal(str(error))}; {FITS}") from error
-
-
-def _refusal(said: str) -> str:
-    """Torch's paragraphs of advice, among them how to run the file's code all the same, as the one line that counts."""
-    if asked := re.search(r"GLOBAL (\S+)", said):
-        return f"refused: its pickle asks for {asked[1]}, reading a set takes tensors alone"
-    if reason := re.search(r"WeightsUnpickler error:\s*(.+)", said):
-        return f"refused: its pickle is more than tensors ({reason[1]})"
-    return "not a whole file as torch.save writes it"
-
-
-def _pairs(content: Any) -> tuple[list[Pair], bool]:
-    """The sets in a file, and whether its layout says that they are normalised."""
-    if isinstance(content, dict):
-        sets = content.get("data")
-        if isinstance(sets, list) and sets and all(_is_pair(one) for one in sets):
-            return [(one[0].detach(), one[1].detach()) for one in sets], True
-    elif _is_pair(content):
-        return [(content[0].detach(), content[1].detach())], False
-    raise ValueError(f"{FITS}; got {_in_words(content)}")
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(part, Tensor) for part in value)
-
-
-def _in_words(content: Any) -> str:
-    if isinstance(content, Tensor):
-        return "a tensor alone, without labels"
-    if isinstance(content, dict) and "data" in content:
-        return "a dict whose 'data' is no list of [images, labels]"
-    if isinstance(content, dict):
-        return f"a dict of {', '.join(sorted(repr(key) for key in content)[:5]) or 'nothing'}"
-    if isinstance(content, list | tuple):
-        return f"a {type(content).__name__} of {len(content)} that is no [images, labels]"
-    return type(content).__name__
-
-
 # --- whether they fit -----------------------------------------------------------------------------------------------
 
 
-def _of_usual_types(images: Tensor, labels: Tensor, dataset: DataSet) -> Pair:
-    """Images as float32 and labels as int64, if they are numbers of such a kind and of the right shapes."""
-    if not all(part.layout == torch.strided and part.device.type == "cpu" for part in (images, labels)):
+def _check(entry: LabelledImages, dataset: DataSet) -> Checked:
+    """The entry with images as float32 and labels as int64, if all of it fits the data set."""
+    if not all(_is_plain(part) for part in entry if part is not None):
         raise ValueError("plain, dense tensors fit")
+    images, labels, soft = _arrange(entry.images, dataset.image_shape), entry.labels, entry.soft
     if not images.is_floating_point() or images.ndim != 4 or images.shape[1:] != dataset.image_shape:
         size = ", ".join(str(length) for length in dataset.image_shape)
         raise ValueError(
-            f"images (N, {size}) of a float type fit {dataset.name}; got {tuple(images.shape)}, {images.dtype}"
+            f"images (N, {size}) of a float type, or uint8, fit {dataset.name}; got {tuple(images.shape)}, "
+            f"{images.dtype}"
         )
+    if labels.is_floating_point() and labels.shape[1:] == (dataset.num_classes,):
+        soft = labels
+    if soft is not None:
+        soft = _check_soft(soft, len(images), dataset)
+        labels = soft.argmax(1) if labels.is_floating_point() else labels
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or labels.ndim != 1:
-        raise ValueError(f"labels (N,) of an integer type fit; got {tuple(labels.shape)}, {labels.dtype}")
+        raise ValueError(
+            f"labels (N,) of an integer type, or probabilities (N, {dataset.num_classes}), fit; "
+            f"got {tuple(labels.shape)}, {labels.dtype}"
+        )
     if len(labels) != len(images):
         raise ValueError(f"as many labels as images fit; got {len(labels)} and {len(images)}")
-    return images.float(), labels.long()
+    images, labels = images.float(), labels.long()
+    _check_labels(labels, dataset, is_balanced=soft is None)
+    if not images.isfinite().all():
+        raise ValueError("an image is not finite")
+    return Checked(images, labels, soft)
 
 
-def _check_labels(labels: Tensor, dataset: DataSet) -> None:
-    """Raise ValueError unless all classes of the data set have the same number of images, at least one."""
+def _arrange(images: Tensor, shape: Shape) -> Tensor:
+    """Images (N, H, W, C), or (N, H, W) of one channel, as (N, C, H, W); others as they are."""
+    channels, height, width = shape
+    if images.shape[1:] == (height, width, channels) != shape:
+        return images.permute(0, 3, 1, 2).contiguous()
+    return images.unsqueeze(1) if channels == 1 and images.shape[1:] == (height, width) else images
+
+
+def _check_soft(soft: Tensor, count: int, dataset: DataSet) -> Tensor:
+    """Soft labels as float32, if they are probabilities of the data set's classes."""
+    if not soft.is_floating_point() or soft.shape != (count, dataset.num_classes):
+        raise ValueError(
+            f"soft labels ({count}, {dataset.num_classes}) of a float type fit; got {tuple(soft.shape)}, {soft.dtype}"
+        )
+    soft = soft.float()
+    if not soft.isfinite().all():
+        raise ValueError("a soft label is not finite")
+    sums = soft.sum(1)
+    if count and (soft.min() < -TOLERANCE or (sums - 1).abs().max() > TOLERANCE):
+        raise ValueError(
+            f"soft labels that are probabilities, and sum to 1, fit; got values {soft.min():.4g} to {soft.max():.4g}; "
+            "if they are logits, save their softmax"
+        )
+    return soft
+
+
+def _check_labels(labels: Tensor, dataset: DataSet, *, is_balanced: bool = True) -> None:
+    """Raise ValueError unless labels are the data set's and, where asked, each class has as many images."""
+    if not len(labels):
+        raise ValueError("a set of one image at least fits; got none")
     highest = dataset.num_classes - 1
-    if len(labels) and not 0 <= labels.min() <= labels.max() <= highest:
+    if not 0 <= labels.min() <= labels.max() <= highest:
         raise ValueError(f"labels in 0 .. {highest} fit {dataset.name}; got {labels.min()} to {labels.max()}")
     counts = torch.bincount(labels, minlength=dataset.num_classes)
-    if counts.min() != counts.max() or counts.min() == 0:
+    if is_balanced and counts.min() != counts.max():
         raise ValueError(
             f"as many images of each of {dataset.name}'s {dataset.num_classes} classes fit; "
             f"got {counts.min()} to {counts.max()} of a class"
         )
 
 
-def _check_finite(images: Tensor) -> None:
-    if not images.isfinite().all():
-        raise ValueError("an image is not finite")
-
-
-def _space(sets: list[Tensor], is_declared: bool, cfg: FileConfig) -> str:
+def _space(sets: list[Tensor], is_declared: bool, asked: str) -> str:
     """What the numbers are, in which all sets must agree: unit, normalised, or normalised:NAME.
 
     Raises:
@@ -259,11 +380,11 @@ def _space(sets: list[Tensor], is_declared: bool, cfg: FileConfig) -> str:
     if max(-low, high) > BOUND:
         pixels = "they look like pixels 0 .. 255, not normalised; divide them by 255 for memory.space=unit"
         raise ValueError(f"{got}: {pixels if low >= 0 else f'normalised ones stay within {BOUND:g}'}")
-    if cfg.space == "declared" and not is_declared:
+    if asked == "declared" and not is_declared:
         raise ValueError(f"the file does not say what its numbers are; {SAY_SPACE} ({got})")
     looks_unit = low >= -TOLERANCE and high <= 1 + TOLERANCE
-    if cfg.space == "declared" and looks_unit:
+    if asked == "declared" and looks_unit:
         raise ValueError(f"{got}: its layout has normalised images, these may be pixels in [0, 1]; {SAY_SPACE}")
-    if cfg.space == "unit" and not looks_unit:
+    if asked == "unit" and not looks_unit:
         raise ValueError(f"{got}: memory.space=unit means pixels in [0, 1]")
-    return "normalised" if cfg.space == "declared" else cfg.space
+    return "normalised" if asked == "declared" else asked

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,7 +115,7 @@ def join(parts: list[Memory]) -> Memory:
     )
 
 
-def _kind(memory: Memory) -> tuple[Any, ...]:
+def _kind(memory: Memory) -> tuple[object, ...]:
     return memory.league, memory.form, set(memory.stored), memory.soft is None
 
 
@@ -124,14 +123,14 @@ def of_classes(memory: Memory, classes: list[int]) -> Memory:
     """The part of a memory that holds `classes`, in that order."""
     views = memory.form.views
     labels = memory.labels[::views]  # of the stored images
-    kept = torch.cat([(labels == c).nonzero().squeeze(1) for c in classes])
-    rows = (kept.unsqueeze(1) * views + torch.arange(views, device=kept.device)).flatten()
+    order = torch.cat([(labels == c).nonzero().squeeze(1) for c in classes])
+    rows = (order.unsqueeze(1) * views + torch.arange(views, device=order.device)).flatten()
     return replace(
         memory,
         images=memory.images[rows],
         labels=memory.labels[rows],
         soft=None if memory.soft is None else memory.soft[rows],
-        stored={name: part[kept] for name, part in memory.stored.items()},
+        stored={name: part[order] for name, part in memory.stored.items()},
     )
 
 

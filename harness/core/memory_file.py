@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from harness.core.parametrisation import Parametrisation, Pixels
 FORMAT = 1
 
 
-def rounded(memory: Memory, dataset: DataSet) -> Memory | None:
+def round_to_8_bits(memory: Memory, dataset: DataSet) -> Memory | None:
     """The memory after a round trip through 8-bit pixels; None where what is stored are no pixels.
 
     What is stored is de-normalised, clipped to 0 .. 255 and rounded, then normalised and decoded again.
@@ -37,7 +36,7 @@ def _to_uint8(images: Tensor, dataset: DataSet) -> Tensor:
     return (dataset.denormalise(images) * 255).round().to(torch.uint8)
 
 
-def encode(memory: Memory, dataset: DataSet, origin: dict[str, Any]) -> tuple[dict[str, Tensor], files.Card]:
+def encode(memory: Memory, dataset: DataSet, origin: Mapping[str, object]) -> tuple[dict[str, Tensor], files.Card]:
     """A memory as the tensors and the card of its file; `origin` says who built it, from what and at what cost.
 
     Raises:
@@ -66,7 +65,7 @@ def encode(memory: Memory, dataset: DataSet, origin: dict[str, Any]) -> tuple[di
     return {**tensors, "labels": memory.labels[:: memory.form.views]}, card
 
 
-def save(memory: Memory, path: Path, dataset: DataSet, origin: dict[str, Any]) -> None:
+def save(memory: Memory, path: Path, dataset: DataSet, origin: Mapping[str, object]) -> None:
     """Write a memory of `dataset` to one safetensors file."""
     files.save(path, *encode(memory, dataset, origin))
 
@@ -122,7 +121,7 @@ def _decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet, same
     stored = {name: part for name, part in tensors.items() if name in ("images", "left", "right")}
     types = {str(part.dtype) for part in stored.values()}
     real = encoding == "uint8"
-    if types == {f"torch.{encoding}"} and (images := _decoded(form, stored)).shape[1:] == dataset.image_shape:
+    if types == {f"torch.{encoding}"} and (images := _decode_stored(form, stored)).shape[1:] == dataset.image_shape:
         if real:
             return Memory(dataset.normalise(images), labels, True, card["league"], soft)
         own = {} if isinstance(form, Pixels) else stored
@@ -142,7 +141,7 @@ def _check_same_name(card: files.Card, dataset: DataSet) -> None:
         raise ValueError(f"normalised by {card['space']}, not by {dataset.name}'s {space}")
 
 
-def _decoded(form: Parametrisation, stored: Mapping[str, Tensor]) -> Tensor:
+def _decode_stored(form: Parametrisation, stored: Mapping[str, Tensor]) -> Tensor:
     try:
         return form.decode(dict(stored))
     except (KeyError, RuntimeError, ValueError) as error:

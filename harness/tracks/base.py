@@ -136,7 +136,9 @@ def adopt_file_budget(run: AnyRun, dataset: DataSet) -> AnyRun:
         return run
     if run.track != "nas" and has_seen_validation(run, dataset):
         raise ValueError("split: a set that others condensed has seen the validation images; judge it on test")
-    sets, ipc = foreign.describe(foreign.path_of(run.memory), dataset, file_config(run))
+    path = foreign.path_of(run.memory)
+    run = replace(run, memory_config=foreign.resolve(path, dataset, file_config(run)))
+    sets, ipc = foreign.describe(path, dataset, file_config(run))
     if isinstance(run, CondenseRun):
         return replace(run, ipc=ipc, sets=min(run.sets, sets))
     return replace(run, ipc=ipc)

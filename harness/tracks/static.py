@@ -190,7 +190,7 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     spec = unit.spec
     memory = load_memory(spec, store, dataset)
     if spec["rounded"]:
-        rounded = memory_file.rounded(memory, dataset)
+        rounded = memory_file.round_to_8_bits(memory, dataset)
         assert rounded is not None  # `plan` asks only where there are pixels
         memory = rounded
     recipe = recipe_from(spec["recipe"])

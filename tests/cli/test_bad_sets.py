@@ -107,7 +107,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--memory", "file:missing.pt"], "missing.pt: no such file"),
         (
             ["--memory", "file:shape.pt"],
-            "shape.pt: images (N, 1, 8, 8) of a float type fit digits; got (20, 1, 9, 9), ",
+            "shape.pt: images (N, 1, 8, 8) of a float type, or uint8, fit digits; got (20, 1, 9, 9), ",
         ),
         (
             ["--memory", "file:uneven.pt"],
@@ -119,7 +119,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         (
             ["--memory", "file:layout.pt"],
-            "layout.pt: {'data': [[images, labels], ...]} (DC, DM's res_*.pt) or [images, ",
+            "layout.pt: {'data': [[images, labels], ...]} (DC, DM's res_*.pt), [images, ",
         ),
         (["--memory", "file:bytes.pt"], "bytes.pt: "),
         (["--memory", "file:named.safetensors"], "named.safetensors: made from mnist, not from digits"),
@@ -156,7 +156,7 @@ def test_one_clear_line(arguments: list[str], line: str, here: Path, capsys: pyt
 def test_scores_and_sets_are_checked_for_a_stream_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, line in (
         (["--memory", "cscore"], "cscore: a file of scores is needed; "),
-        (["--memory", "file:shape.pt"], "shape.pt: images (N, 1, 8, 8) of a float type fit digits; "),
+        (["--memory", "file:shape.pt"], "shape.pt: images (N, 1, 8, 8) of a float type, or uint8, fit digits; "),
     ):
         assert main(["run", "cl", *SMOKE, "--steps", "2", *arguments]) == 2
         errors = capsys.readouterr().err

@@ -1,15 +1,18 @@
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Generator
 
 from harness.commands import figures
-from harness.commands.export import export
+from harness.commands.export import _name_folders, export
 from harness.core import atomic as files
-from harness.core import data
+from harness.core import data, foreign
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
 from harness.core.memory import from_stored
@@ -42,9 +45,10 @@ def run(tmp_path: Path, digits: DataSet) -> Path:
 
 def test_each_memory_has_a_card_and_a_picture(run: Path, digits: DataSet) -> None:
     written = export(run)
-    suffixes = ("safetensors", "json", "png")
-    assert written == [run / "export" / f"set-{i}.{suffix}" for i in (0, 1) for suffix in suffixes]
-    assert sorted((run / "export").iterdir()) == sorted(written)
+    suffixes = ("safetensors", "json", "pt", "png")
+    flat = [path for path in written if path.parent == run / "export"]
+    assert flat == [run / "export" / f"set-{i}.{suffix}" for i in (0, 1) for suffix in suffixes]
+    assert sorted(path for path in (run / "export").rglob("*") if path.is_file()) == sorted(written)
     for name in ("set-0", "set-1"):
         copy, original = (run / place / f"{name}.safetensors" for place in ("export", "memories"))
         assert copy.read_bytes() == original.read_bytes()
@@ -67,6 +71,43 @@ def test_the_picture_shows_decoded_images(run: Path) -> None:
     assert drawn.read_bytes() == (run / "export" / "set-1.png").read_bytes()
 
 
+def test_single_images_are_those_of_the_memory(run: Path, digits: DataSet) -> None:
+    export(run)
+    memory, _ = load(run / "memories" / "set-0.safetensors", digits)
+    for number in (0, 19):
+        with Image.open(run / "export" / "set-0" / str(int(memory.labels[number])) / f"{number:05d}.png") as image:
+            pixels = torch.from_numpy(np.array(image))
+        assert torch.equal(pixels, (digits.denormalise(memory.images[number]) * 255).round().byte()[0])
+    assert len(list((run / "export" / "set-1").rglob("*.png"))) == 80  # what they decode into
+
+
+def test_what_is_exported_is_a_memory_again(run: Path, digits: DataSet) -> None:
+    export(run)
+    memory, _ = load(run / "memories" / "set-0.safetensors", digits)
+    (from_pt,) = foreign.load(run / "export" / "set-0.pt", digits)
+    assert torch.equal(from_pt.images, memory.images)
+    assert torch.equal(from_pt.labels, memory.labels)
+    (from_images,) = foreign.load(run / "export" / "set-0", digits)
+    rounded = digits.normalise((digits.denormalise(memory.images) * 255).round().byte())
+    torch.testing.assert_close(from_images.images, rounded)
+    assert torch.equal(from_images.labels, memory.labels)
+
+
+def test_soft_labels_are_exported(tmp_path: Path, digits: DataSet) -> None:
+    memory, _ = load(put(tmp_path, "set-0", digits, Pixels()), digits)
+    soft = torch.full((20, 10), 0.05).scatter(1, memory.labels[:, None], 0.55)
+    save(replace(memory, league="soft", soft=soft), tmp_path / "memories" / "set-0.safetensors", digits, ORIGIN)
+    export(tmp_path)
+    ((_, labels),) = torch.load(tmp_path / "export" / "set-0.pt", weights_only=True)["data"]
+    assert torch.equal(labels, soft)
+
+
+def test_classes_that_cannot_name_a_folder_are_numbered() -> None:
+    assert _name_folders(("T-shirt", "Ankle boot")) == ["T-shirt", "Ankle boot"]
+    for names in (("T-shirt/top", "Bag"), ("..", "a"), ("a", "a")):
+        assert _name_folders(names) == ["0", "1"]
+
+
 def test_low_rank_memories_are_drawn_as_images(tmp_path: Path, digits: DataSet) -> None:
     put(tmp_path, "set-0", digits, LowRank(1))
     assert (tmp_path / "export" / "set-0.png") in export(tmp_path)
@@ -74,7 +115,7 @@ def test_low_rank_memories_are_drawn_as_images(tmp_path: Path, digits: DataSet) 
 
 def test_another_directory_can_be_named(run: Path, tmp_path: Path) -> None:
     written = export(run, tmp_path / "a" / "b")
-    assert {path.parent for path in written} == {tmp_path / "a" / "b"}
+    assert {path.relative_to(tmp_path / "a" / "b").parts[0][:5] for path in written} == {"set-0", "set-1"}
     assert not (run / "export").exists()
 
 
@@ -86,7 +127,10 @@ def test_a_second_export_changes_nothing(run: Path) -> None:
 def test_new_memories_of_a_run_are_added(run: Path, digits: DataSet) -> None:
     first = export(run)
     put(run, "set-2", digits, Pixels(), seed=2)
-    assert set(export(run)) - set(first) == {run / "export" / f"set-2.{s}" for s in ("safetensors", "json", "png")}
+    new = set(export(run)) - set(first)
+    assert {path.relative_to(run / "export").parts[0] for path in new} == {
+        "set-2", "set-2.safetensors", "set-2.json", "set-2.pt", "set-2.png"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["set-0.safetensors", "set-1.json", "set-1.png"])
@@ -111,7 +155,7 @@ def test_a_run_without_memories_is_refused(tmp_path: Path) -> None:
 
 def test_a_memory_of_the_validation_split_is_exported(tmp_path: Path, digits: DataSet) -> None:
     put(tmp_path, "set-0", hold_out(digits), Pixels())
-    assert len(export(tmp_path)) == 3
+    assert len(export(tmp_path)) == 4 + 20
 
 
 def test_a_memory_of_other_data_is_refused(tmp_path: Path, toy_set: DataSet) -> None:
@@ -128,3 +172,13 @@ def test_a_damaged_memory_is_refused(run: Path) -> None:
     with pytest.raises(files.DamagedFileError, match=r"set-1\.safetensors: "):
         export(run)
     assert not (run / "export").exists()
+
+
+def test_the_snippet_of_the_documentation_trains(run: Path, monkeypatch: pytest.MonkeyPatch, digits: DataSet) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "usage.md").read_text()
+    (snippet,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "set-0.pt" in code]
+    export(run)
+    monkeypatch.chdir(run)
+    names = {"network": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))}
+    exec(snippet, names)
+    assert names["loss"].isfinite()  # type: ignore[operator]

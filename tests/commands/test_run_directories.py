@@ -10,6 +10,7 @@ from harness.cli import main
 from harness.commands import run as runs
 from harness.commands import run_directories
 from harness.commands.run_directories import Progress
+from harness.config import RUNS, assemble
 from harness.execution.units import Store
 
 SMALL = {"dataset": "digits", "memory": "random", "model": "convnet-d1-w8", "nets": "2"}
@@ -64,3 +65,8 @@ def test_ls_and_show_print_a_run(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["show", str(run / "memories" / "set-0.safetensors")]) == 0
     card = json.loads(capsys.readouterr().out)
     assert (card["builder"], card["ipc"], card["dataset"]) == ("random", 2, "digits")
+
+
+def test_a_long_path_of_data_gives_a_name_that_fits() -> None:
+    run = assemble(RUNS["condense"], "smoke", {"dataset": f"folder:{'n' * 200}/{'m' * 200}", "memory": "random"})
+    assert len(runs.default_name(run)) < 200

@@ -1,60 +1,37 @@
+"""Sets that others condensed are read as they are."""
+
 import hashlib
 import os
-import pickle
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Generator, Tensor
 
-from harness.core import atomic as files
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, digest, load, path_of
-from harness.core.memory import Memory, from_stored
-from harness.core.memory_file import encode, save
-from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
-
-MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
-LABELS = torch.tensor([2, 0, 1, 2, 0, 1])
+from harness.core.parametrisation import MultiFormation, Pixels
+from tests.core.foreign_sets import (
+    LABELS,
+    MEAN,
+    STD,
+    as_published,
+    learned,
+    make_toy,
+    pixels,
+    refusal,
+)
 
 
 @pytest.fixture
 def dataset() -> DataSet:
-    images, labels = torch.zeros(6, 3, 4, 4, dtype=torch.uint8), torch.arange(6) % 3
-    return DataSet("toy", images, labels, images, labels, ("a", "b", "c"), MEAN, STD, "d" * 64, "official")
+    return make_toy()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "set.pt"
-
-
-def learned(seed: int = 0, size: int = 4) -> Tensor:
-    return 2 * torch.randn(len(LABELS), 3, size, size, generator=Generator().manual_seed(seed))
-
-
-def pixels(seed: int = 0) -> Tensor:
-    return torch.rand(len(LABELS), 3, 4, 4, generator=Generator().manual_seed(seed))
-
-
-def as_published(*sets: list[Any]) -> dict[str, Any]:
-    """As DC's script leaves it, accuracies as NumPy's numbers included."""
-    return {"data": list(sets), "accs_all_exps": {"ConvNet": [np.float64(0.9), np.float64(0.925)], "MLP": []}}
-
-
-def refusal(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> str:
-    """The one line that says why, less the path it begins with."""
-    with pytest.raises(ValueError, match=r".") as caught:
-        load(path, dataset, cfg)
-    said = str(caught.value)
-    assert said.startswith(f"{path}: ")
-    assert said.count(str(path)) == 1
-    assert "\n" not in said
-    return said.removeprefix(f"{path}: ")
 
 
 # --- names and files ------------------------------------------------------------------------------------------------
@@ -78,7 +55,7 @@ def test_no_file(tmp_path: Path, dataset: DataSet) -> None:
         load(tmp_path / "none.pt", dataset)
     with pytest.raises(FileNotFoundError, match=r"none\.pt: no such file$"):
         digest(tmp_path / "none.pt")
-    with pytest.raises(FileNotFoundError, match=r"is a directory, not a file$"):
+    with pytest.raises(ValueError, match=r": holds no image; a folder for each class, with images in it, fits$"):
         load(tmp_path, dataset)
 
 
@@ -157,7 +134,7 @@ def test_images_may_be_normalised_as_those_of_another_set(path: Path, dataset: D
     torch.testing.assert_close(dataset.denormalise(memory.images), pixels()[[1, 4, 2, 5, 0, 3]])
 
 
-def test_the_set_that_they_are_normalised_as_has_as_many_channels(path: Path, dataset: DataSet) -> None:
+def test_another_sets_constants_have_as_many_channels(path: Path, dataset: DataSet) -> None:
     torch.save([learned(), LABELS], path)
     said = refusal(path, dataset, FileConfig("normalised:mnist"))
     assert said == "memory.space: channels of mnist: 1, of the images: 3"
@@ -201,7 +178,7 @@ def test_a_pair_does_not_say_what_its_numbers_are(path: Path, dataset: DataSet) 
     assert "--set memory.space=unit (values are 0." in said
 
 
-def test_a_layout_of_normalised_images_with_values_of_pixels_is_ambiguous(path: Path, dataset: DataSet) -> None:
+def test_normalised_images_with_values_of_pixels(path: Path, dataset: DataSet) -> None:
     torch.save(as_published([pixels(), LABELS]), path)
     assert "its layout has normalised images, these may be pixels in [0, 1]; say so by --set " in refusal(path, dataset)
     (normalised,) = load(path, dataset, FileConfig("normalised"))
@@ -241,230 +218,3 @@ def test_normalised_values_are_bounded(path: Path, dataset: DataSet) -> None:
     images[0, 0, 0, 0] = -50.1
     torch.save(as_published([images, LABELS]), path)
     assert refusal(path, dataset).endswith(": normalised ones stay within 50")
-
-
-# --- what does not fit ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("content", "got"),
-    [
-        (learned(), "a tensor alone, without labels"),  # MTT's images_best.pt
-        ({"images": learned(), "labels": LABELS}, "a dict of 'images', 'labels'"),
-        ({}, "a dict of nothing"),
-        ({"data": []}, "a dict whose 'data' is no list of [images, labels]"),
-        ({"data": [learned(), LABELS]}, "a dict whose 'data' is no list of [images, labels]"),
-        ({"data": [[learned()]]}, "a dict whose 'data' is no list of [images, labels]"),
-        ([learned(), LABELS, LABELS], "a list of 3 that is no [images, labels]"),
-        ([learned(), 3], "a list of 2 that is no [images, labels]"),
-        ((), "a tuple of 0 that is no [images, labels]"),
-        (3, "int"),
-        (np.float64(3), "float64"),
-    ],
-)
-def test_another_layout_is_refused_with_what_fits(content: Any, got: str, path: Path, dataset: DataSet) -> None:
-    torch.save(content, path)
-    fits = "{'data': [[images, labels], ...]} (DC, DM's res_*.pt) or [images, labels] (IDC's data.pt) fits"
-    assert refusal(path, dataset, FileConfig("normalised")) == f"{fits}; got {got}"
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "message"),
-    [
-        (learned(size=8), LABELS, "images (N, 3, 4, 4) of a float type fit toy; got (6, 3, 8, 8), torch.float32"),
-        (learned()[0], LABELS, "images (N, 3, 4, 4) of a float type fit toy; got (3, 4, 4), torch.float32"),
-        (learned().byte(), LABELS, "images (N, 3, 4, 4) of a float type fit toy; got (6, 3, 4, 4), torch.uint8"),
-        (torch.empty(6, 3, 4, 4, device="meta"), LABELS, "plain, dense tensors fit"),
-        (learned(), LABELS.float(), "labels (N,) of an integer type fit; got (6,), torch.float32"),
-        (learned(), LABELS > 0, "labels (N,) of an integer type fit; got (6,), torch.bool"),
-        (learned(), torch.eye(6).long(), "labels (N,) of an integer type fit; got (6, 6), torch.int64"),
-        (learned(), LABELS[:5], "as many labels as images fit; got 5 and 6"),
-        (learned(), LABELS + 1, "labels in 0 .. 2 fit toy; got 1 to 3"),
-        (learned(), LABELS - 1, "labels in 0 .. 2 fit toy; got -1 to 1"),
-        (learned(), LABELS % 2, "as many images of each of toy's 3 classes fit; got 0 to 4 of a class"),
-        (learned()[:5], LABELS[:5], "as many images of each of toy's 3 classes fit; got 1 to 2 of a class"),
-        (learned()[:0], LABELS[:0], "as many images of each of toy's 3 classes fit; got 0 to 0 of a class"),
-        (learned() / 0, LABELS, "an image is not finite"),
-        (learned().double() * 1e300, LABELS, "an image is not finite"),  # nor is it as float32
-    ],
-)
-def test_a_set_that_does_not_fit_the_data(
-    images: Tensor, labels: Tensor, message: str, path: Path, dataset: DataSet
-) -> None:
-    for content in (as_published([images, labels]), as_published([learned(), LABELS], [images, labels])):
-        torch.save(content, path)
-        assert refusal(path, dataset) == message
-    torch.save([images, labels], path)
-    assert refusal(path, dataset, FileConfig("normalised")) == message
-
-
-def test_all_sets_of_a_file_have_one_size(path: Path, dataset: DataSet) -> None:
-    torch.save(as_published([learned(), LABELS], [learned()[:3], LABELS[:3]]), path)
-    assert refusal(path, dataset) == "sets of one size fit; got sets of 3 to 6 images"
-
-
-# --- what is never run ----------------------------------------------------------------------------------------------
-
-
-class Calls:
-    """Once unpickled, calls `function`."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.reduced = function, arguments
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return self.reduced
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize(
-    ("function", "arguments", "asked"),
-    [
-        (os.system, "touch {}", "posix.system"),
-        (os.mkdir, "{}", "posix.mkdir"),
-        (exec, "import pathlib; pathlib.Path('{}').touch()", "exec"),
-    ],
-)
-def test_a_files_code_is_named_and_not_run(
-    function: Any, arguments: str, asked: str, zipped: bool, path: Path, dataset: DataSet
-) -> None:
-    touched = path.with_name("touched")
-    content = as_published([learned(), LABELS]) | {"more": Calls(function, arguments.format(touched))}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    said = refusal(path, dataset)
-    assert not touched.exists()
-    assert said.startswith("refused: its pickle asks for ")
-    assert asked in said.split(",")[0]
-    assert "weights_only" not in said  # no advice on how to run it all the same
-
-    # What stands there would do it, were it unpickled the usual way.
-    pickle.loads(pickle.dumps(content["more"]))
-    assert touched.exists()
-
-
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
-        (
-            PurePosixPath("a"),
-            r"refused: its pickle asks for pathlib\.PurePosixPath, reading a set takes tensors alone; ",
-        ),
-        (np.zeros(3), r"refused: its pickle asks for numpy\._?core\.multiarray\._reconstruct, "),
-        (torch.nn.Linear(1, 1), r"refused: its pickle asks for torch\.nn\.modules\.linear\.Linear, "),
-        (np.float32(1), r"refused: its pickle is more than tensors \(.*Float32DType.*\); "),
-    ],
-)
-def test_what_a_set_needs_not_is_named(more: Any, reason: str, path: Path, dataset: DataSet) -> None:
-    torch.save(as_published([learned(), LABELS]) | {"more": more}, path)
-    with pytest.raises(ValueError, match=reason):
-        load(path, dataset)
-    refusal(path, dataset)
-
-
-def test_nothing_stays_allowed(path: Path, dataset: DataSet) -> None:
-    before = set(torch.serialization.get_safe_globals())
-    torch.save(as_published([learned(), LABELS]), path)
-    load(path, dataset)
-    assert set(torch.serialization.get_safe_globals()) == before
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\3\4", pickle.dumps([1]), pickle.dumps([1], protocol=0)])
-def test_bytes_of_another_kind(content: bytes, path: Path, dataset: DataSet) -> None:
-    path.write_bytes(content)
-    assert refusal(path, dataset).startswith(("not a whole file as torch.save writes it; ", "refused: "))
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_file_cut_short(zipped: bool, path: Path, dataset: DataSet) -> None:
-    torch.save(as_published([learned(), LABELS]), path, _use_new_zipfile_serialization=zipped)
-    content = path.read_bytes()
-    for part in range(0, len(content), 97):
-        path.write_bytes(content[:part])
-        refusal(path, dataset)
-
-
-# --- ours -----------------------------------------------------------------------------------------------------------
-
-
-def ours(form: Parametrisation, labels: list[int]) -> Memory:
-    real = torch.zeros(len(labels) * form.views, 3, 4, 4)
-    return from_stored(form, form.init(real, "noise", Generator().manual_seed(0)), torch.tensor(labels))
-
-
-@pytest.mark.parametrize("form", [Pixels(), LowRank(1), MultiFormation(2)], ids=str)
-def test_a_memory_of_ours_is_read_class_by_class(form: Parametrisation, tmp_path: Path, dataset: DataSet) -> None:
-    path, memory = tmp_path / "m.safetensors", ours(form, [2, 2, 0, 0, 1, 1])
-    save(memory, path, replace(dataset, digest="e" * 64), {})  # from another copy of the data
-    (loaded,) = load(path, dataset)
-    views = 2 * form.views
-    assert loaded.labels.tolist() == [0] * views + [1] * views + [2] * views
-    assert torch.equal(loaded.images, torch.cat([memory.images[views:], memory.images[:views]]))
-    assert (loaded.form, loaded.league, set(loaded.stored)) == (memory.form, memory.league, set(memory.stored))
-
-
-@pytest.mark.parametrize(
-    ("form", "stored", "ipc"),
-    # a stored image of 48 numbers is one of the budget, whatever it decodes into; factors of rank 1 take 24
-    [(Pixels(), 2, 2), (MultiFormation(2), 2, 2), (LowRank(1), 4, 2), (LowRank(1), 3, 2), (LowRank(1), 1, 1)],
-)
-def test_a_file_of_ours_is_described_by_its_budget(
-    form: Parametrisation, stored: int, ipc: int, tmp_path: Path, dataset: DataSet
-) -> None:
-    save(ours(form, [0] * stored + [1] * stored + [2] * stored), tmp_path / "m.safetensors", dataset, {})
-    assert describe(tmp_path / "m.safetensors", dataset) == (1, ipc)
-
-
-def test_soft_labels_count_in_what_a_file_is_described_by(tmp_path: Path, dataset: DataSet) -> None:
-    # 2 images of 48 numbers of each class are the budget of 2; with 3 probabilities beside each, that of 3.
-    hard = ours(Pixels(), [0, 0, 1, 1, 2, 2])
-    save(replace(hard, league="soft", soft=torch.full((6, 3), 1 / 3)), tmp_path / "m.safetensors", dataset, {})
-    assert describe(tmp_path / "m.safetensors", dataset) == (1, 3)
-
-
-def test_real_images_of_ours_stay_real(tmp_path: Path, dataset: DataSet) -> None:
-    images = dataset.normalise(torch.arange(6 * 48, dtype=torch.int64).remainder(256).byte().view(6, 3, 4, 4))
-    save(Memory(images, LABELS, real=True), tmp_path / "m.safetensors", dataset, {})
-    (loaded,) = load(tmp_path / "m.safetensors", dataset)
-    assert loaded.real
-    assert torch.equal(loaded.images, images[[1, 4, 2, 5, 0, 3]])
-
-
-@pytest.mark.parametrize("cfg", [FileConfig("normalised"), FileConfig(factor=2)])
-def test_a_file_of_ours_needs_no_settings(cfg: FileConfig, tmp_path: Path, dataset: DataSet) -> None:
-    path = tmp_path / "m.safetensors"
-    save(ours(Pixels(), [0, 1, 2]), path, dataset, {})
-    said = refusal(path, dataset, cfg)
-    assert said == "a memory's file says itself how it is stored; leave memory.space and memory.factor out"
-
-
-@pytest.mark.parametrize(
-    ("labels", "changes", "message"),
-    [
-        ([0, 1, 2], {"dataset": "cifar10"}, "made from cifar10, not from toy"),
-        ([0, 1, 2], {"space": {"mean": [0.5], "std": [0.5]}}, "normalised by {'mean': [0.5], 'std': [0.5]}, not by "),
-        ([0, 1], {}, "as many images of each of toy's 3 classes fit; got 0 to 1 of a class"),
-        ([0, 1, 2, 2], {}, "as many images of each of toy's 3 classes fit; got 1 to 2 of a class"),
-        ([0, 1, 2], {"league": "sport"}, "memory: league 'sport' is unknown; choose from "),
-        ([0, 1, 2], {"format": 7}, "a memory of format 1, encoded uint8 or float32, fits; got format 7, "),
-    ],
-)
-def test_a_file_of_ours_that_does_not_fit(
-    labels: list[int], changes: dict[str, Any], message: str, tmp_path: Path, dataset: DataSet
-) -> None:
-    tensors, card = encode(ours(Pixels(), labels), dataset, {})
-    files.save(tmp_path / "m.safetensors", tensors, card | changes)
-    assert refusal(tmp_path / "m.safetensors", dataset).startswith(message)
-
-
-def test_a_file_of_ours_is_finite(tmp_path: Path, dataset: DataSet) -> None:
-    tensors, card = encode(ours(LowRank(1), [0, 1, 2]), dataset, {})
-    tensors["left"][0, 0, 0, 0] = float("nan")
-    files.save(tmp_path / "m.safetensors", tensors, card)
-    assert refusal(tmp_path / "m.safetensors", dataset) == "an image is not finite"
-
-
-def test_a_damaged_file_of_ours(tmp_path: Path, dataset: DataSet) -> None:
-    path = tmp_path / "m.safetensors"
-    save(ours(Pixels(), [0, 1, 2]), path, dataset, {})
-    path.write_bytes(path.read_bytes()[:-1])
-    assert refusal(path, dataset).startswith("not a whole file of ours ")

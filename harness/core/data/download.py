@@ -6,7 +6,8 @@ from typing import NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from harness.core.data.source import TORCHVISION, Progress, md5_of, one_line, torchvision_class
+from harness.core.data.source import TORCHVISION, Progress, md5_of, torchvision_class
+from harness.core.reading import join_lines
 
 TIMEOUT_SECONDS = 30
 
@@ -48,7 +49,7 @@ def fetch(name: str, directory: Path, progress: Progress | None = None) -> None:
                 _download(url, target, remote.md5, progress)
                 break
             except (HTTPException, OSError) as error:
-                failures.append(f"{url}: {one_line(error)}")
+                failures.append(f"{url}: {join_lines(error)}")
         else:
             raise ConnectionError("; ".join(failures))
 

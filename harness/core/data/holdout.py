@@ -15,13 +15,13 @@ def hold_out(dataset: DataSet) -> DataSet:
 
     Its digest is another, so that nothing made from it is taken for something made from all of the train images.
     """
-    kept, held = [], []
+    rest, held = [], []
     for c in range(dataset.num_classes):
         rows = (dataset.train_labels == c).nonzero().squeeze(1)
         first_held = len(rows) - max(1, round(FRACTION * len(rows)))
-        kept.append(rows[:first_held])
+        rest.append(rows[:first_held])
         held.append(rows[first_held:])
-    train, test = (torch.cat(parts).sort().values for parts in (kept, held))
+    train, test = (torch.cat(parts).sort().values for parts in (rest, held))
     return replace(
         dataset,
         train_images=dataset.train_images[train],

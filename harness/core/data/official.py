@@ -2,7 +2,6 @@
 
 import gzip
 import warnings
-import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,14 +16,15 @@ from harness.core.data.source import (
     Source,
     check_counts,
     md5_of,
-    one_line,
     torchvision_class,
 )
+from harness.core.reading import explain_failures
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def decode_official(source: Source, name: str, sizes: Sizes | None, into: Path) -> Decoded:
+    """Decode official files into arrays; see `layouts.decode`."""
     kind = torchvision_class(name)
     with TemporaryDirectory(dir=into) as directory, warnings.catch_warnings():
         # NumPy 2.4.0 to 2.4.4 warn of the `align=0` in CIFAR's pickles (numpy pull request 31177)
@@ -36,14 +36,12 @@ def decode_official(source: Source, name: str, sizes: Sizes | None, into: Path) 
         else:
             _require_md5(source, name, kind)  # before anything is unpickled
             verified = True
-        try:
+        with explain_failures(source.root, f"the files of {name}"):
             if name == "svhn":
                 data = {split: kind(root, split=split) for split in ("train", "test")}
             else:
                 data = {split: kind(root, train=split == "train") for split in ("train", "test")}
             splits = {split: _as_arrays(part) for split, part in data.items()}
-        except (AssertionError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{source.root}: not the files of {name} ({one_line(error)}); copy them again") from error
     classes = tuple("0123456789" if name in ("mnist", "svhn") else data["train"].classes)
     check_counts(source.root, name, sizes, len(classes), {split: len(labels) for split, (_, labels) in splits.items()})
     for split, (images, labels) in splits.items():
@@ -78,11 +76,9 @@ def _unpack_idx(source: Source, kind: Any, into: Path) -> bool:
         path = found.get(unpacked)
         if path is None:
             raise ValueError(f"{source.root}: {packed} is missing; it belongs beside {source.files[0].name}")
-        try:
+        with explain_failures(path, "a whole gzip file", path):
             content = path.read_bytes()
             (into / unpacked).write_bytes(gzip.decompress(content) if path.suffix == ".gz" else content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: damaged gzip file ({one_line(error)}); copy it again") from error
         verified = verified and path.suffix == ".gz" and md5_of(path) == md5
     return verified
 

@@ -7,7 +7,7 @@ come from and how they are read, `layouts.py` says.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,8 +19,10 @@ from harness.core.atomic import write_bytes
 from harness.core.data import download, layouts
 from harness.core.data.dataset import DataSet, channel_statistics
 from harness.core.data.digits import load_digits_set
+from harness.core.data.folder_name import parse_folder_name
 from harness.core.data.known import ARRAYS, KNOWN, combine, digests, exactness_of, find_known
 from harness.core.data.source import TORCHVISION, Progress, Sizes, Source, expected_layouts
+from harness.core.reading import exists, show
 
 COMPLETE = ".complete"  # marks a download directory that holds all it should
 
@@ -33,6 +35,7 @@ class Report:
     train_size: int  # images
     test_size: int
     num_classes: int
+    class_sizes: Mapping[str, tuple[int, int]]  # name of a class -> its train and test images
     image_shape: tuple[int, int, int]
     exactness: str
     digest: str  # of the whole, as it stands in rows
@@ -75,7 +78,8 @@ def load(
 
     Args:
         name: one of `names()`, or `folder:PATH` where PATH holds `train/` and `test/` class folders, or zip files of
-            them; `mean` and `std` are then those of its train pixels.
+            them; `mean` and `std` are then those of its train pixels. `folder:PATH,resize=32` scales and crops images
+            to 32 x 32 pixels; `folder:PATH,holdout=0.2` holds a fifth of each class out as test.
         data_dir: where to look, and the only place then.
         official: refuse anything but the official pixels and labels.
         progress: told of a download's bytes, (done, in all) of the file under way.
@@ -87,7 +91,7 @@ def load(
     if place is None and data_dir is None and not name.startswith("folder:"):
         fetch(name, progress)
         place = _locate(name, None)
-    dataset = _open(name, _present(name, data_dir, place))
+    dataset = _open(name, _require(name, data_dir, place))
     if official:
         require_official(dataset)
     return dataset
@@ -105,7 +109,7 @@ def require_official(dataset: DataSet) -> None:
 def describe(data_dir: Path | None = None) -> tuple[Listing, ...]:
     """Every named data set and where `load` would take it from; reads directories, decodes nothing."""
     return tuple(
-        Listing(name, known.sizes, _found(_locate(name, data_dir)), name in TORCHVISION)
+        Listing(name, known.sizes, _name_place(_locate(name, data_dir)), name in TORCHVISION)
         for name, known in KNOWN.items()
     )
 
@@ -116,8 +120,8 @@ def check(name: str, data_dir: Path | None = None) -> Report:
     Raises:
         ValueError, FileNotFoundError: as `load`; also ValueError if decoded arrays changed in the cache.
     """
-    place = _present(name, data_dir, _locate(name, data_dir))
-    return _report(_open(name, place), _found(place))
+    place = _require(name, data_dir, _locate(name, data_dir))
+    return _report(_open(name, place), _name_place(place))
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
@@ -136,15 +140,15 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     if name == "digits":
         raise ValueError("digits: come with scikit-learn and are always there; nothing is to be fetched")
     if not download.remotes(name):
-        raise _missing(name, "no address to download it from is known")
+        raise _missing_error(name, "no address to download it from is known")
     if os.environ.get("HARNESS_OFFLINE") == "1":
-        raise _missing(name, "HARNESS_OFFLINE=1 forbids the download")
+        raise _missing_error(name, "HARNESS_OFFLINE=1 forbids the download")
     directory = _downloads(name)
     try:
         download.fetch(name, directory, progress)
         write_bytes(directory / COMPLETE, b"")
     except OSError as error:
-        raise _missing(name, f"the download failed ({error})") from error
+        raise _missing_error(name, f"the download failed ({error})") from error
     return directory
 
 
@@ -163,8 +167,8 @@ def import_data(source: Path, name: str) -> Report:
         raise ValueError("digits: comes with scikit-learn; there is nothing to import")
     place = layouts.find(name, source)
     if place is None:
-        raise _nothing_in(name, source)
-    report = _report(_open(name, place), _found(place))
+        raise _no_data_error(name, source)
+    report = _report(_open(name, place), _name_place(place))
     pointer = {"entry": place.fingerprint(name), "found": report.found}
     write_bytes(_pointer(name), json.dumps(pointer).encode())
     return report
@@ -189,7 +193,9 @@ _Place = Source | _Imported | _BuiltIn
 def _locate(name: str, data_dir: Path | None) -> _Place | None:
     """Where to take `name` from without a download; None if there is no such place."""
     if name.startswith("folder:"):
-        return layouts.find("folder", _folder(name))
+        folder = parse_folder_name(name, data_dir)
+        source = layouts.find("folder", folder.path)
+        return None if source is None else replace(source, resize=folder.resize, holdout=folder.holdout)
     find_known(name)
     if name == "digits":
         return _BuiltIn("scikit-learn")
@@ -208,23 +214,19 @@ def _locate(name: str, data_dir: Path | None) -> _Place | None:
     return None
 
 
-def _present(name: str, data_dir: Path | None, place: _Place | None) -> _Place:
+def _require(name: str, data_dir: Path | None, place: _Place | None) -> _Place:
     if place is not None:
         return place
     if name.startswith("folder:"):
-        raise _nothing_in("folder", _folder(name))
+        raise _no_data_error("folder", parse_folder_name(name, data_dir).path)
     if data_dir is not None:
-        raise _nothing_in(name, data_dir)
-    raise _missing(name, "neither imported nor downloaded yet")
+        raise _no_data_error(name, data_dir)
+    raise _missing_error(name, "neither imported nor downloaded yet")
 
 
 def _kind(name: str) -> str:
     """The name without a path: "folder" for folder:PATH."""
     return name.partition(":")[0]
-
-
-def _folder(name: str) -> Path:
-    return Path(name.removeprefix("folder:")).expanduser()
 
 
 def _downloads(name: str) -> Path:
@@ -239,7 +241,7 @@ def _pointer(name: str) -> Path:
     return cache_dir() / "data" / name / "imported.json"
 
 
-def _found(place: _Place | None) -> str:
+def _name_place(place: _Place | None) -> str:
     if place is None:
         return ""
     if isinstance(place, Source):
@@ -247,13 +249,18 @@ def _found(place: _Place | None) -> str:
     return place.found
 
 
-def _nothing_in(name: str, path: Path) -> FileNotFoundError:
-    tried = "" if name == "folder" else f", in it or in {path / name}"
-    what = "is no such directory" if not path.exists() else f"holds no {name} data"
-    return FileNotFoundError(f"{path}: {what}; expected {expected_layouts(name)}{tried}")
+def _no_data_error(name: str, path: Path) -> FileNotFoundError:
+    if name == "folder" and not exists(path) and not path.is_absolute():
+        return FileNotFoundError(
+            f"{show(path)}: is no such directory in {Path.cwd()}; give the whole path, or what it is relative to by "
+            "--data DIR"
+        )
+    tried = "" if name == "folder" else f", in it or in {show(path / name)}"
+    what = "is no such directory" if not exists(path) else f"holds no {name} data"
+    return FileNotFoundError(f"{show(path)}: {what}; expected {expected_layouts(name)}{tried}")
 
 
-def _missing(name: str, why: str) -> FileNotFoundError:
+def _missing_error(name: str, why: str) -> FileNotFoundError:
     given = os.environ.get("HARNESS_DATA")
     looked = f"HARNESS_DATA ({given}) and the cache ({cache_dir()})" if given else f"the cache ({cache_dir()})"
     return FileNotFoundError(
@@ -346,6 +353,7 @@ def _report(dataset: DataSet, found: str) -> Report:
         train_size=len(dataset.train_labels),
         test_size=len(dataset.test_labels),
         num_classes=dataset.num_classes,
+        class_sizes=_class_sizes(dataset),
         image_shape=dataset.image_shape,
         exactness=dataset.exactness,
         digest=dataset.digest,
@@ -353,3 +361,11 @@ def _report(dataset: DataSet, found: str) -> Report:
         expected=dict(zip(ARRAYS, expected, strict=True)) if expected else {},
         found=found,
     )
+
+
+def _class_sizes(dataset: DataSet) -> dict[str, tuple[int, int]]:
+    train, test = (
+        torch.bincount(labels, minlength=dataset.num_classes).tolist()
+        for labels in (dataset.train_labels, dataset.test_labels)
+    )
+    return {name: (train[c], test[c]) for c, name in enumerate(dataset.classes)}

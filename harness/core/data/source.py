@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.core.reading import explain_failures, show
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all or 0 if not told) of the file under way
 
@@ -19,7 +23,21 @@ Pixels = NDArray[np.uint8]  # (N, C, H, W)
 Labels = NDArray[np.int64]  # (N,)
 
 
-DECODER = 1  # raise it when decoding changes: older cache entries are then left alone
+DECODER = 2  # raise it when decoding changes: older cache entries are then left alone
+
+
+# What Synology's and QNAP's servers, macOS, Windows and Python put beside images.
+SYSTEM_FOLDERS = {
+    "#recycle",
+    "#snapshot",
+    "$RECYCLE.BIN",
+    "@Recycle",
+    "@eaDir",
+    "System Volume Information",
+    "__MACOSX",
+    "__pycache__",
+    "lost+found",
+}
 
 
 TORCHVISION = {
@@ -57,17 +75,25 @@ class Source:
     files: tuple[Path, ...] = ()  # official: the files found; archive: the one file
     train: tuple[Path, ...] = ()  # folders: directories or zip files of class folders
     test: tuple[Path, ...] = ()
+    resize: int | None = None  # folders: scale and crop images to resize x resize pixels
+    holdout: float | None = None  # folders: the share of each class of train that serves as test
 
     def fingerprint(self, name: str) -> str:
-        """32 hex digits that change with the path in the source, size or mtime of any file that `decode` reads."""
+        """32 hex digits that change with the path in the source, size or mtime of any file that `decode` reads.
+
+        Raises:
+            ValueError: a file cannot be looked at, such as a link to nothing.
+        """
         paths = list(self.files)
         for part in self.train + self.test:
             paths += walk_files(part) if part.is_dir() else [part]
-        digest = hashlib.sha256(f"{DECODER} {name} {self.layout}\n".encode())
+        options = [f" {key}={value}" for key in ("resize", "holdout") if (value := getattr(self, key)) is not None]
+        digest = hashlib.sha256(f"{DECODER} {name} {self.layout}{''.join(options)}\n".encode())
         for path in sorted(paths):
-            status = path.stat()
-            relative = os.path.relpath(path, self.root)
-            digest.update(f"{relative}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
+            with explain_failures(path, "a readable file"):
+                status = path.stat()
+            relative = os.fsencode(os.path.relpath(path, self.root))  # a name need not be UTF-8
+            digest.update(relative + f"\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:32]
 
 
@@ -88,14 +114,63 @@ def expected_layouts(name: str) -> str:
     return ", ".join(words[:-1]) + " or " + words[-1]
 
 
-def torchvision_class(name: str) -> Any:
+def torchvision_class(name: str) -> Any:  # what its data sets share has no type that says it
+    """Torchvision's class of a data set, which knows its files and their MD5."""
     from torchvision import datasets  # its import takes a second that decoded data need not pay
 
     return getattr(datasets, TORCHVISION[name])
 
 
 def walk_files(folder: Path) -> list[Path]:
-    return [Path(place, file) for place, _, files in os.walk(folder, followlinks=True) for file in files]
+    """All files under a folder, links followed; what systems and programs keep beside them is left out.
+
+    Raises:
+        ValueError: a folder cannot be read, or a link leads to a folder that the link itself lies in.
+    """
+    files: list[Path] = []
+    waiting = [(folder, frozenset({os.path.realpath(folder)}))]  # folders, with the real paths of what they lie in
+    while waiting:
+        place, above = waiting.pop()
+        with explain_failures(place, "a readable folder"), os.scandir(place) as scanned:
+            entries = sorted((entry.name, _is_folder(entry)) for entry in scanned)
+        for name, is_folder in entries:
+            if is_hidden(name):
+                continue
+            if not is_folder:
+                if not _is_pipe(place / name):
+                    files.append(place / name)
+                continue
+            real = os.path.realpath(place / name)
+            if real in above:
+                raise ValueError(f"{show(place / name)}: a loop of links; remove the link")
+            waiting.append((place / name, above | {real}))
+    return files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which is refused when the file it would be is read
+        return False
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether reading a path would wait for ever: a pipe, a socket or a device."""
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden, or what a system keeps beside the user's files."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """The folders right under a folder, by name, less hidden ones."""
+    with explain_failures(folder, "a readable folder"):
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def check_counts(root: Path, name: str, sizes: Sizes | None, classes: int, images: dict[str, int]) -> None:
@@ -114,7 +189,3 @@ def check_counts(root: Path, name: str, sizes: Sizes | None, classes: int, image
 def md5_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,9 +1,7 @@
+"""Data sets by name, and where they come from."""
+
 import gzip
 import hashlib
-import io
-import json
-import os
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,67 +11,11 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from torch import Tensor
 
 from harness.core import data
-from harness.core.data import DataSet, Known, layouts
 from harness.core.data import download as downloads
-from harness.core.data.known import KNOWN, exactness_of
-from harness.core.data.source import Decoded, Progress, Sizes, Source
-
-# A "cifar10" of 4 train and 2 test images of 4x4 pixels: number in the file name -> (class, red of all pixels).
-TRAIN = {0: ("cat", 10), 1: ("ape", 20), 2: ("cat", 30), 3: ("ape", 40)}
-TEST = {0: ("ape", 50), 1: ("cat", 60)}
-SMALL = Known(Sizes((3, 4, 4), 2, 4, 2), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-
-
-@pytest.fixture(autouse=True)
-def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache, no data named by the environment, no network, and a cifar10 small enough to write."""
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HARNESS_OFFLINE", "1")
-    monkeypatch.delenv("HARNESS_DATA", raising=False)
-    monkeypatch.setitem(KNOWN, "cifar10", SMALL)
-
-
-def know(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
-    monkeypatch.setitem(KNOWN, name, replace(KNOWN[name], **changes))  # type: ignore[arg-type]
-
-
-def write_image(path: Path, red: int) -> None:
-    pixels = np.zeros((4, 4, 3), dtype=np.uint8)
-    pixels[..., 0] = red
-    pixels[0, 0] = 200  # so that no channel is constant
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
-
-
-def write_set(root: Path, shift: int = 0) -> Path:
-    for split, images in (("train", TRAIN), ("test", TEST)):
-        for number, (label, red) in images.items():
-            write_image(root / split / label / f"{number}.png", red + shift)
-    return root
-
-
-def reds(images: Tensor) -> list[int]:
-    values: list[int] = images[:, 0, 3, 3].tolist()
-    return values
-
-
-def count_decoding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A list that grows by a name whenever something is decoded."""
-    calls = []
-    decode = layouts.decode
-
-    def counted(source: Source, name: str, sizes: Sizes | None, into: Path) -> Decoded:
-        calls.append(name)
-        return decode(source, name, sizes, into)
-
-    monkeypatch.setattr(layouts, "decode", counted)
-    return calls
-
+from harness.core.data.source import Progress, Sizes
+from tests.core.data.small_set import know, reds, write_set
 
 # --- names and constants ---------------------------------------------------------------------------------------------
 
@@ -119,7 +61,7 @@ def test_channel_statistics_by_hand() -> None:
 # --- digits ----------------------------------------------------------------------------------------------------------
 
 
-def test_digits_are_balanced_official_and_their_constants_are_those_of_the_train_part() -> None:
+def test_digits_are_balanced_and_official() -> None:
     digits = data.load("digits")
     assert digits.exactness == "official"
     assert digits.image_shape == (1, 8, 8)
@@ -162,7 +104,7 @@ def test_layouts_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert reds(data.load("cifar10").train_images) == [12, 22, 32, 42]
 
 
-def test_a_given_directory_without_the_data_is_an_error_though_others_have_them(tmp_path: Path) -> None:
+def test_no_other_place_is_tried_than_the_given(tmp_path: Path) -> None:
     data.import_data(write_set(tmp_path / "cifar10"), "cifar10")
     (tmp_path / "empty").mkdir()
     looked_for = r"train\*\.zip .* torchvision's CIFAR10 files or cifar-10-python\.tar\.gz, in it or in .*/cifar10$"
@@ -172,7 +114,7 @@ def test_a_given_directory_without_the_data_is_an_error_though_others_have_them(
         data.load("cifar10", tmp_path / "absent")
 
 
-def test_missing_data_name_the_ways_to_supply_them_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_name_the_ways_to_supply_them(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = "--data DIR, .* HARNESS_DATA=DIR, .* `harness data import` or `harness data fetch`; .* --dataset digits$"
     for name in ("cifar10", "tinyimagenet"):
         with pytest.raises(FileNotFoundError, match=f"^{name}: not in the cache .*{ways}") as raised:
@@ -231,7 +173,7 @@ def test_load_downloads_once_and_needs_all_files(monkeypatch: pytest.MonkeyPatch
     assert data.check("fashionmnist").found == str(data.cache_dir() / "downloads/fashionmnist")
 
 
-def test_an_import_stands_on_its_own_and_a_second_one_replaces_it(tmp_path: Path) -> None:
+def test_an_import_stands_on_its_own(tmp_path: Path) -> None:
     first, second = write_set(tmp_path / "first"), write_set(tmp_path / "second", shift=5)
     report = data.import_data(first, "cifar10")
     assert (report.train_size, report.test_size, report.num_classes) == (4, 2, 2)
@@ -264,8 +206,9 @@ def test_folder_takes_its_constants_from_its_train_pixels(tmp_path: Path) -> Non
 
 def test_a_folder_of_constant_images_cannot_be_normalised(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        (tmp_path / split / "a").mkdir(parents=True)
-        Image.fromarray(np.full((2, 2), 9, dtype=np.uint8)).save(tmp_path / split / "a/1.png")
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(np.full((2, 2), 9, dtype=np.uint8)).save(tmp_path / split / name / "1.png")
     with pytest.raises(ValueError, match="a channel is the same in all train pixels"):
         data.load(f"folder:{tmp_path}")
 
@@ -281,194 +224,3 @@ def test_describe_tells_where_each_would_come_from(tmp_path: Path) -> None:
     assert {listing.found for listing in data.describe(tmp_path) if listing.name == "cifar10"} == {str(root)}
     data.import_data(root, "cifar10")
     assert {listing.name: listing for listing in data.describe()}["cifar10"].found == str(root)
-
-
-# --- the cache -------------------------------------------------------------------------------------------------------
-
-
-def test_a_second_load_does_not_decode_but_a_changed_source_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = write_set(tmp_path / "cifar10")
-    decoding = count_decoding(monkeypatch)
-    first, second = data.load("cifar10", root), data.load("cifar10", root)
-    assert decoding == ["cifar10"]
-    assert torch.equal(first.train_images, second.train_images)
-    assert (second.digest, second.classes, second.mean) == (first.digest, first.classes, first.mean)
-    write_image(root / "train/cat/0.png", red=11)  # one pixel value
-    assert reds(data.load("cifar10", root).train_images) == [11, 20, 30, 40]
-    os.utime(root / "test/cat/1.png", (1, 1))  # the time alone
-    data.load("cifar10", root)
-    (root / "test/ape/0.png").rename(root / "test/ape/00.png")  # a name alone
-    data.load("cifar10", root)
-    assert len(decoding) == 4
-
-
-def test_a_moved_source_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_set(tmp_path / "cifar10")
-    decoding = count_decoding(monkeypatch)
-    data.load("cifar10", root)
-    root.rename(tmp_path / "elsewhere")
-    data.load("cifar10", tmp_path / "elsewhere")
-    assert len(decoding) == 1
-
-
-def test_writing_to_the_tensors_stays_private(tmp_path: Path) -> None:
-    root = write_set(tmp_path / "cifar10")
-    data.load("cifar10", root).train_images.zero_()
-    assert reds(data.load("cifar10", root).train_images) == [10, 20, 30, 40]
-
-
-@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy", "card.json"])
-def test_a_cache_entry_cut_short_is_decoded_again(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_set(tmp_path / "cifar10")
-    digest = data.load("cifar10", root).digest
-    (path,) = data.cache_dir().rglob(file)
-    path.write_bytes(path.read_bytes()[:-1])
-    decoding = count_decoding(monkeypatch)
-    assert data.load("cifar10", root).digest == digest
-    assert data.load("cifar10", root).digest == digest
-    assert len(decoding) == 1
-
-
-def test_check_notices_altered_pixels_in_the_cache(tmp_path: Path) -> None:
-    root = write_set(tmp_path / "cifar10")
-    data.load("cifar10", root)
-    (path,) = data.cache_dir().rglob("train_images.npy")
-    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ValueError, match=r"cifar10: the decoded pixels or labels changed .*; delete .*/data/cifar10"):
-        data.check("cifar10", root)
-
-
-def test_two_that_decode_at_once_both_end_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_set(tmp_path / "cifar10")
-    both = threading.Barrier(2, timeout=10)
-    decode = layouts.decode
-
-    def together(source: Source, name: str, sizes: Sizes | None, into: Path) -> Decoded:
-        result = decode(source, name, sizes, into)
-        both.wait()  # neither has put its result in place before the other has one too
-        return result
-
-    monkeypatch.setattr(layouts, "decode", together)
-    loaded: list[DataSet] = []
-    threads = [threading.Thread(target=lambda: loaded.append(data.load("cifar10", root))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [reds(dataset.train_images) for dataset in loaded] == [[10, 20, 30, 40]] * 2
-    assert len(list((data.cache_dir() / "data/cifar10").iterdir())) == 1  # one entry, nothing left over
-
-
-def test_a_result_that_another_put_in_place_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_set(tmp_path / "cifar10")
-    decode = layouts.decode
-    entries: list[int] = []
-
-    def overtaken(source: Source, name: str, sizes: Sizes | None, into: Path) -> Decoded:
-        monkeypatch.setattr(layouts, "decode", decode)
-        data.load("cifar10", root)  # the other process, from start to end
-        entries.append(next(data.cache_dir().rglob("card.json")).parent.stat().st_ino)
-        return decode(source, name, sizes, into)
-
-    monkeypatch.setattr(layouts, "decode", overtaken)
-    assert reds(data.load("cifar10", root).train_images) == [10, 20, 30, 40]
-    entry = next((data.cache_dir() / "data/cifar10").iterdir())
-    assert [entry.stat().st_ino] == entries
-
-
-def test_damaged_data_leave_nothing_in_the_cache(tmp_path: Path) -> None:
-    root = write_set(tmp_path / "cifar10")
-    (root / "train/cat/0.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"train/cat/0\.png: not a readable image"):
-        data.load("cifar10", root)
-    assert list((data.cache_dir() / "data/cifar10").iterdir()) == []
-
-
-def test_cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert data.cache_dir() == tmp_path / "cache"
-    monkeypatch.delenv("HARNESS_CACHE")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert data.cache_dir() == tmp_path / ".cache/condensation-harness"
-
-
-def test_a_cache_that_cannot_be_made_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ValueError, match=r"cannot be made \(.*\); set HARNESS_CACHE to a writable place"):
-        data.load("cifar10", write_set(tmp_path / "cifar10"))
-
-
-# --- digests and exactness -------------------------------------------------------------------------------------------
-
-
-def test_digests_by_hand() -> None:
-    images, labels = torch.tensor([[[[3]]], [[[5]]]], dtype=torch.uint8), torch.tensor([1, 0])
-    four = data.digests(images, labels, images[:1], labels[:1], num_classes=255)
-    contents = (b"\x03\x05", b"\x01\x00", b"\x03", b"\x01")
-    assert four == tuple(hashlib.sha256(content).hexdigest() for content in contents)
-    wide = data.digests(images, labels, images[:1], labels[:1], num_classes=256)
-    assert wide[1] == hashlib.sha256((1).to_bytes(8, "little") + bytes(8)).hexdigest()
-    assert data.combine(four) == hashlib.sha256("".join(four).encode()).hexdigest()
-
-
-def test_the_digest_tells_one_pixel_and_the_order_apart(tmp_path: Path) -> None:
-    root = write_set(tmp_path / "cifar10")
-    report = data.check("cifar10", root)
-    write_image(root / "train/cat/0.png", red=11)
-    pixel = data.check("cifar10", root)
-    assert pixel.digest != report.digest
-    assert [key for key in report.digests if report.digests[key] != pixel.digests[key]] == ["train_images"]
-    write_set(root)
-    (root / "train/cat/0.png").rename(root / "train/cat/9.png")  # from first to last
-    order = data.check("cifar10", root)
-    assert order.digest not in (report.digest, pixel.digest)
-    changed = [key for key in report.digests if report.digests[key] != order.digests[key]]
-    assert changed == ["train_images", "train_labels"]
-
-
-def test_exactness_by_known_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_set(tmp_path / "cifar10")
-    report = data.check("cifar10", root)
-    assert report.exactness == "as listed: digest unknown"
-    assert report.expected == {}
-    four = (*report.digests.values(),)
-    know(monkeypatch, "cifar10", digests={"as listed: 96 images lossy": four})
-    assert data.load("cifar10", root).exactness == "as listed: 96 images lossy"
-    know(monkeypatch, "cifar10", digests={"official": four})
-    assert data.load("cifar10", root, official=True).exactness == "official"
-    know(monkeypatch, "cifar10", digests={"official": ("0" * 64, four[1], "1" * 64, four[3])})
-    report = data.check("cifar10", root)
-    assert report.exactness == "as listed: train images, test images differ from the official ones"
-    assert report.expected["train_images"] == "0" * 64
-    with pytest.raises(
-        ValueError, match=r"cifar10: the official data are asked for, these are as listed: train images"
-    ):
-        data.load("cifar10", root, official=True)
-    with pytest.raises(ValueError, match="supply the official archive by --data DIR"):
-        data.require_official(data.load("cifar10", root))
-
-
-def test_a_known_digest_outweighs_the_md5_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    four, other = ("0" * 64,) * 4, ("1" * 64,) * 4
-    assert exactness_of("svhn", four, verified=True) == "official"
-    assert exactness_of("svhn", four, verified=False) == "as listed: digest unknown"
-    know(monkeypatch, "svhn", digests={"official": other})
-    assert exactness_of("svhn", four, verified=True).startswith("as listed: train images, train labels, test ")
-    assert exactness_of("svhn", other, verified=False) == "official"
-
-
-def test_another_data_sets_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_set(tmp_path / "cifar10")
-    report = data.check("cifar10", root)
-    know(monkeypatch, "cifar10", digests={"official": (*report.digests.values(),)})
-    know(monkeypatch, "svhn", sizes=SMALL.sizes)
-    with pytest.raises(ValueError, match="holds cifar10, not svhn; name the data set cifar10"):
-        data.load("svhn", root)
-
-
-def test_cards_are_plain_json(tmp_path: Path) -> None:
-    data.load("cifar10", write_set(tmp_path / "cifar10"))
-    (path,) = data.cache_dir().rglob("card.json")
-    assert json.loads(path.read_text())["classes"] == ["ape", "cat"]
