@@ -158,7 +158,7 @@ def test_a_network_learns_under_cutmix(soft: bool, stripes: tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize("model", ["convnet1-w4", "convnet1-w4-bn", "mlp", "resnet18-bn"])
-def test_targets_of_mixed_images_have_a_probability_for_each_output(model: str) -> None:
+def test_mixed_targets_have_a_probability_per_output(model: str) -> None:
     network = models.scratch(model, SHAPE, 7, CPU)
     found = train.targets(torch.tensor([6, 0]), network, replace(CFG, cutmix=0.5))
     assert found.tolist() == [[0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]]
@@ -167,7 +167,7 @@ def test_targets_of_mixed_images_have_a_probability_for_each_output(model: str) 
     assert train.targets(torch.tensor([6, 0]), network, CFG).tolist() == [6, 0]
 
 
-def test_an_observer_sees_every_row_once_an_epoch_before_its_update(stripes: tuple[Tensor, Tensor]) -> None:
+def test_an_observer_sees_every_row_before_its_update(stripes: tuple[Tensor, Tensor]) -> None:
     images, labels = stripes
     cfg = replace(CFG, augment="none", batch_size=32)
     observed: list[tuple[Tensor, Tensor]] = []
@@ -240,9 +240,7 @@ class Resuming(Progress):
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 4])  # the drops are at the starts of the fourth and the fifth
-def test_an_interrupted_fit_under_another_schedule_goes_on_bit_for_bit(
-    rounds: int, stripes: tuple[Tensor, Tensor]
-) -> None:
+def test_an_interrupted_schedule_goes_on_bit_for_bit(rounds: int, stripes: tuple[Tensor, Tensor]) -> None:
     cfg = replace(CFG, epochs=5, schedule="idc", cutmix=0.5)
     whole, resumed, resuming = new_network(), new_network(seed=9), seeded(8)
     fit(whole, *stripes, cfg, seeded(2))

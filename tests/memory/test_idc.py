@@ -61,7 +61,7 @@ def pull(images: Tensor, number: int) -> Tensor:
 
 @pytest.mark.parametrize("ipc", [1, 3])
 @pytest.mark.parametrize("momentum", [0.5, 0.9, 0.0])
-def test_one_step_in_a_round_goes_as_far_as_the_scripts_step_after_every_class(
+def test_one_step_a_round_equals_the_scripts_step_a_class(
     ipc: int, momentum: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels, low, high = in_unit_range()
@@ -148,7 +148,7 @@ def test_the_rate_goes_with_the_images_per_class(build: Build, cfg: IDCConfig, m
 
 
 @each_method
-def test_images_come_back_into_the_real_ones_range_when_a_network_is_done(build: Build, cfg: IDCConfig) -> None:
+def test_images_return_to_the_real_range_after_a_network(build: Build, cfg: IDCConfig) -> None:
     images, labels, low, high = in_unit_range()
     cfg = replace(cfg, lr=1e4)
 
@@ -203,7 +203,7 @@ def test_other_weights_get_no_gradient_of_the_images_loss() -> None:
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_networks_are_trained_on_real_images_but_for_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_train_on_real_images_between_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = a_set()
     seen: list[tuple[int, bool, TrainConfig]] = []
 

@@ -146,7 +146,7 @@ def test_dc_draws_an_operation_for_each_image(draw: Callable[..., Parameters]) -
     assert parameters.values.shape == (6000, 3, 3)
 
 
-def test_idc_always_runs_colour_flip_and_cutout_and_one_of_the_rest() -> None:
+def test_idc_runs_one_operation_beside_the_usual_three() -> None:
     names = ("rotate", "flip", "color", "crop", "cutout", "scale")
     strategy = "idc:" + "_".join(names)
     active = draw_shared(strategy, 6000, seeded(0)).active

@@ -14,7 +14,7 @@ from tests.core.compute.nets import CHUNK, CPU, CUDA, SHAPE
 from tests.core.draws import normal, seeded
 
 
-def test_a_chunk_is_a_caches_on_a_cpu_and_an_eighth_of_the_memory_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_fits_a_cache_or_an_eighth_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chunk_size(CPU, 1_000_000) == 64
     has = SimpleNamespace(total_memory=8_000_000)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: has)

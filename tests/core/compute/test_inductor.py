@@ -41,7 +41,7 @@ def test_a_library_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:
     assert not compute.remove_cut_short(RuntimeError("another"))
 
 
-def test_what_compiles_is_called_again_after_each_library_cut_short(tmp_path: Path) -> None:
+def test_compiling_is_retried_after_a_cut_short_library(tmp_path: Path) -> None:
     libraries = [tmp_path / "forward.so", tmp_path / "backward.so"]
     for library in libraries:
         library.touch()

@@ -32,7 +32,7 @@ def as_torch_has_it() -> Iterator[tuple[str, str]]:
     CUDNN.conv.fp32_precision = before[1]
 
 
-def test_cuda_is_started_before_it_is_asked_and_is_the_units_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_starts_on_the_units_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[object] = []
 
     @contextmanager
@@ -121,7 +121,7 @@ def test_tf32_is_refused_where_the_hardware_has_none(monkeypatch: pytest.MonkeyP
             resolve_dtype("tf32", "eager", device)
 
 
-def test_compiling_in_float32_is_not_answered_by_a_recommendation_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_in_float32_warns_of_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     def compile_as_torch_2_11_does(function: Callable[..., Tensor], **_: object) -> Callable[..., Tensor]:
         def compiled(*arguments: object) -> Tensor:
             warnings.warn("TensorFloat32 tensor cores for float32 matrix multiplication available", stacklevel=1)

@@ -63,9 +63,7 @@ def test_resolve(
     assert resolve(asked, device, smoke) == (form, reason)
 
 
-def test_a_compiler_that_the_environment_names_takes_the_place_of_the_usual_ones(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_environments_compiler_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compilers(monkeypatch, "g++", "gcc", "ccache")
     python_headers(monkeypatch, tmp_path, there=True)
     monkeypatch.setenv("CXX", "ccache g++")

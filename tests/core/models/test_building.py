@@ -113,7 +113,7 @@ def test_norms_start_afresh() -> None:
     assert (norm.running_var == 1).all()
 
 
-def test_weights_are_redrawn_in_place_and_by_the_generator_alone() -> None:
+def test_weights_are_redrawn_in_place() -> None:
     network = build("convnet2-w8", (3, 8, 8), 3, seeded(0))
     before = [(weight.data_ptr(), weight.detach().clone()) for weight in network.parameters()]
     unused = torch.get_rng_state()
@@ -126,7 +126,7 @@ def test_weights_are_redrawn_in_place_and_by_the_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), unused)
 
 
-def test_the_same_generator_gives_the_same_network_in_every_type() -> None:
+def test_one_seed_gives_one_network_in_every_type() -> None:
     single = build("convnet2-w8", (3, 8, 8), 3, seeded(5))
     double = scratch("convnet2-w8", (3, 8, 8), 3, CPU, torch.float64)
     draw_weights(double, seeded(5))

@@ -138,7 +138,7 @@ def test_batch_norm_differs_in_train_and_eval() -> None:
     assert (network.eval()(images) - training).abs().max() > 0.1
 
 
-def test_layer_norm_normalises_the_whole_map_with_a_weight_per_element() -> None:
+def test_layer_norm_has_a_weight_per_element_of_a_map() -> None:
     norm = build("convnet1-w4-ln", COLOUR, 2, seeded(0)).features[1]
     assert isinstance(norm, nn.LayerNorm)
     assert norm.weight.shape == norm.bias.shape == (4, 32, 32)

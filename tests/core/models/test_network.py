@@ -14,7 +14,7 @@ from tests.core.models.nets import COLOUR, GREY, on_meta
 
 @pytest.mark.parametrize("side", [4, 7])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_average_of_each_square_and_two_derivatives_are_pytorchs(side: int, layout: torch.memory_format) -> None:
+def test_average_pooling_and_two_derivatives_are_pytorchs(side: int, layout: torch.memory_format) -> None:
     maps = torch.randn(2, 3, side, side, generator=Generator().manual_seed(0), dtype=torch.double)
     of_pool = []
     for pool in (models.AveragePool(), nn.AvgPool2d(2)):
@@ -99,7 +99,7 @@ def test_a_specification_knows_of_batch_norm(name: str) -> None:
 
 
 @pytest.mark.parametrize("was_training", [True, False])
-def test_an_evaluated_network_is_put_back_in_its_mode_whatever_happens(was_training: bool) -> None:
+def test_evaluating_restores_the_mode_even_after_errors(was_training: bool) -> None:
     network = models.build("convnet1-w4-bn", (3, 8, 8), 2, Generator().manual_seed(0)).train(was_training)
     modes: list[bool] = []
 

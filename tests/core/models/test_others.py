@@ -174,7 +174,7 @@ def test_resnet18_is_the_papers_formula(name: str) -> None:
     torch.testing.assert_close(network.embed(images), expected, rtol=1e-8, atol=1e-8)
 
 
-def test_batch_norm_of_alexnet_stands_between_convolution_and_relu() -> None:
+def test_alexnets_batch_norm_precedes_its_relu() -> None:
     kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d)
     assert all(map(isinstance, on_meta("alexnet-bn").features[:4], kinds))
     assert nn.BatchNorm2d not in map(type, on_meta("alexnet").modules())

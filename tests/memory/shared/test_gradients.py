@@ -14,9 +14,7 @@ from tests.memory.toys import SHAPE, a_set, noted_precisions, seeded
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 64])
-def test_real_gradients_are_those_of_the_mean_loss_whatever_the_chunk(
-    chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_gradients_do_not_depend_on_the_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     cut(chunk, monkeypatch)
     images, labels = a_set(dtype=torch.float64)
     match = matching(images, 3)
@@ -66,7 +64,7 @@ def test_the_gradient_reaches_the_synthetic_pixels_alone(together: bool) -> None
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_a_classs_images_are_pulled_by_other_classes_only_where_gradients_are_summed(together: bool) -> None:
+def test_only_summed_gradients_let_classes_pull_each_other(together: bool) -> None:
     images, labels = a_set(dtype=torch.float64)
     match = matching(images, 3)
     real = match.real_gradients(batches_of(images, labels))
@@ -95,7 +93,7 @@ def test_a_memory_of_all_images_is_matched(name: str) -> None:
 
 @pytest.mark.parametrize("distance", sorted(DISTANCES))
 @pytest.mark.parametrize("together", [False, True])
-def test_where_the_memory_does_not_do_fewer_synthetic_images_are_in_a_graph(
+def test_little_memory_means_fewer_images_in_a_graph(
     together: bool, distance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twelve of three classes on devices that hold 12, 6, 3 (not a class), 2 and 1: halved once, and for good."""
@@ -129,7 +127,7 @@ def test_where_the_memory_does_not_do_fewer_synthetic_images_are_in_a_graph(
         match.backward(images[:6].clone().requires_grad_(), real)
 
 
-def test_where_the_memory_does_not_do_fewer_real_images_are_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_memory_means_fewer_real_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = a_set({0: 6, 1: 5}, torch.float64)
     match = matching(images, 2)
     whole, plain = match.real_gradients(batches_of(images, labels)), match._logits
@@ -150,7 +148,7 @@ def test_where_the_memory_does_not_do_fewer_real_images_are_seen_at_once(monkeyp
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("model", ["convnet2-w4", "convnet1-w4-nn-sigmoid-max", "convnet2-w4-ln"])
-def test_the_last_layers_gradients_are_mean_features_under_uniform_predictions(seed: int, model: str) -> None:
+def test_uniform_predictions_give_mean_features(seed: int, model: str) -> None:
     # methods.md 4.3: for a batch of one class, times 1/C in the rows of the others and 1/C - 1 in its own. So there
     # the distance of rows is C times that of the classes' mean features, which is what distribution matching compares.
     images, labels = a_set(dtype=torch.float64)

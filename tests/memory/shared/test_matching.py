@@ -151,7 +151,7 @@ def test_a_builder_takes_the_loops_of_its_budget(
 
 
 @each_method
-def test_the_network_is_trained_between_updates_as_plain_descent_says(
+def test_the_network_trains_between_updates_by_plain_descent(
     build: Build, cfg: GradientMatchingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Any, ...]] = []
