@@ -79,9 +79,7 @@ class CountedConfig(Config):
         return 0, classes * ipc
 
 
-def test_a_configuration_that_says_what_it_costs_need_not_name_a_form(
-    toy_set: DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_configuration_with_a_cost_needs_no_form(toy_set: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: Any = CountedConfig()) -> Memory:
         return random_real.build(images, labels, budget, rng)
 

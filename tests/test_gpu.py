@@ -42,7 +42,7 @@ ALL = sorted({*BUILDERS} - {"cscore"})  # which wants a file of scores
 
 
 @pytest.mark.parametrize("memory", ALL)
-def test_a_run_on_the_device_leaves_its_name_and_memory_in_the_rows(memory: str, tmp_path: Path) -> None:
+def test_rows_of_a_device_name_it_and_its_memory(memory: str, tmp_path: Path) -> None:
     pytest.importorskip("avalanche")
     run = harness.CLRun.of("smoke", dataset="digits", memory=memory, steps=2)
     rows = harness.run(run, harness.Options(out=tmp_path, device="cuda", engine="serial"))

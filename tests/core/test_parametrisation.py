@@ -140,7 +140,7 @@ def test_constant_images_become_the_tiles_of_one_and_come_back() -> None:
     torch.testing.assert_close(form.decode(kept), real.contiguous())
 
 
-def test_a_tile_is_enlarged_bilinearly_and_apart_from_its_neighbours() -> None:
+def test_a_tile_is_enlarged_apart_from_its_neighbours() -> None:
     stored = tiles(0.0, 7.0, 7.0, 7.0)
     stored[0, 0, :2, :2] = torch.tensor([[0.0, 4.0], [0.0, 4.0]])
     decoded = MultiFormation(2).decode({"images": stored})
@@ -159,7 +159,7 @@ def test_a_real_image_is_made_smaller_with_what_lies_around() -> None:
     torch.testing.assert_close(small, torch.outer(expected, expected))
 
 
-def test_the_images_of_one_stored_image_follow_one_another_row_by_row() -> None:
+def test_tiles_of_one_image_follow_row_by_row() -> None:
     stored = torch.cat([tiles(1, 2, 3, 4), tiles(5, 6, 7, 8)])
     decoded = MultiFormation(2).decode({"images": stored})
     assert [round(value) for value in decoded.mean((1, 2, 3)).tolist()] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -228,7 +228,7 @@ def test_nothing_below_one(make: type[LowRank] | type[MultiFormation]) -> None:
         make(0)
 
 
-def test_a_rank_beyond_the_budget_is_refused_with_the_largest_that_fits() -> None:
+def test_a_rank_beyond_the_budget_is_refused() -> None:
     # 28 x 28: 784 numbers, 56 r for one image
     with pytest.raises(ValueError, match=r"^low-rank: rank 15 is too large, one image of 28 x 28 .* at most 14$"):
         LowRank(15).stored_in(1, (1, 28, 28))
@@ -236,13 +236,13 @@ def test_a_rank_beyond_the_budget_is_refused_with_the_largest_that_fits() -> Non
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 12), (1, 12, 8)])
-def test_a_rank_beyond_the_images_sides_is_refused_with_the_largest_there_is(shape: Shape) -> None:
+def test_a_rank_beyond_the_images_sides_is_refused(shape: Shape) -> None:
     with pytest.raises(ValueError, match=r"^low-rank: rank 9 is too large, images of .* have rank 8 at most$"):
         LowRank(9).stored_in(50, shape)
     assert LowRank(8).stored_in(50, shape) == 30  # 50 * 96 numbers in 8 * 20 each
 
 
-def test_the_largest_rank_named_is_one_that_fits_the_sides_as_well() -> None:
+def test_the_largest_rank_named_fits_the_sides_too() -> None:
     # 10 images of 8 x 8 hold 640 numbers, 16 r for one: 40 would fit, but 8 is all that 8 x 8 have.
     with pytest.raises(ValueError, match=r"^low-rank: rank 41 is too large, .*; use a rank of at most 8$"):
         LowRank(41).stored_in(10, (1, 8, 8))

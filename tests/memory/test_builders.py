@@ -107,7 +107,7 @@ def test_classes_of_different_sizes_get_as_many_images(name: str, quick: Quick, 
 
 @each
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_dtype_and_device_are_the_images_own_and_nothing_is_attached(
+def test_a_memory_has_the_images_dtype_and_no_graph(
     name: str, dtype: torch.dtype, quick: Quick, toy: tuple[Tensor, Tensor]
 ) -> None:
     images, labels = toy[0].to(dtype), toy[1]
@@ -157,9 +157,7 @@ def test_what_other_builders_do_meanwhile_does_not_matter(name: str, quick: Quic
 
 
 @each_budgeted
-def test_other_classes_images_matter_unless_classes_are_independent(
-    name: str, quick: Quick, toy: tuple[Tensor, Tensor]
-) -> None:
+def test_other_classes_matter_unless_independent(name: str, quick: Quick, toy: tuple[Tensor, Tensor]) -> None:
     images, labels = toy
     others = torch.where((labels == 7).view(-1, 1, 1, 1), torch.randn(images.shape, generator=seeded(1)), images)
     first, second = (quick(name)(some, labels, Budget(2), seeded(7)) for some in (images, others))
@@ -213,7 +211,7 @@ def test_real_means_images_of_the_data(name: str, quick: Quick, toy: tuple[Tenso
 
 
 @each
-def test_configurations_are_frozen_and_say_whether_classes_are_independent(name: str) -> None:
+def test_configurations_are_frozen_and_declare_independence(name: str) -> None:
     cfg = BUILDERS[name].config
     assert isinstance(cfg.per_class, bool)
     assert cfg == BUILDERS[name].config

@@ -206,7 +206,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (DCCConfig().augment, DSACConfig().augment) == ("none", "color_crop_cutout_flip_scale_rotate")
 
 
-def test_gradients_summed_over_classes_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summed_gradients_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "gradient_chunk", lambda _: 2)
     cfg = replace(DCC, from_iteration=0)
     few = dcc.DCC(*a_set(dtype=torch.float64), Budget(2), seeded(1), cfg).images

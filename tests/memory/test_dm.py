@@ -199,7 +199,7 @@ def test_the_loss_falls(model: str) -> None:
     assert loss(dm.build(images, labels, Budget(2), seeded(1), cfg).images) < 0.5 * start
 
 
-def test_the_last_layers_gradient_is_the_mean_feature_under_uniform_predictions() -> None:
+def test_uniform_predictions_make_gradients_mean_features() -> None:
     # methods.md 4.3: for a batch of one class, times 1/C in the rows of the others and 1/C - 1 in its own.
     network = models.build("convnet2-w4", SHAPE, 5, seeded(0)).double()
     with torch.no_grad():

@@ -115,7 +115,7 @@ def test_ties_are_broken_at_random_by_the_seed(monkeypatch: pytest.MonkeyPatch) 
     assert {row for rows in kept for row in rows} == set(range(12))
 
 
-def test_an_image_with_another_classs_pattern_is_never_learned_and_kept() -> None:
+def test_a_mislabelled_image_is_never_learned_and_kept() -> None:
     labels = torch.arange(60) % 2
     patterns = torch.randn(2, 3, 8, 8, generator=seeded(5))
     images = patterns[labels] + 0.1 * torch.randn(60, 3, 8, 8, generator=seeded(6))

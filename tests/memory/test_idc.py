@@ -20,17 +20,9 @@ from harness.memory.shared.distances import squared_distance
 from harness.memory.shared.gradients import GradientMatching
 from harness.memory.shared.sampling import rows_by_class
 from harness.memory.shared.synthetic import Synthetic, real_batches
+from tests.memory.small_idc import IDC, IDCI
 from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, check_resumes, not_finite, seeded
 
-SMALL: dict[str, Any] = dict(
-    iterations=2,
-    updates=3,
-    real_batch=8,
-    trained=12,
-    train=TrainConfig(epochs=1, batch_size=4, augment=augment.IDC_NETWORK, cutmix=0.5, schedule="constant"),
-    model="convnet2-w4",
-)
-IDC, IDCI = IDCConfig(**SMALL), IDCIConfig(**SMALL)
 Build = Callable[..., Memory]
 each_method = pytest.mark.parametrize(("build", "cfg"), [(idc.build, IDC), (idc.IDC_I, IDCI)], ids=["idc", "i"])
 
@@ -69,7 +61,7 @@ def pull(images: Tensor, number: int) -> Tensor:
 
 @pytest.mark.parametrize("ipc", [1, 3])
 @pytest.mark.parametrize("momentum", [0.5, 0.9, 0.0])
-def test_one_step_in_a_round_goes_as_far_as_the_scripts_step_after_every_class(
+def test_one_step_a_round_equals_the_scripts_step_a_class(
     ipc: int, momentum: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels, low, high = in_unit_range()
@@ -156,7 +148,7 @@ def test_the_rate_goes_with_the_images_per_class(build: Build, cfg: IDCConfig, m
 
 
 @each_method
-def test_images_come_back_into_the_real_ones_range_when_a_network_is_done(build: Build, cfg: IDCConfig) -> None:
+def test_images_return_to_the_real_range_after_a_network(build: Build, cfg: IDCConfig) -> None:
     images, labels, low, high = in_unit_range()
     cfg = replace(cfg, lr=1e4)
 
@@ -211,7 +203,7 @@ def test_other_weights_get_no_gradient_of_the_images_loss() -> None:
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_networks_are_trained_on_real_images_but_for_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_train_on_real_images_between_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = a_set()
     seen: list[tuple[int, bool, TrainConfig]] = []
 
@@ -324,65 +316,3 @@ def test_an_interrupted_build_goes_on_bit_for_bit(rounds: int, model: str) -> No
 def test_images_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(FloatingPointError, match=r"^idc: the images are not finite after update 0; use a smaller lr$"):
         idc.build(*not_finite(), Budget(2), seeded(1), replace(IDC, updates=1))
-
-
-# --- configured ------------------------------------------------------------------------------------------------------
-
-
-def test_the_defaults_are_the_papers() -> None:
-    cfg = IDCConfig()
-    assert (cfg.iterations, cfg.updates, cfg.total) == (2000, 100, 200_000)
-    assert (cfg.lr, cfg.momentum, cfg.real_batch, cfg.synthetic_batch) == (0.005, 0.5, 64, 128)
-    assert (cfg.factor, IDCIConfig().factor, cfg.distance, cfg.augment) == (2, 1, "mse", "idc:color_crop_cutout")
-    train = cfg.train
-    assert (train.epochs, train.batch_size, train.lr, train.momentum, train.weight_decay) == (1, 64, 0.01, 0.9, 5e-4)
-    assert (train.cutmix, train.augment, train.rounds, cfg.trained) == (0.5, "idc:color_crop", 1, 2000)
-    assert not cfg.per_class
-
-
-def test_digits_and_clothes_are_matched_by_absolute_differences() -> None:
-    assert [IDCConfig().for_setting(name, 10).distance for name in ("mnist", "fashionmnist", "svhn", "cifar10")] == [
-        "l1",
-        "l1",
-        "mse",
-        "mse",
-    ]
-
-
-def test_a_budget_decodes_into_four_times_as_many_images() -> None:
-    assert IDCConfig().decoded(10, (3, 32, 32)) == 40
-    assert IDCIConfig().decoded(10, (3, 32, 32)) == 10
-    built = idc.build(*a_set(), Budget(1), seeded(1), IDC)
-    assert (built.league, len(built.labels), built.scalars) == ("storage", 12, 3 * 3 * 8 * 8)
-    own = idc.IDC_I(*a_set(), Budget(1), seeded(1), IDCI)
-    assert (own.league, len(own.labels), own.stored) == ("pixel", 3, {})
-
-
-def test_passes_count_the_images_of_all_updates() -> None:
-    # methods.md 4.8: 200k updates of 64 real images and 40 synthetic ones (thrice) of 10 classes, and 2000 trained on.
-    cfg = IDCConfig()
-    assert cfg.real_passes(classes=10, images=5000) == 200_000 * 640
-    assert cfg.passes(classes=10, images=5000, ipc=40) == (0, 200_000 * (640 + 1200 + 2000))
-    assert cfg.passes(classes=10, images=100, ipc=200) == (0, 200_000 * (640 + 3 * 1280 + 1000))  # at most 128 and all
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"iterations": 0}, r"^iterations: at least 1 is needed, got 0$"),
-        ({"updates": 0}, r"^updates: at least 1 is needed, got 0$"),
-        ({"trained": 0}, r"^trained: at least 1 is needed, got 0$"),
-        ({"synthetic_batch": 0}, r"^synthetic_batch: at least 1 is needed, got 0$"),
-        ({"distance": "kl"}, r"^distance: 'kl' is unknown; choose from rows, cos, mse, l1$"),
-        ({"factor": 0}, r"^factor: at least 1 is needed, got 0$"),
-        ({"augment": "blur"}, r"^augment: 'blur' is unknown"),
-    ],
-)
-def test_a_configuration_checks_itself(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(IDC, **change)
-
-
-def test_a_factor_that_does_not_divide_the_images_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"^multi-formation: 8 x 8 cannot be cut by a factor of 3$"):
-        idc.build(*a_set(), Budget(1), seeded(1), replace(IDC, factor=3))

@@ -33,7 +33,7 @@ def test_k_centers_in_one_dimension_by_hand() -> None:
     assert k_centers(features, 5).tolist() == [2, 4, 0, 1, 3]
 
 
-def test_k_centers_in_two_dimensions_by_hand_breaks_ties_by_index() -> None:
+def test_k_centers_in_two_dimensions_by_hand() -> None:
     # Corners of a square around the center: the mean is row 4. All corners are equally far: row 0; then its opposite,
     # row 3, is no farther from a center than the others (all sqrt 2 from row 4), so they come as they stand.
     features = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]])
@@ -46,7 +46,7 @@ def test_equal_images_are_picked_one_after_another() -> None:
     assert k_centers(torch.ones(4, 3), 4).tolist() == [0, 1, 2, 3]
 
 
-def test_centers_are_different_rows_and_a_longer_list_begins_with_a_shorter_one() -> None:
+def test_more_centers_begin_with_the_fewer() -> None:
     features = torch.randn(20, 5, generator=seeded(0))[torch.arange(40) % 20]  # every row twice
     whole = k_centers(features, 40).tolist()
     assert sorted(whole) == list(range(40))

@@ -92,7 +92,7 @@ def term_loss(term: Term, network: models.Network, real: list[Tensor], images: T
 
 
 @pytest.mark.parametrize("term", [Term(), Term(weight=1.0, decay=1.0, temperature=0.5, real_batch=3)])
-def test_backward_returns_the_weighed_sum_over_layers_and_adds_its_gradient(term: Term) -> None:
+def test_backward_weighs_layers_and_adds_the_gradient(term: Term) -> None:
     images, labels = a_set(dtype=torch.float64)
     real = [images[rows] for rows in rows_by_class(labels).values()]
     network = models.build("convnet3-w4", SHAPE, 3, seeded(0)).double()

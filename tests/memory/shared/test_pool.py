@@ -208,9 +208,7 @@ class KilledAt(Progress):
 
 
 @pytest.mark.parametrize("model", ["convnet2-w4", "convnet2-w4-bn"])
-def test_a_build_killed_anywhere_goes_on_bit_for_bit_and_trains_nothing_twice(
-    model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_build_goes_on_and_trains_nothing_twice(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings: list[int] = []
 
     def counted(*args: Any) -> None:

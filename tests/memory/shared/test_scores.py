@@ -159,9 +159,7 @@ def test_the_easiest_are_kept_or_the_hardest_where_asked_for(
 
 @pytest.mark.parametrize("model", ["convnet1-w4", "convnet1-w4-bn"])
 @pytest.mark.parametrize("part", [7, 8000])
-def test_the_mean_is_that_of_networks_trained_one_after_the_other(
-    model: str, part: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_mean_is_that_of_networks_trained_in_turn(model: str, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "EVALUATED", part)
     images, labels = a_set()
     local, rng, expected = torch.tensor([2, 0, 1] * 12), seeded(1), []

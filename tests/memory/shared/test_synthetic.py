@@ -110,7 +110,7 @@ def test_steps_of_low_rank_images_move_both_factors() -> None:
     torch.testing.assert_close(some.images, some.stored["left"] @ some.stored["right"])
 
 
-def test_steps_of_tiles_gather_what_their_pixels_are_enlarged_to() -> None:
+def test_tiles_gather_the_steps_of_their_enlarged_pixels() -> None:
     some = synthetic(form=MultiFormation(2))
     start = some.stored["images"].detach().clone()
     some.images.grad = torch.ones_like(some.images)
