@@ -9,7 +9,6 @@ Reading never runs code from the file.
 import math
 import re
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
@@ -25,15 +24,12 @@ from harness.core.foreign_layouts import LabelledImages
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
 from harness.core.reading import ExplainedError, expand, explain_failures, require_text, show
+from harness.core.snapshots import is_plain, look_like_snapshots
 
 PREFIX = "file:"  # of a memory's name: file:PATH
 SPACES = ("declared", "normalised", "unit", *(f"normalised:{name}" for name in KNOWN))
 BOUND = 50.0  # on normalised values: learned ones go beyond the pixels' range, by far less
 TOLERANCE = 1e-3  # on pixels in [0, 1], and on the sum of probabilities
-# When entries of a file are one set at several moments. Independent sets, as DC's five for MNIST at one image per
-# class, correlate by 0.66 to 0.84 once the mean of the class is taken out, and lie equally far apart.
-ALIKE = 0.95  # the correlation of successive entries from which they are taken for one set
-NEARER = 0.85  # the distance of successive entries, as a share of that of others, below which they are
 SAY_SPACE = "say so by --set memory.space=normalised or --set memory.space=unit"
 ASSUMED, ALL = "assumed", "all"  # of a file's entries
 
@@ -125,7 +121,7 @@ def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[M
 def resolve(path: Path, dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
     """The configuration with the last entry named, where entries look like snapshots of one set and none is named."""
     entries = _entries(path, dataset)
-    if cfg.set == ASSUMED and len(entries) > 1 and _look_like_snapshots(entries, dataset):
+    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
         return replace(cfg, set="-1")
     return cfg
 
@@ -135,7 +131,7 @@ def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
     entries = _entries(path, dataset)
     if len(entries) < 2:
         return ""
-    alike = _look_like_snapshots(entries, dataset)
+    alike = look_like_snapshots(entries, dataset)
     looks = "they look like snapshots of one set" if alike else "they look like independent sets"
     if resolve(path, dataset, cfg).set in (ASSUMED, ALL):
         other = "for one of them: --set memory.set=N, or -1 for the last"
@@ -168,70 +164,6 @@ def _choose(count: int, cfg: FileConfig) -> list[int]:
     return [number % count]
 
 
-def _look_like_snapshots(entries: list[LabelledImages], dataset: DataSet) -> bool:
-    """Whether entries are one set at several moments: the same labels, and successive ones nearer than others.
-
-    Sets condensed independently lie equally far from each other, whatever their order. Two entries tell nothing of an
-    order; they are snapshots where they are nearly the same.
-    """
-    first = entries[0]
-    if not all(_is_comparable(entry) and _have_same_kind(entry, first) for entry in entries):
-        return False
-    if not first.labels.is_floating_point() and not all(torch.equal(entry.labels, first.labels) for entry in entries):
-        return False
-    if any(_correlation(one, other, dataset) > ALIKE for one, other in pairwise(entries)):
-        return True
-    if len(entries) < 3:
-        return False
-    flat = torch.stack([entry.images.float().flatten() for entry in entries])
-    distances = torch.cdist(flat[None], flat[None])[0]
-    adjacent = distances.diagonal(1)
-    apart = distances[torch.ones_like(distances).triu(2).bool()]
-    return bool(adjacent.mean() < NEARER * apart.mean())
-
-
-def _is_comparable(entry: LabelledImages) -> bool:
-    images, labels = entry.images, entry.labels
-    return _is_plain(images) and _is_plain(labels) and images.ndim == 4 and images.numel() > 0 and labels.ndim > 0
-
-
-def _have_same_kind(one: LabelledImages, other: LabelledImages) -> bool:
-    return all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(one[:2], other[:2], strict=True))
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds real numbers, one beside the other, on the CPU."""
-    is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    return is_dense and not tensor.is_complex()
-
-
-def _correlation(first: LabelledImages, second: LabelledImages, dataset: DataSet) -> float:
-    """How alike the images of two entries are, one by one: the median over them."""
-    one, other = (_less_class_means(entry, dataset).flatten(1) for entry in (first, second))
-    return float(torch.cosine_similarity(one, other).nan_to_num().median())
-
-
-def _less_class_means(entry: LabelledImages, dataset: DataSet) -> Tensor:
-    """Images standardised one by one, less the mean image of their class: what tells one digit 1 from another."""
-    images = _standardise(entry.images.float())
-    if entry.labels.ndim != 1 or len(entry.labels) != len(images) or images.shape[1:] != dataset.image_shape:
-        return images
-    for c in entry.labels.unique().tolist():
-        rows = (dataset.train_labels == c).nonzero().squeeze(1)[:200]
-        if len(rows):
-            mean = _standardise(dataset.normalise(dataset.train_images[rows])).mean(0)
-            mean = mean / mean.square().mean().sqrt().clamp_min(1e-6)
-            own = images[entry.labels == c]
-            share = (own * mean).flatten(1).mean(1).view(-1, 1, 1, 1)
-            images[entry.labels == c] = own - share * mean
-    return images
-
-
-def _standardise(images: Tensor) -> Tensor:
-    flat = images.flatten(1)
-    return ((flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-6)).view_as(images)
-
-
 def _load_ours(path: Path, dataset: DataSet, cfg: FileConfig) -> Memory:
     with explain_failures(path, "a memory's file", path):
         try:
@@ -254,7 +186,7 @@ def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: 
 def _convert(contents: layouts.Contents, dataset: DataSet, cfg: FileConfig) -> list[Memory]:
     """The chosen entries as memories, if they fit the data set."""
     entries = contents.entries
-    if cfg.set == ASSUMED and len(entries) > 1 and _look_like_snapshots(entries, dataset):
+    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
         cfg = replace(cfg, set="-1")
     entries = [entries[number] for number in _choose(len(entries), cfg)]
     space = cfg.space
@@ -300,7 +232,7 @@ def _as_unit(images: Tensor, space: str) -> Tensor:
 
 def _check(entry: LabelledImages, dataset: DataSet) -> Checked:
     """The entry with images as float32 and labels as int64, if all of it fits the data set."""
-    if not all(_is_plain(part) for part in entry if part is not None):
+    if not all(is_plain(part) for part in entry if part is not None):
         raise ValueError("plain, dense tensors fit")
     images, labels, soft = _arrange(entry.images, dataset.image_shape), entry.labels, entry.soft
     if not images.is_floating_point() or images.ndim != 4 or images.shape[1:] != dataset.image_shape:
