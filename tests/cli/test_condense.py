@@ -151,8 +151,9 @@ def test_plot_writes_the_figure_and_its_numbers(
 def test_export_writes_files_that_are_judged_alike(run: Path, tmp_path: Path, said: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "-o", str(tmp_path / "sets")]) == 0
     written = [Path(line) for line in said.readouterr().out.split()]
-    names = [f"set-{number}.{suffix}" for number in (0, 1) for suffix in ("safetensors", "json", "png")]
-    assert [path.name for path in written] == names
+    names = [f"set-{number}.{suffix}" for number in (0, 1) for suffix in ("safetensors", "json", "pt", "png")]
+    assert [path.name for path in written if path.name.startswith("set-")] == names
+    assert len(written) == len(names) + 2 * 10 * 2  # and each image of both sets alone
     assert all(path.is_file() for path in written)
     card = json.loads((tmp_path / "sets" / "set-1.json").read_text())
     assert (card["builder"], card["dataset"], card["ipc"]) == ("dm", "digits", 2)

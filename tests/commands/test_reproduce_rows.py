@@ -92,7 +92,7 @@ def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> No
         (["cl-figur"], "did you mean 'cl-figure'?"),
         (["cl-figure", "--preset", "papr"], "did you mean 'paper'?"),
         (["cl-figure", "--only", "mnist"], "no cell of cl-figure fits 'mnist'; cells are named like 5-steps/random"),
-        (["cl-figure", "--time-limit", "soon"], "--time-limit: expected a time such as 90s, 9m or 2h"),
+        (["cl-figure", "--time-limit", "soon"], "--time-limit: expected a time such as 90s, 30min, 1h30m"),
         (["cl-figure", "--rows", "nowhere"], "nowhere: no such file or directory"),
     ],
 )

@@ -85,8 +85,8 @@ def test_a_file_of_a_set_is_known_by_its_content_and_its_number(toy_set: DataSet
     for place, seed in (("here", 0), ("there", 0), ("other", 1)):
         path = tmp_path / place / "set.pt"
         path.parent.mkdir()
-        images = torch.randn(20, 1, 8, 8, generator=Generator().manual_seed(seed))
-        torch.save({"data": [[images, torch.arange(10).repeat(2)]] * 3}, path)
+        sets = torch.randn(3, 20, 1, 8, 8, generator=Generator().manual_seed(seed))
+        torch.save({"data": [[images, torch.arange(10).repeat(2)] for images in sets]}, path)
         run = adopt_file_budget(run_of(memory=f"file:{path}", sets=2), toy_set)
         assert (run.ipc, run.sets) == (2, 2)  # of the file, but no more sets than asked for
         keys += [file_unit(run, toy_set, number, {}).key for number in (0, 1)]
