@@ -120,7 +120,7 @@ def _judge(reproduced: "TableResult", plan: "TablePlan", execution: ExecutionOpt
         console = Console(file=sys.stderr if execution.as_json else sys.stdout)
         if reproduced.has_numbers:
             # In a pipe or a log, each cell is one line.
-            print_tables([verdicts.shown(reproduced.table)], console.file, wide=not console.is_terminal)
+            print_tables([verdicts.to_table(reproduced.table)], console.file, wide=not console.is_terminal)
             lines = [*([loud] if loud else []), count_verdicts(reproduced.table)]
             console.print(*lines, sep="\n", markup=False, highlight=False)
         else:

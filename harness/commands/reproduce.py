@@ -339,7 +339,7 @@ def as_markdown(plan: TablePlan, table: DataFrame) -> str:
         f"# {plan.name}, preset {plan.preset}",
         plan.note,
         *([f"**{warning}**"] if warning else []),
-        text.to_text(verdicts.shown(table), "md").strip(),
+        text.to_text(verdicts.to_table(table), "md").strip(),
         f"{count_verdicts(table)}. Published: {sources}.",
         *([] if warning else [verdicts.RULE]),
     ]) + "\n"  # fmt: skip

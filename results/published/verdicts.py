@@ -13,7 +13,7 @@ from scipy import special
 
 from harness.results.published.reproductions import PICKED, Cell, Printed
 from harness.results.published.values import SHORT
-from harness.results.statistics import searches
+from harness.results.statistics import comparisons
 from harness.results.statistics.means import WHOLE
 from harness.results.tables import search as nas_tables
 from harness.results.tables.columns import Column, Layout, Question, Table, is_last_of_run
@@ -116,7 +116,7 @@ def verdict(difference: float, allowed: float) -> str:
     return ABOVE if difference > 0 else BELOW
 
 
-def shown(table: DataFrame) -> Table:
+def to_table(table: DataFrame) -> Table:
     """A table of verdicts as people read it: paper, ours, interval, n, verdict and notes."""
     lines = []
     for line in table.to_dict("records"):
@@ -230,5 +230,5 @@ def _searches(rows: DataFrame) -> DataFrame:
 TABLES: Mapping[str, tuple[Callable[[DataFrame], bool], Callable[[DataFrame], DataFrame]]] = {
     "cl": (_has_streams, cl_table),
     "condense": (_has_sets, _condensed),
-    "nas": (searches.has_results, _searches),
+    "nas": (comparisons.has_results, _searches),
 }

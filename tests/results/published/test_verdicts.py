@@ -8,7 +8,7 @@ from harness.commands.show import show
 from harness.results import rows as rowfiles
 from harness.results.published import verdicts
 from harness.results.published.reproductions import PICKED, REPRODUCTIONS, Cell, Printed
-from harness.results.published.verdicts import COLUMNS, Wanted, allowance, judge, shown, verdict
+from harness.results.published.verdicts import COLUMNS, Wanted, allowance, judge, to_table, verdict
 from tests.results import searched
 from tests.results.condensed import CONVNET3, TWO_BY_TWO, frame, networks
 
@@ -187,7 +187,7 @@ def test_a_stream_by_hand() -> None:
 
 def test_what_people_see() -> None:
     cells = [wanted(Printed(48.9, 0.6, 0.05)), wanted(Printed(0.52, reading=0.005), ipc=1)]
-    page = shown(judge(cells, frame(networks()))).frame.to_dict("records")
+    page = to_table(judge(cells, frame(networks()))).frame.to_dict("records")
     assert page == [
         {"cell": "cifar10/dm/10", "paper": "48.9 (std 0.6)", "ours": "48.0", "95 % interval": "35.3 to 60.7",
          "n": "2 sets x 2 nets", "verdict": "within", "note": ""},
