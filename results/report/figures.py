@@ -92,9 +92,7 @@ def _split_rows(plot: Plot, rows: DataFrame, of: str = "") -> Iterator[tuple[str
             tried = [
                 each
                 for value in values
-                for each in _split_rows(
-                    plot, rows[anywhere | (rows[column] == value)], f"{of}, {column} {value or 'none'}".strip(", ")
-                )
+                for each in _split_rows(plot, rows[anywhere | (rows[column] == value)], _join_parts(of, column, value))
             ]
             if all(isinstance(numbers, ValueError) for _, numbers in tried):
                 yield of, refused  # the parts are refused for another reason than their difference
@@ -102,6 +100,12 @@ def _split_rows(plot: Plot, rows: DataFrame, of: str = "") -> Iterator[tuple[str
                 yield from tried
             return
     yield of, refused
+
+
+def _join_parts(of: str, column: str, value: object) -> str:
+    """The description of a part of the rows, with one more column and its value."""
+    text = str(value)[:12] if column == "dataset_digest" else str(value)
+    return ", ".join(filter(None, (of, f"{column.replace('_', ' ')} {text or 'none'}")))
 
 
 def _belongs_anywhere(rows: DataFrame, column: str) -> "Series[bool]":

@@ -21,7 +21,8 @@ from harness.results.statistics.means import BLOCK
 from harness.results.tables import text
 from harness.results.tables.collect import tables_of
 from harness.results.tables.columns import Table
-from harness.results.wording import SMOKE, memory_label
+from harness.results.tables.page import columns_with_values
+from harness.results.wording import SMOKE, memory_label, quantity
 
 GENERATOR = "harness report"  # marks a page as ours
 # The columns that make a line of "what was run".
@@ -30,6 +31,8 @@ MADE_OF = (
     "recipe", "model", "memory_model", "steps", "space",
 )  # fmt: skip
 OWN = ("track", "memory", "networks trained", "their hours")  # columns of each line, even if all lines agree
+SEARCHED = "architectures"  # in the place of the names of the networks of a search
+MOST_COLUMNS = 24  # of a table; a wider one does not fit on paper
 RESULTS = ("last_accuracy", "test_accuracy", "score")  # rows without any of these have no table yet
 TABLES = {"cl": "Class-incremental streams", "condense": "Condensed sets", "nas": "Architecture search"}
 
@@ -95,7 +98,22 @@ def _split_leagues(table: Table) -> Iterator[tuple[str, Markup]]:
         data = data_in_words(setting["dataset"], setting["exactness"])
         league = f", league {setting['league']}" if setting.get("league") else ""
         heading = f"{table.layout.title}: {data}, preset {setting['preset']}{league}"
-        yield heading, Markup(text.to_text(replace(table, frame=part.reset_index(drop=True)), "html"))  # escaped there
+        block_table = replace(table, frame=part.reset_index(drop=True))
+        for title, narrow in _split_questions(block_table):
+            yield f"{heading}. {title}" if title else heading, Markup(text.to_text(narrow, "html"))  # escaped there
+
+
+def _split_questions(table: Table) -> Iterator[tuple[str, Table]]:
+    """A table, or if it is wider than a page one table for each of its questions, with its title."""
+    columns = columns_with_values(table)
+    if len(columns) <= MOST_COLUMNS:
+        yield "", table
+        return
+    answers = {name for question in table.layout.questions for name in question.columns}
+    for question in table.layout.questions:
+        if any(column.name in question.columns for column in columns):
+            kept = [column for column in columns if column.name in question.columns or column.name not in answers]
+            yield question.title, replace(table, layout=replace(table.layout, columns=tuple(kept)))
 
 
 def _list_settings(rows: DataFrame) -> tuple[str, list[dict[str, str]]]:
@@ -104,7 +122,9 @@ def _list_settings(rows: DataFrame) -> tuple[str, list[dict[str, str]]]:
     A unit is counted once, even if it belongs to several settings.
     """
     lines = []
-    for setting, part in rows[rows["recipe"] != ""].groupby(list(MADE_OF), dropna=False, sort=True):
+    # A search trains hundreds of architectures, which are one line.
+    searched = rows.assign(model=rows["model"].mask(rows["track"] == "nas", SEARCHED), searched=rows["model"])
+    for setting, part in searched[searched["recipe"] != ""].groupby(list(MADE_OF), dropna=False, sort=True):
         of = {name: str(value).replace("<NA>", "") for name, value in zip(MADE_OF, setting, strict=True)}
         units = part[part["key"] != ""].drop_duplicates("key")
         lines.append({
@@ -120,7 +140,7 @@ def _list_settings(rows: DataFrame) -> tuple[str, list[dict[str, str]]]:
             "steps": of["steps"],
             "space": of["space"],
             "recipe": of["recipe"],
-            "network": of["model"],
+            "network": quantity(part["searched"].nunique(), "architecture") if of["model"] == SEARCHED else of["model"],
             "built with": of["memory_model"],
             "networks trained": str(len(units)),
             "their hours": f"{units['wall_seconds'].sum() / 3600:.2g}" if units["wall_seconds"].notna().all() else "",

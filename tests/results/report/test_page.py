@@ -32,7 +32,11 @@ def blank(track: str, metric: str) -> Plot:
             selection.refuse_several(chosen, column)
         return rows[["memory", "ipc", "value"]]
 
-    return Plot(data, lambda _: Figure(figsize=(1, 1)))
+    def draw(_: DataFrame) -> Figure:
+        """A blank figure of one setting."""
+        return Figure(figsize=(1, 1))
+
+    return Plot(data, draw)
 
 
 BLANK = {"of_streams": blank("cl", "seen_accuracy"), "of_sets": blank("condense", "test_accuracy")}
@@ -85,7 +89,7 @@ def test_a_search_has_all_its_tables() -> None:
     made, refused = page._make_tables(search)
     assert refused == []
     headings = [heading for heading, _ in made]
-    assert "Architecture search: cifar10, preset paper, league pixel" in headings
+    assert "Architecture search: cifar10, preset paper, league pixel. Which architecture the proxy selects" in headings
     # Of two proxies, of whatever leagues.
     assert "Architecture search, one proxy against another: cifar10, preset paper" in headings
     assert "Architecture search, given an axis: cifar10, preset paper, league pixel" in headings
@@ -100,6 +104,28 @@ def test_a_table_that_is_refused_is_told_and_takes_no_other_with_it() -> None:
     (reason,) = refused
     assert reason.startswith("Architecture search: no table (the truth was trained in several ways: recipe dm and nas")
     assert reason.replace("'", "&#39;") in render(everything)
+
+
+def test_no_table_is_wider_than_paper() -> None:
+    search = searched.frame(trained("full", alike((50, 60, 70, 80, 90))), trained("dm", alike((20, 30, 25, 40, 45))))
+    content = render(search)
+    widths = [table.count("<th") for table in re.findall(r"<table>.*?</table>", content, re.DOTALL)]
+    assert len(widths) > 5
+    assert max(widths) <= page.MOST_COLUMNS
+    assert "section { break-before: page; }" in content.partition("@media print")[2]
+
+
+def test_the_architectures_of_a_search_are_one_line() -> None:
+    search = searched.frame(trained("full", alike((50, 60, 70, 80, 90))), trained("dm", alike((20, 30, 25, 40, 45))))
+    _, lines = page._list_settings(search)
+    assert {(line["memory"], line["networks trained"]) for line in lines} == {("full", "5"), ("dm", "5")}
+    assert "network 5 architectures" in page._list_settings(search)[0]
+
+
+def test_captions_are_sentences(blank_figures: None) -> None:
+    (one,), _ = draw_figures(frame(networks()))
+    assert one.caption == "This figure (of-sets) shows a blank figure of one setting."
+    assert "All lines share dataset cifar10, " in render(frame(ROWS))
 
 
 def test_what_was_run_is_told_once() -> None:
