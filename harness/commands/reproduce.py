@@ -340,11 +340,6 @@ def as_markdown(plan: TablePlan, table: DataFrame) -> str:
         plan.note,
         *([f"**{warning}**"] if warning else []),
         text.to_text(verdicts.to_table(table), "md").strip(),
-        f"{count_verdicts(table)}. Published: {sources}.",
+        f"{verdicts.count_verdicts(table)}. Published: {sources}.",
         *([] if warning else [verdicts.RULE]),
     ]) + "\n"  # fmt: skip
-
-
-def count_verdicts(table: DataFrame) -> str:
-    """The number of cells with each verdict, such as "3 within, 1 below"."""
-    return ", ".join(f"{number} {verdict}" for verdict, number in table["verdict"].value_counts(sort=False).items())
