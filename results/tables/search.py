@@ -18,7 +18,7 @@ from harness.results.statistics.comparisons import LINE, TOGETHER, Comparison, c
 from harness.results.statistics.means import BLOCK, t_interval
 from harness.results.statistics.ranking import AccuracyMatrix, Estimate, Statistic
 from harness.results.tables.columns import SETTINGS, Column, Layout, Question, rounded, two_decimals
-from harness.results.wording import memory_note
+from harness.results.tables.search_notes import search_note
 
 LAST = ("full", "")  # leagues of no proxy set, below the others
 DRAWS = 1000
@@ -147,8 +147,8 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
 
         and counts: repeats and true_repeats (most networks of an architecture), not_shared (architectures that only
         proxy or truth has), diverged and true_diverged (networks), at_chance (architectures whose true accuracy is
-        not above `ranking.chance_bound`; missing where the size of the test set is not known), tied and true_tied
-        (architectures whose score another has too); note.
+        not above `ranking.chance_bound`; missing if the size of the test set is not known), tied and true_tied
+        (architectures whose score another has too); note (`search_note`).
 
         The truth has a line of its own, without the statistics that compare it with itself; its regret_at_1 is what
         selecting by validation accuracy loses. Lines of a league stand together, proxy sets before what needs none,
@@ -156,13 +156,14 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     Raises:
         ValueError: as `compare`.
     """
-    lines = [_line(each, draws) for each in compare(rows)]
+    comparisons = compare(rows)
+    lines = [_line(each, draws) for each in comparisons]
     table = DataFrame(lines)
     table["ipc"] = table["ipc"].astype("Int64")
     costs = [_costs(rows, line) for line in lines]
     table["images"], table["condensing_minutes"], table["condensing_device"] = zip(*costs, strict=True)
     table = table.join(searches_for(table))
-    table["note"] = [memory_note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
+    table["note"] = [search_note(rows, each) for each in comparisons]
     table["place"] = [LAST.index(league) + 1 if league in LAST else 0 for league in table["league"]]
     order = [*TOGETHER, "place", "league", "spearman_rho", "memory", "ipc", "changes"]
     ascending = [name != "spearman_rho" for name in order]
