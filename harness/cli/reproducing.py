@@ -108,7 +108,6 @@ def _announce_all(plan: "TablePlan", ready: "PreparedTable", *, quiet: bool) -> 
 
 def _judge(reproduced: "TableResult", plan: "TablePlan", execution: ExecutionOptions) -> None:
     """Print the verdicts and what is left; exit 3 where something is, 4 where a cell is below."""
-    from harness.commands.reproduce import count_verdicts
     from harness.results.published import verdicts
     from harness.results.tables.console import print_tables
     from harness.results.wording import quantity
@@ -120,8 +119,8 @@ def _judge(reproduced: "TableResult", plan: "TablePlan", execution: ExecutionOpt
         console = Console(file=sys.stderr if execution.as_json else sys.stdout)
         if reproduced.has_numbers:
             # In a pipe or a log, each cell is one line.
-            print_tables([verdicts.shown(reproduced.table)], console.file, wide=not console.is_terminal)
-            lines = [*([loud] if loud else []), count_verdicts(reproduced.table)]
+            print_tables([verdicts.to_table(reproduced.table)], console.file, wide=not console.is_terminal)
+            lines = [*([loud] if loud else []), verdicts.count_verdicts(reproduced.table)]
             console.print(*lines, sep="\n", markup=False, highlight=False)
         else:
             cells = quantity(len(reproduced.table), "cell")

@@ -27,6 +27,7 @@ from harness.cli.saying import complain, say
 if TYPE_CHECKING:
     from harness.commands.run import Finished, Options, Prepared
     from harness.config import Run
+    from harness.results.tables.columns import Table
 
 BESIDE = ("average_incremental_accuracy", "forgetting", "test_accuracy_uint8")
 HEADLINES = ("last_accuracy", "test_accuracy")  # where a track's own is there, there may be a table
@@ -156,14 +157,18 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
 
     outcome, rows = finished.outcome, finished.rows
     complete = not outcome.failed and not outcome.left
-    if not quiet and rows["metric"].isin(HEADLINES).any():
+    tables: list[Table] = []
+    if (as_json or not quiet) and rows["metric"].isin(HEADLINES).any():
         from harness.results.tables.collect import tables_of
         from harness.results.tables.console import print_tables
 
         try:
-            print_tables(tables_of(rows), sys.stderr if as_json else sys.stdout)
+            tables = tables_of(rows)
         except ValueError as error:  # candidates were trained, but on one side only: there is nothing to rank against
-            say(f"no table: {error}")
+            if not quiet:
+                say(f"no table: {error}")
+    if tables and not quiet:
+        print_tables(tables, sys.stderr if as_json else sys.stdout)
     for label, reason in outcome.failed.items():
         complain(f"failed: {label}: {reason}")
     if not complete:
@@ -178,20 +183,30 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
         if left:
             say(f"this part is done; left to others: {quantity(left, 'unit')}")
     if as_json:
-        print(json.dumps(_as_json(finished, left)))
+        print(json.dumps(_as_json(finished, left, tables)))
     if not complete:
         raise typer.Exit(UNFINISHED)
 
 
-def _as_json(finished: "Finished", left: int) -> dict[str, object]:
-    """What a program is told: `left` units of the whole run have no result, those of other shards among them."""
+def _as_json(finished: "Finished", left: int, tables: "list[Table]") -> dict[str, object]:
+    """What a program is told.
+
+    Args:
+        finished: the run; left: the number of units of the whole run without a result, those of other shards included.
+        tables: its tables; of a search, the rank correlations of its proxies are those of the table.
+    """
+    from harness.results.tables.search import SEARCHES
+    from harness.results.tables.search_records import rank_records
+
     rows = finished.rows
+    ranking = [record for table in tables if table.layout is SEARCHES for record in rank_records(table.frame)]
     whole = rows[rows["metric"].isin((*HEADLINES, *BESIDE))]
     columns = ["metric", "unit", "value", "memory", "preset", "repeat"]
     columns += [name for name in ("steps", "order", "set", "model", "iterations", "arch") if (whole[name] != "").any()]
     return {
         "complete": not left,
         "directory": str(finished.directory),
+        **({"ranking": ranking} if ranking else {}),
         "results": json.loads(whole[columns].to_json(orient="records")),  # pandas knows what is missing
         "failed": finished.outcome.failed,
         "left": left,

@@ -183,8 +183,9 @@ def network_name(dataset: DataSet, cfg: FeatureConfig) -> str:
 
 
 def _of_rows(name: str, runs: Sequence[Path]) -> Made:
-    plot, table = registry.FIGURES[name.replace("-", "_")], rows.read(runs)
-    return plot.draw(table), plot.data(table)
+    plot = registry.FIGURES[name.replace("-", "_")]
+    numbers = plot.data(rows.read(runs))
+    return plot.draw(numbers), numbers
 
 
 def _columns(numbers: bytes) -> bytes:

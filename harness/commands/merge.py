@@ -14,7 +14,7 @@ import torch
 from harness.core import atomic as files
 from harness.core.atomic import Card, write_bytes
 from harness.execution.units import Store, Unit
-from harness.results.report.page import read_json
+from harness.results.report.runs import read_json
 
 CHECKPOINT, RESULT = ".checkpoint.safetensors", ".safetensors"
 Content = tuple[dict[str, torch.Tensor], Card]  # of a result: its tensors and its card

@@ -12,8 +12,9 @@ from harness.core import atomic as files
 from harness.core import parametrisation
 from harness.core.atomic import Card
 from harness.results.figures.images import memory_images
-from harness.results.report import page as report
-from harness.results.report.page import Picture
+from harness.results.report import page
+from harness.results.report import runs as report_runs
+from harness.results.report.runs import Picture
 from harness.results.wording import memory_label, quantity
 from harness.tracks.base import memory_name
 from harness.tracks.search import trained_on
@@ -23,74 +24,76 @@ DPI = 90  # of a picture: an image takes about 45 pixels
 
 
 def write(runs: Sequence[Path], output: Path) -> Path:
-    """Write the report of `runs`; where it is.
+    """Write the report of `runs` and return its path.
 
     Args:
         runs: run directories, row files, or directories that hold either.
     Raises:
-        FileNotFoundError, ValueError: there are no rows, or `output` is there and is no report.
+        FileNotFoundError, ValueError: there are no rows, or `output` exists and is no report.
     """
-    if output.exists() and report.GENERATOR.encode() not in output.read_bytes()[:1000]:
+    if output.exists() and page.GENERATOR.encode() not in output.read_bytes()[:1000]:
         raise ValueError(f"{output}: is there and is no report of ours; name another file by --output")
-    rows, complaints = report.read(runs)
+    rows, complaints = report_runs.read(runs)
     directories = [path for run in runs if run.is_dir() for path in _run_directories(run)]
     facts = []
     for directory in dict.fromkeys(path.resolve() for path in directories):
-        pictures, wrong = pictures_of(directory)
-        trained, unknown = searched(directory)
+        pictures, wrong = draw_pictures(directory)
+        trained, unknown = find_searched(directory)
         complaints += [*wrong, *unknown]
-        if (found := report.facts_of(directory, pictures, trained)) is not None:
+        if (found := report_runs.read_facts(directory, pictures, trained)) is not None:
             facts.append(found)
     for complaint in complaints:
         warnings.warn(complaint, stacklevel=2)
-    store = report.store_of([path.resolve().parent / "units" for path in directories])
-    files.write_bytes(output, report.page(rows, facts, store, complaints).encode())
+    store = report_runs.read_store([path.resolve().parent / "units" for path in directories])
+    files.write_bytes(output, page.render(rows, facts, store, complaints).encode())
     return output
 
 
-def pictures_of(run: Path) -> tuple[list[Picture], list[str]]:
-    """The images of a run's first memories, and what was wrong with those that cannot be shown.
+def draw_pictures(run: Path) -> tuple[list[Picture], list[str]]:
+    """Draw the images of the first memories of a run, and say what is wrong with those that cannot be shown.
 
-    They are drawn from the files alone, which say how their images are stored and normalised: no data set is needed,
-    and classes are numbered, not named.
+    They are drawn from the files alone, which say how their images are stored and normalised. No data set is needed,
+    and classes have numbers instead of names.
     """
     paths = sorted((run / "memories").glob("*.safetensors"))
     pictures, wrong = [], []
     for path in paths[:MOST_PICTURES]:
         try:
-            pictures.append(_picture(path, len(paths)))
+            pictures.append(_draw_picture(path, len(paths)))
         except (ValueError, KeyError) as error:
             wrong.append(f"{path.name} of {run.name}: cannot be shown ({error})")
     return pictures, wrong
 
 
-def searched(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
-    """(proxy, id of the architecture) of all that a search trains, and why that cannot be told; of another run, none.
+def find_searched(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """Find (proxy, id of the architecture) of all that a search trains, and say why if that is unknown.
+
+    Of a run that is no search there are none.
 
     Raises:
         ValueError: its configuration is damaged.
     """
     path = run / "config.json"
-    configuration = report.read_json(path) if path.is_file() else {}
+    configuration = report_runs.read_json(path) if path.is_file() else {}
     if "space" not in configuration:
         return [], []
     own = {name: configuration[name] for name in ("preset", "memory", "space", "archs", "subset", "truth")}
     try:
         search = NASRun(**own)
     except ValueError as error:
-        return [], [f"{run.name}: what is missing of it is not known ({error})"]
+        return [], [f"{run.name}: the networks that it lacks are not known ({error})"]
     kinds = [memory_name(search) if kind == search.memory else kind for kind in trained_on(search)]
     return [(kind, str(arch.id)) for kind in kinds for arch in search.candidates.archs], []
 
 
 def _run_directories(path: Path) -> list[Path]:
-    """The directory itself where it holds a run, else those inside it that do."""
+    """The directory itself if it holds a run, otherwise those inside it that do."""
     return [path] if (path / "config.json").is_file() else sorted(found.parent for found in path.glob("*/config.json"))
 
 
-def _picture(path: Path, of: int) -> Picture:
+def _draw_picture(path: Path, of: int) -> Picture:
     tensors, card = files.load(path)
-    images, labels = _as_seen(tensors, card)
+    images, labels = _decode_as_seen(tensors, card)
     title = f"{memory_label(card['builder'])}, {card['dataset']}, {quantity(card['ipc'], 'image')} per class"
     names = [f"class {c}" for c in range(int(labels.max()) + 1)]
     figure = memory_images(images.permute(0, 2, 3, 1).numpy(), labels.numpy(), names, title)
@@ -100,8 +103,8 @@ def _picture(path: Path, of: int) -> Picture:
     return Picture(f"{title}{several}", content.getvalue())
 
 
-def _as_seen(tensors: dict[str, torch.Tensor], card: Card) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images in a memory's file as networks see them, (N, C, H, W) in [0, 1], and their labels (N,)."""
+def _decode_as_seen(tensors: dict[str, torch.Tensor], card: Card) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode the images of a memory's file as networks see them, (N, C, H, W) in [0, 1], and their labels (N,)."""
     form = parametrisation.parse(card.get("parametrisation", {"name": "pixels"}))
     stored = {name: part for name, part in tensors.items() if name in ("images", "left", "right")}
     images = form.decode(stored)

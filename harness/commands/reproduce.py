@@ -339,12 +339,7 @@ def as_markdown(plan: TablePlan, table: DataFrame) -> str:
         f"# {plan.name}, preset {plan.preset}",
         plan.note,
         *([f"**{warning}**"] if warning else []),
-        text.to_text(verdicts.shown(table), "md").strip(),
-        f"{count_verdicts(table)}. Published: {sources}.",
+        text.to_text(verdicts.to_table(table), "md").strip(),
+        f"{verdicts.count_verdicts(table)}. Published: {sources}.",
         *([] if warning else [verdicts.RULE]),
     ]) + "\n"  # fmt: skip
-
-
-def count_verdicts(table: DataFrame) -> str:
-    """The number of cells with each verdict, such as "3 within, 1 below"."""
-    return ", ".join(f"{number} {verdict}" for verdict, number in table["verdict"].value_counts(sort=False).items())

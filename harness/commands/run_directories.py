@@ -12,7 +12,7 @@ from pandas import DataFrame
 from harness.commands.run import UNITS
 from harness.execution.units import Store
 from harness.results import rows as rowfiles
-from harness.results.report.page import read_json
+from harness.results.report.runs import read_json
 from harness.results.tables.collect import tables_of
 from harness.results.tables.condensed import condense_table
 from harness.results.tables.console import print_tables

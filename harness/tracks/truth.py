@@ -10,7 +10,7 @@ from harness.config import FULL, TABULAR, ZERO_COST, NASRun
 from harness.core.data import DataSet
 from harness.nas.space import Arch
 from harness.results import tabular
-from harness.results.statistics import searches
+from harness.results.statistics import trainings
 from harness.tracks.base import Row, memory_name
 
 
@@ -31,8 +31,8 @@ def tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> list[
     if other := set(truth["preset"]) - {run.preset}:
         raise ValueError(f"truth: {name} is of preset {', '.join(sorted(other))}, and the run of {run.preset}")
     if run.memory not in ZERO_COST:
-        own = searches.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(run.training)}))
-        searches.refuse_another_recipe(memory_name(run), own, searches.recipe_of_truth(truth))
+        own = trainings.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(run.training)}))
+        trainings.refuse_another_recipe(memory_name(run), own, trainings.recipe_of_truth(truth))
     wanted = {str(arch.id) for arch in archs}
     if missing := sorted(wanted - set(truth["arch"]), key=int):
         first = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")

@@ -1,14 +1,46 @@
-"""What figures say in words: settings, networks, intervals and counts."""
+"""The words of figures: settings, changes, networks, intervals and counts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pandas import DataFrame
 
+from harness.results.figures import selection
 from harness.results.wording import SMOKE, memory_label, quantity
 
 
+def describe_setting(data: DataFrame, apart: Collection[str], *lines: str) -> str:
+    """The title of a figure: its setting, what its runs changed from their preset, then further lines.
+
+    Args:
+        data: the numbers of the figure, with the columns of its setting.
+        apart: columns of the setting that the figure shows itself.
+        lines: further lines; empty ones are left out.
+    """
+    setting = setting_in_words(selection.setting_of(data, apart))
+    return "\n".join(filter(None, [setting, changes_in_words(data), *lines]))
+
+
+def changes_in_words(data: DataFrame, name: str = "memory") -> str:
+    """The settings that runs changed from their preset, by memory unless all share them; "" if there are none.
+
+    Args:
+        data: the numbers of a figure, with a column `changes`.
+        name: the column that names the lines of the figure.
+    """
+    changed = data[data["changes"] != ""]
+    if changed.empty:
+        return ""
+    if data["changes"].nunique() == 1:
+        return f"changed from the preset: {data['changes'].iloc[0]}"
+    parts = []
+    for changes, part in changed.groupby("changes", sort=True):
+        names = sorted(map(memory_label, part[name].unique()))
+        parts.append(f"{_list_some(names)}: {changes}")
+    return f"changed from the preset: {'; '.join(parts)}"
+
+
 def setting_in_words(setting: dict[str, str]) -> str:
-    """Two lines for the title of a figure of one setting; what it has no value of is left out."""
+    """Two lines for the title of a figure of one setting; columns without a value are left out."""
     data = data_in_words(setting["dataset"], setting["exactness"])
     budget = images_in_words(setting["ipc"]) if setting["ipc"] else ""
     recipe = f"recipe {setting['recipe']}" if setting["recipe"] else ""
@@ -17,7 +49,7 @@ def setting_in_words(setting: dict[str, str]) -> str:
 
 
 def network_in_words(model: str) -> str:
-    """A shorter name of the same network: usual parts are left out, norms are abbreviated.
+    """A shorter name of the same network, without its usual parts and with abbreviated norms.
 
     `convnet-d3-w128-batchnorm-relu-avgpooling` is `convnet-d3-w128-bn`, `alexnet-batchnorm` is `alexnet-bn`.
     """
@@ -30,27 +62,27 @@ def network_in_words(model: str) -> str:
 
 
 def data_in_words(dataset: str, exactness: str) -> str:
-    """The data set's name, and where it is not the official one, what differs."""
+    """The name of the data set, and what differs if it is not the official one."""
     return dataset if exactness in ("", "official") else f"{dataset} ({exactness})"
 
 
 def images_in_words(ipc: str) -> str:
-    """The budget."""
+    """The budget, such as "10 images per class"."""
     return quantity(int(ipc), "image per class")
 
 
 def preset_in_words(preset: str) -> str:
-    """The preset's name, and where it gives no result, that."""
+    """The name of the preset, with a warning if its rows are no result."""
     return f"preset {preset} {SMOKE}" if preset == "smoke" else f"preset {preset}"
 
 
-def of_league(memory: str, league: str) -> str:
-    """A memory's name, and its league where that is not the usual one."""
+def with_league(memory: str, league: str) -> str:
+    """The name of a memory, and its league if that is not the usual one."""
     return memory_label(memory) if league in ("", "pixel", memory) else f"{memory_label(memory)}, league {league}"
 
 
 def intervals_in_words(data: DataFrame) -> str:
-    """What the bars of a figure are, and which points have none."""
+    """What the points and bars of a figure are, and which points have no bar."""
     if not (over := over_in_words(data)):
         return "one value each, no interval"
     alone = "; what has no bar is one value" if (data["varies"] == "nothing").any() else ""
@@ -58,19 +90,19 @@ def intervals_in_words(data: DataFrame) -> str:
 
 
 def over_in_words(data: DataFrame) -> str:
-    """What the intervals of a figure are over; "" where there is none."""
+    """What the intervals of a figure are over; "" if there are none."""
     over = sorted(set(data["varies"]) - {"nothing"})
     return f"over {' or '.join(over)}" if over else ""
 
 
 def counts_in_words(data: DataFrame) -> str:
-    """The n of most lines of `data`, and of which memories others have another: "n = 2 sets x 3 nets; full: 6 nets"."""
+    """The n of most lines of `data`, and the memories that have another: "n = 2 sets x 3 nets; full: 6 nets"."""
     usual = str(data["n"].mode().iloc[0])
     others = data[data["n"] != usual].groupby("n", sort=False)["memory"].unique()
-    told = [f"{_some_of(sorted(map(memory_label, memories)))}: {n}" for n, memories in others.items()]
+    told = [f"{_list_some(sorted(map(memory_label, memories)))}: {n}" for n, memories in others.items()]
     return "; ".join([f"n = {usual}", *told])
 
 
-def _some_of(names: Sequence[str]) -> str:
-    """At most four of them, and how many there are beside."""
+def _list_some(names: Sequence[str]) -> str:
+    """At most four names, and the number of the others."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

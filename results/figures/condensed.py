@@ -1,9 +1,8 @@
-"""Figures of track condense."""
+"""Figures of condensed memories: accuracy along the updates, and a ranking of the memories."""
 
 import math
 import re
 import textwrap
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,25 +20,26 @@ DRAWN = [*CONDENSED, *ACCURACY, "n", "varies", "published", "published_std", "no
 PANEL = ("dataset", "dataset_digest", "ipc")
 PUBLISHED_DASHES = (0, (1, 3, 6, 3))
 ITERATIONS = re.compile(r"memory\.(\w+\.)?iterations=")  # a plug-in's are its host's
-UNLESS_TOLD = " (unless told)"  # in a title, of what most lines share
+UNLESS_TOLD = " (unless told)"  # follows a value in a title that most lines share
+ACROSS = 3  # panels in a row
 LINE, HEADING = 1.4, 1.3  # height of a label's first line and of a league's name, in lines of text
 
 
 def condense_iterations_data(rows: DataFrame) -> DataFrame:
-    """The numbers `condense_iterations` draws: lines of `tables.condense_table`, one per memory, iterations and panel.
+    """The numbers of `condense-iterations`: lines of `condense_table`, one per memory, iterations and panel.
 
-    A run of fewer iterations is the beginning of a whole one: it counts as unchanged. Left out are the memories of a
-    data set and ipc of which none was updated.
+    A run of fewer iterations is the beginning of a whole one and counts as unchanged. A data set and ipc without any
+    updated memory is left out.
 
     Raises:
-        ValueError: no row of track condense is a test_accuracy of images that were updated, or they mix what one
-            figure, or one panel, may not.
+        ValueError: no row of track condense is a test_accuracy of images that were updated, or the rows mix settings
+            that one figure, or one panel, may not.
     """
-    chosen = _of_one_digest_each(selection.chosen_rows(rows, "condense", "test_accuracy"))
-    chosen = chosen.assign(changes=chosen["changes"].map(_but_for_iterations))
+    chosen = _require_one_digest(selection.choose_rows(rows, "condense", "test_accuracy"))
+    chosen = chosen.assign(changes=chosen["changes"].map(_without_iterations))
     for (dataset, ipc), panel in chosen.groupby(["dataset", "ipc"]):
         selection.refuse_several(panel, "league", f" of {dataset}, {captions.images_in_words(str(ipc))}")
-    selection.of_one_setting(chosen, (*PANEL, "league"))
+    selection.require_one_setting(chosen, (*PANEL, "league"))
     if chosen["iterations"].isna().all():
         raise ValueError(f"none of the {len(chosen)} test accuracies has iterations: these images were not updated")
     has_course = chosen.groupby(list(PANEL), dropna=False)["iterations"].transform("count") > 0
@@ -47,36 +47,26 @@ def condense_iterations_data(rows: DataFrame) -> DataFrame:
     return condense_table(chosen[has_course | is_bound])[DRAWN]
 
 
-def condense_iterations(rows: DataFrame) -> Figure:
+def draw_condense_iterations(data: DataFrame) -> Figure:
     """Test accuracy against updates of the synthetic images, a line per memory, a panel per data set and ipc.
 
-    Bars are the 95 % intervals of `estimates.summary`; a point without a bar has n = 1. Memories of selected images
-    have no iterations: they are level lines, their intervals bands. Thin dashed lines are the published values,
-    of images after all their updates.
+    Bars are the 95 % intervals of `means.summary`. A point without a bar has n = 1. Memories of selected images have no
+    iterations: they are level lines, and their intervals are bands. Thin dashed lines are the published values, which
+    hold for images after all their updates.
 
     Args:
-        rows: as `rows.read` gives them, of one split, preset, recipe and model, of each data set one digest, and of
-            each panel one league.
-    Raises:
-        ValueError: as `condense_iterations_data`.
+        data: `condense_iterations_data` of rows of one split, preset, recipe and model, with one digest of each data
+            set and one league in each panel.
     """
-    data = condense_iterations_data(rows)
     styles = drawing.styles_of(data["memory"])
     panels = _by_budget(data)
     is_alone = len(panels) == 1
-    columns = min(len(panels), 3)
-    lines = -(-len(panels) // columns)
-    size = (6.4, 4.8) if is_alone else (max(0.4 + 4.2 * columns, 5.4), 1.5 + 3.3 * lines)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes, (name, panel) in zip(grid.flat, panels, strict=False):
+    figure, grid = drawing.make_grid(len(panels), 3, (6.0, 3.3) if is_alone else (4.2, 3.3))
+    for axes, (name, panel) in zip(grid, panels, strict=True):
         _draw_courses(axes, panel, styles)
         axes.set_ylabel(f"{data['split'].iloc[0]} accuracy (%)")
         if not is_alone:
             drawing.put(axes.set_title("", fontsize="medium"), name)
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
-
     n = _usual(data["n"])
     courses = {str(memory): part for memory, part in data.groupby("memory")}
     other_n = {memory: " or ".join(part.loc[part["n"] != n, "n"].unique()) for memory, part in courses.items()}
@@ -84,69 +74,61 @@ def condense_iterations(rows: DataFrame) -> Figure:
     for memory, style in styles.items():
         own_n = f"n = {other_n[memory]}" if other_n[memory] else ""
         changes = courses[memory]["changes"].unique()
-        told = changes[0] if len(changes) == 1 else " or ".join(change or "unchanged" for change in changes)
-        entries.append((_label(memory, own_n, told), drawing.handle(style)))
+        changed = changes[0] if len(changes) == 1 else " or ".join(change or "unchanged" for change in changes)
+        entries.append((_label(memory, own_n, changed), drawing.handle(style)))
     if data["published"].notna().any():
         entries.append(
             ("published, after all updates", Line2D([], [], color="0.3", linestyle=PUBLISHED_DASHES, linewidth=0.9))
         )
-    drawing.legend(figure, entries)
+    drawing.add_legend(figure, entries)
     unless = UNLESS_TOLD if any(other_n.values()) else ""
     setting = captions.setting_in_words(selection.setting_of(data, () if is_alone else (*PANEL, "exactness", "league")))
-    drawing.title(figure, f"{setting}\n{captions.intervals_in_words(data)}, n = {n}{unless}")
+    drawing.add_title(figure, f"{setting}\n{captions.intervals_in_words(data)}, n = {n}{unless}")
     return figure
 
 
 def condense_accuracy_data(rows: DataFrame) -> DataFrame:
-    """The numbers `condense_accuracy` draws: the lines of `tables.condense_table` after each run's last iteration.
+    """The numbers of `condense-accuracy`: lines of `condense_table` after the last iteration of each run.
 
-    Lines of a data set and ipc stand together, leagues apart, best first.
+    They are sorted by data set, ipc and league, and then by accuracy, best first.
 
     Raises:
-        ValueError: no row of track condense is a test_accuracy, or they mix what one figure may not.
+        ValueError: no row of track condense is a test_accuracy, or the rows mix settings that one figure may not.
     """
-    chosen = selection.chosen_rows(rows, "condense", "test_accuracy")
+    chosen = selection.choose_rows(rows, "condense", "test_accuracy")
     for column in ("preset", "split", "model"):
         selection.refuse_several(chosen, column)
-    table = condense_table(_of_one_digest_each(chosen))
+    table = condense_table(_require_one_digest(chosen))
     table = table[is_last_of_run(table, CONDENSED)]
     order = ["dataset", "ipc", "league", "test_accuracy", "memory", "recipe", "memory_model", "changes"]
     ascending = [name != "test_accuracy" for name in order]
     return table.sort_values(order, ascending=ascending, na_position="first", ignore_index=True)[DRAWN]
 
 
-def condense_accuracy(rows: DataFrame) -> Figure:
-    """Test accuracy of the memories, best first, a panel per data set and ipc; leagues stand apart, each ranked alone.
+def draw_condense_accuracy(data: DataFrame) -> Figure:
+    """Test accuracy of the memories, best first: a panel per data set and ipc, in it each league ranked alone.
 
-    Bars are the 95 % intervals of `estimates.summary`; a point without a bar has n = 1. Hollow marks are the published
-    values. What sets a line off from the others, or off its preset, stands under its memory's name.
+    Bars are the 95 % intervals of `means.summary`. A point without a bar has n = 1. Hollow marks are the published
+    values. Below the name of a memory stand its changed settings, and its recipe, network or n if most others have
+    another.
 
     Args:
-        rows: as `rows.read` gives them, of one split, preset and model, and of each data set one digest.
-    Raises:
-        ValueError: as `condense_accuracy_data`.
+        data: `condense_accuracy_data` of rows of one split, preset and model, with one digest of each data set.
     """
-    data = condense_accuracy_data(rows)
     styles = drawing.styles_of(data["memory"])
     panels = _by_budget(data.assign(label=_labels(data)))
-    columns = min(len(panels), 3)
-    heights = [
-        max(_height(panel) for _, panel in panels[first : first + columns]) for first in range(0, len(panels), columns)
-    ]
-    size = (max(0.4 + 4.2 * columns, 5.4), 1.5 + sum(0.2 * height + 0.7 for height in heights))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for number, (name, panel) in enumerate(panels):
-        axes = grid.flat[number]
-        _draw_ranking(axes, panel, styles, heights[number // columns])
+    lines = [max(_lines_of_text(panel) for _, panel in panels[first : first + ACROSS])
+             for first in range(0, len(panels), ACROSS)]  # fmt: skip
+    inches = [0.2 * number + 0.7 for number in lines]
+    figure, grid = drawing.make_grid(len(panels), ACROSS, (4.2, 0), heights=inches)
+    for number, (axes, (name, panel)) in enumerate(zip(grid, panels, strict=True)):
+        _draw_ranking(axes, panel, styles, lines[number // ACROSS])
         drawing.put(axes.set_title("", fontsize="medium"), name)
         axes.set_xlabel(f"{data['split'].iloc[0]} accuracy (%)")
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
     if data["published"].notna().any():
-        drawing.legend(figure, [("published", drawing.hollow())])
+        drawing.add_legend(figure, [("published", drawing.hollow())])
     unless = {name: UNLESS_TOLD if data[name].nunique() > 1 else "" for name in ("recipe", "n")}
-    drawing.title(
+    drawing.add_title(
         figure,
         f"{captions.preset_in_words(data['preset'].iloc[0])}, "
         f"recipe {_usual(data['recipe'])}{unless['recipe']}\n{data['model'].iloc[0]}\n"
@@ -155,21 +137,21 @@ def condense_accuracy(rows: DataFrame) -> Figure:
     return figure
 
 
-def _of_one_digest_each(rows: DataFrame) -> DataFrame:
-    """The rows, if those of each data set are of one version of it."""
+def _require_one_digest(rows: DataFrame) -> DataFrame:
+    """Return the rows if those of each data set have one digest."""
     for dataset, part in rows.groupby("dataset"):
         selection.refuse_several(part, "dataset_digest", f" of {dataset}")
     return rows
 
 
-def _but_for_iterations(changes: str) -> str:
-    """What a run's row names as changed, without the number of updates, which has an axis of its own."""
+def _without_iterations(changes: str) -> str:
+    """The changes of a run without the number of updates, which has an axis of its own."""
     return ", ".join(change for change in changes.split(", ") if not ITERATIONS.match(change))
 
 
 def _draw_courses(axes: Axes, panel: DataFrame, styles: dict[str, Style]) -> None:
-    """The lines of a panel's memories, and the published values."""
-    drawing.mark_logarithmic(axes, sorted(panel["iterations"].dropna().unique()))
+    """Draw the lines of the memories of a panel, and the published values."""
+    drawing.scale_logarithmic(axes, sorted(panel["iterations"].dropna().unique()))
     lines = {str(memory): line for memory, line in panel.groupby("memory")}
     for memory, style in styles.items():
         if (line := lines.get(memory)) is None:
@@ -186,7 +168,7 @@ def _draw_courses(axes: Axes, panel: DataFrame, styles: dict[str, Style]) -> Non
 
 
 def _by_budget(data: DataFrame) -> list[tuple[str, DataFrame]]:
-    """A panel per data set and ipc; `full`, which has no ipc, stands in each panel of its data set."""
+    """Split the lines into panels by data set and ipc; `full`, which has no ipc, is in each panel of its data set."""
     panels = []
     for dataset, part in data.groupby("dataset"):
         name = captions.data_in_words(str(dataset), part["exactness"].iloc[0])
@@ -201,38 +183,38 @@ def _by_budget(data: DataFrame) -> list[tuple[str, DataFrame]]:
 
 
 def _labels(data: DataFrame) -> list[str]:
-    """The name of each line's memory, and below it what sets the line off."""
+    """The name of the memory of each line, and below it what distinguishes the line."""
     several_networks = data.groupby("memory")["memory_model"].transform("nunique") > 1
     labels = []
-    for line, tell_network in zip(data.to_dict("records"), several_networks, strict=True):
-        said = (
+    for line, shows_network in zip(data.to_dict("records"), several_networks, strict=True):
+        details = (
             f"recipe {line['recipe']}" if line["recipe"] != _usual(data["recipe"]) else "",
-            f"built with {line['memory_model']}" if tell_network and line["memory_model"] else "",
+            f"built with {line['memory_model']}" if shows_network and line["memory_model"] else "",
             f"n = {line['n']}" if line["n"] != _usual(data["n"]) else "",
             line["changes"],
         )
-        labels.append(_label(line["memory"], *said))
+        labels.append(_label(line["memory"], *details))
     return labels
 
 
-def _label(memory: str, *said: str) -> str:
-    """The name of a memory and, on the lines below it, what is to be said of it."""
-    below = textwrap.wrap(", ".join(part for part in said if part), 44, break_on_hyphens=False)
+def _label(memory: str, *details: str) -> str:
+    """The name of a memory and, on the lines below it, details."""
+    below = textwrap.wrap(", ".join(filter(None, details)), 44, break_on_hyphens=False)
     return "\n".join([memory_label(memory), *below])
 
 
 def _usual(values: "Series[str]") -> str:
-    """The most frequent one, the first by name among equals."""
+    """The most frequent value, the first by name among equals."""
     return str(values.mode().iloc[0])
 
 
-def _height(panel: DataFrame) -> float:
-    """Height of a ranking in lines of text."""
+def _lines_of_text(panel: DataFrame) -> float:
+    """The height of a ranking in lines of text."""
     return float(sum(LINE + label.count("\n") for label in panel["label"]) + HEADING * panel["league"].nunique())
 
 
 def _draw_ranking(axes: Axes, panel: DataFrame, styles: dict[str, Style], height: float) -> None:
-    """The lines of a panel from the top down, each league under its name; the panel is `height` lines of text high."""
+    """Draw the lines of a panel from the top down, each league under its name, over `height` lines of text."""
     at = 0.0
     ticks = []
     for league, part in panel.groupby("league", sort=False):
@@ -246,7 +228,8 @@ def _draw_ranking(axes: Axes, panel: DataFrame, styles: dict[str, Style], height
         at += HEADING
         for line in part.to_dict("records"):
             middle = at + (LINE + line["label"].count("\n")) / 2
-            _draw_dot(axes, middle, line, styles[line["memory"]])
+            ends = tuple(float(line[name]) for name in ACCURACY)
+            _draw_dot(axes, middle, ends, float(line["published"]), styles[line["memory"]])
             ticks.append(middle)
             at = 2 * middle - at
     axes.set_yticks(ticks, list(panel["label"]), fontsize="small", parse_math=False)
@@ -255,10 +238,11 @@ def _draw_ranking(axes: Axes, panel: DataFrame, styles: dict[str, Style], height
     axes.grid(alpha=0.3)
 
 
-def _draw_dot(axes: Axes, y: float, line: dict[Any, Any], style: Style) -> None:
-    mean, low, high = (line[name] for name in ACCURACY)
+def _draw_dot(axes: Axes, y: float, ends: tuple[float, ...], published: float, style: Style) -> None:
+    """Draw a mean, its interval and the published value at a height."""
+    mean, low, high = ends
     axes.plot(mean, y, color=style.colour, marker=style.marker, linestyle="none", markersize=6)
     if not math.isnan(low):
         axes.errorbar(mean, y, xerr=[[mean - low], [high - mean]], fmt="none", ecolor=style.colour, capsize=2.5)
-    if not math.isnan(line["published"]):
-        drawing.draw_hollow(axes, line["published"], y, style)
+    if not math.isnan(published):
+        drawing.draw_hollow(axes, published, y, style)

@@ -1,9 +1,9 @@
-"""What figures share: how a memory is drawn, lines with their intervals, axes, legends and titles."""
+"""The parts that figures share: styles of memories, lines with intervals, grids of panels, axes, legends, titles."""
 
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,21 +11,22 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from pandas import DataFrame, Series
 
-# What one figure may show one value of only; `full`, the bound without a memory, has no budget and no league.
 ABREAST = 4  # small panels in a row
+NARROWEST = 5.4  # inches of a figure: its title and legend need them
 BEHIND = "0.82"  # the grey of the other lines in them
 CHARACTERS = 13  # of a title's size, to the inch
+Dashes = Literal["-", "--", "-.", ":"] | tuple[float, Sequence[float]]  # a line style of matplotlib
 
 
 class Style(NamedTuple):
-    """How a memory is drawn. Marker and dashes alone tell the lines apart, for print in black and white."""
+    """The look of a memory. Marker and dashes alone tell the lines apart, so that print in black and white works."""
 
     colour: str
     marker: str
-    dashes: Any  # as matplotlib's linestyle
+    dashes: Dashes
 
 
 # Okabe & Ito's palette, which colour-blind readers tell apart (its yellow is too pale for lines).
@@ -45,7 +46,7 @@ _SPARE_DASHES = ((0, (7, 2)), (0, (1, 2)), (0, (4, 1, 1, 1)), (0, (2, 2)), (0, (
 
 
 def styles_of(memories: Iterable[str]) -> dict[str, Style]:
-    """The style of each memory: its own where it is listed in `STYLES`, else the next free one, by name."""
+    """The style of each memory: that of `STYLES` if it is listed there, otherwise the next spare one by name."""
     names = set(memories)
     styles = {name: style for name, style in STYLES.items() if name in names}
     for i, name in enumerate(sorted(names - set(STYLES))):
@@ -58,6 +59,7 @@ def styles_of(memories: Iterable[str]) -> dict[str, Style]:
 
 
 Fill = Literal["full", "bottom", "left", "none"]
+Sharing = bool | Literal["row", "col"]
 Ends = tuple[str, str, str]  # columns of a mean and of both ends of its interval
 FILLS: dict[str, Fill] = {"storage": "bottom", "soft": "left"}  # how a mark says its league; the others are full
 
@@ -65,7 +67,7 @@ FILLS: dict[str, Fill] = {"storage": "bottom", "soft": "left"}  # how a mark say
 def draw_line(
     axes: Axes, x: "Series[float]", data: DataFrame, mean: str, low: str, high: str, style: Style, fill: Fill = "full"
 ) -> None:
-    """Column `mean` of `data` over `x`, with a bar from `low` to `high` where there is an interval."""
+    """Draw column `mean` of `data` over `x`, with a bar from `low` to `high` for each point with an interval."""
     y = data[mean]
     axes.plot(
         x, y, color=style.colour, marker=style.marker, linestyle=style.dashes, markersize=_size(fill), linewidth=1.4,
@@ -79,7 +81,7 @@ def draw_line(
 
 
 def draw_hollow(axes: Axes, x: float, y: float, style: Style) -> None:
-    """A published value."""
+    """Draw the hollow mark of a published value."""
     axes.plot(
         x, y, color=style.colour, marker=style.marker, markerfacecolor="none", linestyle="none", markersize=11,
         clip_on=False, zorder=3,
@@ -87,64 +89,114 @@ def draw_hollow(axes: Axes, x: float, y: float, style: Style) -> None:
 
 
 def draw_level(axes: Axes, line: DataFrame, mean: str, low: str, high: str, style: Style) -> None:
-    """The only line of `data`, which has no place on the x axis, across the axes; its interval is a band."""
+    """Draw the only line of `data` as a level across the axes, with its interval as a band: it has no place on x."""
     level, bottom, top = line[[mean, low, high]].iloc[0]
     axes.axhline(level, color=style.colour, linestyle=style.dashes, linewidth=1.4)
     if not math.isnan(bottom):
         axes.axhspan(bottom, top, color=style.colour, alpha=0.12, linewidth=0)
 
 
-def mark_logarithmic(axes: Axes, values: Sequence[float], room: int = 8) -> None:
-    """A logarithmic x axis marked at `values`, ascending, from the last down: as many as have room.
+def scale_logarithmic(
+    axes: Axes, marks: Sequence[float], which: Literal["x", "y"] = "x", room: int = 8, linear: float | None = None
+) -> None:
+    """Make an axis logarithmic, with ticks at `marks` in plain numbers.
 
-    With 0 among them it is linear up to the next.
+    Args:
+        axes: the panel.
+        marks: where ticks may stand, ascending, such as the places of the points or `round_marks`. With 0 among them
+            the axis is linear near 0.
+        which: the axis.
+        room: the most ticks, counted from the last mark down.
+        linear: up to where an axis with 0 is linear; by default up to its first positive mark.
     """
-    positive = [value for value in values if value > 0] or [1]
-    if 0 in values:
-        axes.set_xscale("symlog", linthresh=positive[0])
+    axis, set_scale = (axes.xaxis, axes.set_xscale) if which == "x" else (axes.yaxis, axes.set_yscale)
+    positive = [mark for mark in marks if mark > 0] or [1]
+    if 0 in marks:
+        set_scale("symlog", linthresh=linear or positive[0])
     else:
-        axes.set_xscale("log")
+        set_scale("log")
     apart = math.log10(positive[-1] / positive[0]) / room
-    marks: list[float] = []
-    for value in reversed(positive):
-        if not marks or math.log10(marks[-1] / value) >= apart:
-            marks.append(value)
-    marks += [0] if 0 in values else []
-    axes.set_xticks(marks, [f"{value:g}" for value in marks])
-    axes.xaxis.set_minor_locator(NullLocator())
+    ticks: list[float] = []
+    for mark in reversed(positive):
+        if not ticks or math.log10(ticks[-1] / mark) >= apart:
+            ticks.append(mark)
+    ticks += [0] if 0 in marks else []
+    # Not by `set_ticks`, which would move the limits of the axis.
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
+    axis.set_minor_locator(NullLocator())
 
 
-def side_by_side(number: int, of: int, values: Sequence[float]) -> float:
-    """What to multiply a line's places on a logarithmic axis by, so that the bars of `of` lines at one place are told
-    apart: they stand within a twentieth of the axis, whose values are given ascending."""
-    span = 0.05 * math.log10(values[-1] / values[0]) or 0.05
+def round_marks(low: float, high: float) -> list[float]:
+    """Round numbers for `scale_logarithmic`, from `low` / 1.3 to `high` * 1.3.
+
+    They are the powers of ten and, over at most three of these, their multiples by 2 and 5.
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    factors = (1, 2, 5) if last - first <= 3 else (1,)
+    marks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+    return [mark for mark in marks if low / 1.3 <= mark <= high * 1.3] or [low]
+
+
+def side_by_side(number: int, of: int, places: Sequence[float]) -> float:
+    """The factor that moves one of `of` lines aside on a logarithmic axis, so that their bars can be told apart.
+
+    All lines of one place stand within a twentieth of the axis, from the first to the last of its `places`.
+    """
+    span = 0.05 * math.log10(places[-1] / places[0]) or 0.05
     return 10 ** (span * (number / max(of - 1, 1) - 0.5)) if of > 1 else 1.0
 
 
 def within_percent(low: float, high: float) -> tuple[float, float]:
-    """The ends of an axis of accuracies: an interval over two groups can reach far beyond what an accuracy can be."""
+    """The ends of an axis cut to those of an accuracy, which an interval over two groups may far exceed."""
     return max(low, 0), min(high, 102)
 
 
 def limit_to_percent(panels: Iterable[Axes]) -> None:
-    """Keep panels `within_percent`: once all is drawn, as they may share their axes."""
+    """Cut the y axes of panels to those of an accuracy, after all is drawn, because panels may share an axis."""
     for axes in panels:
         axes.set_ylim(within_percent(*axes.get_ylim()))
 
 
-def small_panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Small panels that share their axes, row by row: for a crowd of lines, of which each stands out in one."""
-    columns = min(count, ABREAST)
+def make_grid(
+    count: int,
+    across: int,
+    panel: tuple[float, float],
+    margin: tuple[float, float] = (0.4, 1.5),
+    heights: Sequence[float] = (),
+    sharex: Sharing = False,
+    sharey: Sharing = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, row by row, and its panels.
+
+    Args:
+        count: the number of panels.
+        across: the most panels in a row.
+        panel: width and height of a panel, in inches.
+        margin: what the figure is wider and higher than its panels, in inches.
+        heights: the height of each row, in inches; by default that of `panel`.
+        sharex, sharey: which panels share an axis, as `matplotlib.figure.Figure.subplots` takes it.
+    """
+    columns = min(count, across)
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(2.4 * columns, 5.4), 1.9 * rows + 1.4), layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-    for axes in grid[count:]:
+    heights = heights or [panel[1]] * rows
+    size = (max(margin[0] + panel[0] * columns, NARROWEST), margin[1] + sum(heights))
+    figure = Figure(figsize=size, layout="constrained")
+    ratios = {"height_ratios": heights}
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, gridspec_kw=ratios)
+    panels = list(grid.flat)
+    for axes in panels[count:]:
         axes.remove()
-    return figure, grid[:count]
+    return figure, panels[:count]
+
+
+def make_small_grid(count: int) -> tuple[Figure, list[Axes]]:
+    """Small panels that share their axes, for a crowd of lines of which each panel shows one in colour."""
+    return make_grid(count, ABREAST, (2.4, 1.9), (0.0, 1.4), sharex=True, sharey=True)
 
 
 def label_outside(figure: Figure, x: str, y: str) -> None:
-    """Names of the axes that all panels share: below the lowest panel of each column and left of each row."""
+    """Name the axes that all panels share: below the lowest panel of each column, and left of each row."""
     lowest: dict[int, Axes] = {}
     for axes in figure.axes:  # row by row
         place = axes.get_subplotspec()
@@ -174,41 +226,49 @@ def hollow() -> Line2D:
     return Line2D([], [], color="0.3", marker="o", markerfacecolor="none", linestyle="none", markersize=9)
 
 
-def legend(figure: Figure, entries: list[tuple[str, Line2D]]) -> None:
-    """A legend below the panels."""
-    # Set afterwards, because matplotlib leaves out labels that begin with an underscore.
+def add_legend(figure: Figure, entries: list[tuple[str, Line2D]]) -> None:
+    """Add a legend below the panels."""
+    # Names are set afterwards, because matplotlib leaves out labels that begin with an underscore.
     handles = [line for _, line in entries]
     ncols = max(n for n in (1, 2, 4) if n == 1 or _width([label for label, _ in entries], n) < figure.get_figwidth())
-    made = figure.legend(
+    box = figure.legend(
         handles, ["-"] * len(handles), loc="outside lower center", frameon=False, handlelength=3.5, ncols=ncols
     )
-    for text, (label, _) in zip(made.get_texts(), entries, strict=True):
+    for text, (label, _) in zip(box.get_texts(), entries, strict=True):
         put(text, label)
 
 
 def _width(labels: list[str], ncols: int) -> float:
-    """About how wide a legend of so many columns is, in inches; it is filled column by column."""
+    """The approximate width in inches of a legend with so many columns, which is filled column by column."""
     columns = np.array_split(np.array([max(map(len, label.split("\n"))) for label in labels]), ncols)
     return sum(0.95 + 0.085 * max(column, default=0) for column in columns)
 
 
-def title(figure: Figure, content: str) -> None:
-    """A title above the panels, its lines no longer than the figure is wide."""
+def add_title(figure: Figure, content: str) -> None:
+    """Add a title above the panels, with lines that are no longer than the figure is wide."""
     width = int(CHARACTERS * figure.get_figwidth())
     lines = [part for line in content.split("\n") for part in textwrap.wrap(line, width, break_on_hyphens=False)]
     put(figure.suptitle("", fontsize="medium"), "\n".join(lines))
 
 
 def put(text: Text, content: str) -> None:
-    """The content as it is: a name may hold dollar signs."""
+    """Set the content of a text without reading it as mathematics: a name may hold dollar signs."""
     text.set(text=printable(content), parse_math=False)
 
 
-def tick_names(axis: Axis, places: Sequence[float], names: Iterable[str], **more: Any) -> None:
-    """Names at places of an axis, as they are."""
-    axis.set_ticks(places, [printable(name) for name in names], parse_math=False, **more)
+def name_ticks(
+    axis: Axis, places: Sequence[float], names: Iterable[str], fontsize: str | None = None, is_slanted: bool = False
+) -> None:
+    """Write names at places of an axis, without reading them as mathematics."""
+    axis.set_ticks(places, [printable(name) for name in names])
+    for label in axis.get_ticklabels():
+        label.set_parse_math(False)
+        if fontsize is not None:
+            label.set_fontsize(fontsize)
+        if is_slanted:
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def printable(content: str) -> str:
-    """The content with a space for each character that no font draws, and that no SVG may hold; lines stay."""
+    """The content with a space in the place of each character that no font draws; line breaks stay."""
     return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in content)

@@ -91,7 +91,7 @@ def memories_side_by_side(memories: Sequence[Shown], class_names: Sequence[str],
         drawing.put(axes.set_title("", fontsize="small"), "\n".join(label))
         if column == 0:
             middles = [row * (height + _gap(height)) + (height - 1) / 2 for row in range(len(classes))]
-            drawing.tick_names(axes.yaxis, middles, names)
+            drawing.name_ticks(axes.yaxis, middles, names)
     heading = figure.text(0.5, 1 - 0.08 / figure_height, "", ha="center", va="top", fontsize="medium")
     drawing.put(heading, "\n".join(title_lines))
     return figure
@@ -133,8 +133,8 @@ def features(points: DataFrame, title: str) -> Figure:
         Line2D([], [], color=colour, marker=marker, markeredgecolor="black", linestyle="none", markersize=7)
         for colour, marker in zip(CLASS_COLOURS, CLASS_MARKERS, strict=True)
     ]
-    drawing.legend(figure, list(zip(classes, marks, strict=False)))
-    drawing.title(figure, title)
+    drawing.add_legend(figure, list(zip(classes, marks, strict=False)))
+    drawing.add_title(figure, title)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The figures by name, each as a function of rows with the numbers in it."""
+"""The figures of rows by name, each as its numbers and its drawing."""
 
 import inspect
 from collections.abc import Callable
@@ -7,102 +7,42 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from harness.results.figures.condensed import (
-    condense_accuracy,
-    condense_accuracy_data,
-    condense_iterations,
-    condense_iterations_data,
-)
-from harness.results.figures.heat import (
-    cl_matrix,
-    cl_matrix_data,
-    cross_arch,
-    cross_arch_data,
-    recipe_by_memory,
-    recipe_by_memory_data,
-)
-from harness.results.figures.scaling import budget, budget_data, cost, cost_data, large_ipc, large_ipc_data
-from harness.results.figures.search_costs import (
-    nas_cost,
-    nas_cost_data,
-    nas_regret,
-    nas_regret_data,
-    nas_size,
-    nas_size_data,
-)
-from harness.results.figures.search_ranks import (
-    nas_axes,
-    nas_axes_data,
-    nas_ranks,
-    nas_ranks_data,
-    nas_scatter,
-    nas_scatter_data,
-)
-from harness.results.figures.stream import cl_accuracy, cl_accuracy_data
-
-__all__ = [
-    "FIGURES",
-    "Plot",
-    "about",
-    "budget",
-    "budget_data",
-    "cl_accuracy",
-    "cl_accuracy_data",
-    "cl_matrix",
-    "cl_matrix_data",
-    "condense_accuracy",
-    "condense_accuracy_data",
-    "condense_iterations",
-    "condense_iterations_data",
-    "cost",
-    "cost_data",
-    "cross_arch",
-    "cross_arch_data",
-    "large_ipc",
-    "large_ipc_data",
-    "nas_axes",
-    "nas_axes_data",
-    "nas_cost",
-    "nas_cost_data",
-    "nas_ranks",
-    "nas_ranks_data",
-    "nas_regret",
-    "nas_regret_data",
-    "nas_scatter",
-    "nas_scatter_data",
-    "nas_size",
-    "nas_size_data",
-    "recipe_by_memory",
-    "recipe_by_memory_data",
-]
+from harness.results.figures import condensed, heat, scaling, search_costs, search_ranks, stream
 
 
 class Plot(NamedTuple):
-    """A figure of rows, and the numbers in it, for the CSV that is kept beside it."""
+    """A figure: the function that computes its numbers from rows, and the function that draws them.
 
-    draw: Callable[[DataFrame], Figure]
+    The numbers are all that the figure shows. The same frame is drawn and written beside the figure as CSV.
+    """
+
     data: Callable[[DataFrame], DataFrame]
+    draw: Callable[[DataFrame], Figure]
+
+    def draw_rows(self, rows: DataFrame) -> Figure:
+        """Draw the figure of some rows."""
+        return self.draw(self.data(rows))
 
 
 FIGURES = {
-    "budget": Plot(budget, budget_data),
-    "cl_accuracy": Plot(cl_accuracy, cl_accuracy_data),
-    "cl_matrix": Plot(cl_matrix, cl_matrix_data),
-    "condense_accuracy": Plot(condense_accuracy, condense_accuracy_data),
-    "condense_iterations": Plot(condense_iterations, condense_iterations_data),
-    "cost": Plot(cost, cost_data),
-    "cross_arch": Plot(cross_arch, cross_arch_data),
-    "large_ipc": Plot(large_ipc, large_ipc_data),
-    "nas_axes": Plot(nas_axes, nas_axes_data),
-    "nas_cost": Plot(nas_cost, nas_cost_data),
-    "nas_ranks": Plot(nas_ranks, nas_ranks_data),
-    "nas_regret": Plot(nas_regret, nas_regret_data),
-    "nas_scatter": Plot(nas_scatter, nas_scatter_data),
-    "nas_size": Plot(nas_size, nas_size_data),
-    "recipe_by_memory": Plot(recipe_by_memory, recipe_by_memory_data),
+    "budget": Plot(scaling.budget_data, scaling.draw_budget),
+    "cl_accuracy": Plot(stream.cl_accuracy_data, stream.draw_cl_accuracy),
+    "cl_matrix": Plot(heat.cl_matrix_data, heat.draw_cl_matrix),
+    "condense_accuracy": Plot(condensed.condense_accuracy_data, condensed.draw_condense_accuracy),
+    "condense_iterations": Plot(condensed.condense_iterations_data, condensed.draw_condense_iterations),
+    "cost": Plot(scaling.cost_data, scaling.draw_cost),
+    "cross_arch": Plot(heat.cross_arch_data, heat.draw_cross_arch),
+    "large_ipc": Plot(scaling.large_ipc_data, scaling.draw_large_ipc),
+    "nas_axes": Plot(search_ranks.nas_axes_data, search_ranks.draw_nas_axes),
+    "nas_cost": Plot(search_costs.nas_cost_data, search_costs.draw_nas_cost),
+    "nas_ranks": Plot(search_ranks.nas_ranks_data, search_ranks.draw_nas_ranks),
+    "nas_regret": Plot(search_costs.nas_regret_data, search_costs.draw_nas_regret),
+    "nas_scatter": Plot(search_ranks.nas_scatter_data, search_ranks.draw_nas_scatter),
+    "nas_size": Plot(search_costs.nas_size_data, search_costs.draw_nas_size),
+    "recipe_by_memory": Plot(heat.recipe_by_memory_data, heat.draw_recipe_by_memory),
 }
 
 
 def about(draw: Callable[..., object]) -> str:
-    """What a figure shows, in one line: the first of what its function says of itself."""
+    """What a figure shows, in one line: the first line of the docstring of its function."""
     return next(iter((inspect.getdoc(draw) or "").splitlines()), "")

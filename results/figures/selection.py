@@ -1,4 +1,4 @@
-"""The rows that a figure shows: of one metric, one setting, and each memory in one configuration."""
+"""The choice of rows for a figure, which are of one metric, one setting, and one configuration of each memory."""
 
 from collections.abc import Collection
 
@@ -11,8 +11,12 @@ ONE_BUDGET = ("ipc", "league")
 CONFIGURATION = ("changes", "memory_model")  # of a memory
 
 
-def chosen_rows(rows: DataFrame, track: str, metric: str, needs: Collection[str] = ()) -> DataFrame:
-    """The rows of one metric of a track; a ValueError if there is none, or one lacks a column that it needs."""
+def choose_rows(rows: DataFrame, track: str, metric: str, needs: Collection[str] = ()) -> DataFrame:
+    """Choose the rows of one metric of a track.
+
+    Raises:
+        ValueError: there are none, or one has no value in a column of `needs`.
+    """
     chosen = rows[(rows["track"] == track) & (rows["metric"] == metric)]
     if chosen.empty:
         raise ValueError(f"none of the {len(rows)} rows is a {metric} of track {track}")
@@ -24,12 +28,12 @@ def chosen_rows(rows: DataFrame, track: str, metric: str, needs: Collection[str]
     return chosen
 
 
-def of_one_setting(chosen: DataFrame, but: Collection[str] = ()) -> DataFrame:
-    """The rows, if they are of one setting and show each memory in one configuration.
+def require_one_setting(chosen: DataFrame, but: Collection[str] = ()) -> DataFrame:
+    """Return the rows if they are of one setting and show each memory in one configuration.
 
     Args:
         chosen: rows of a track and metric.
-        but: columns that the figure keeps apart itself.
+        but: columns in which the figure may have several values.
     Raises:
         ValueError: several values of another column, with what to select from.
     """
@@ -45,7 +49,7 @@ def of_one_setting(chosen: DataFrame, but: Collection[str] = ()) -> DataFrame:
 
 
 def refuse_several(rows: DataFrame, column: str, of: str = "") -> None:
-    """A ValueError if the rows have several values of a column, leaving out what `full` has none of."""
+    """Raise a ValueError if the rows have several values in a column; `full` has no budget and no league of its own."""
     if len(found := _values(rows, column)) > 1:
         raise ValueError(f"a figure shows one {column}{of}; the rows mix {' and '.join(found)}: select one")
 
@@ -57,6 +61,6 @@ def _values(rows: DataFrame, column: str) -> list[str]:
 
 
 def setting_of(rows: DataFrame, but: Collection[str] = ()) -> dict[str, str]:
-    """The one value of each column of which a figure shows one; "" where there is none, or it is in `but`."""
+    """The value of each column in which a figure has one value; "" if there is none or the column is in `but`."""
     columns = (*ONE_OF, *ONE_BUDGET, "exactness")
     return {column: "" if column in but else next(iter(_values(rows, column)), "") for column in columns}

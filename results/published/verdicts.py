@@ -1,19 +1,18 @@
-"""Rows held against published numbers, cell by cell.
+"""Comparison of rows with published numbers, cell by cell.
 
-The rule stands in `RULE`, as readers of a table of verdicts get it.
+Readers of a table of verdicts get the rule as `RULE` has it.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pandas import DataFrame, Series
 from scipy import special
 
 from harness.results.published.reproductions import PICKED, Cell, Printed
 from harness.results.published.values import SHORT
-from harness.results.statistics import searches
+from harness.results.statistics import comparisons
 from harness.results.statistics.means import WHOLE
 from harness.results.tables import search as nas_tables
 from harness.results.tables.columns import Column, Layout, Question, Table, is_last_of_run
@@ -22,8 +21,10 @@ from harness.results.tables.streams import cl_table
 from harness.results.wording import quantity
 
 WITHIN, ABOVE, BELOW = "within", "above", "below"
-UNDECIDED = "undecided"  # one value, or one set or order and no standard deviation printed
+UNDECIDED = "undecided"  # no interval that could decide, or one that is too wide
+NOT_JUDGED = "not judged"  # rows of another preset than paper
 ONE_VALUE = "one value, no interval"
+TOO_WIDE = "our interval is wider than that of one set may be"
 UNPUBLISHED = "unpublished"  # we have a number, they have none
 NOT_RUN = "not run"
 NORMAL = float(special.ndtri(0.975))  # 1.96
@@ -38,9 +39,11 @@ RULE = (
     "theirs, 1.96 x the printed standard deviation / sqrt(5). They had 5 sets; networks share a set and vary with it, "
     "so 100 networks are not 100 independent values. Where only networks vary in ours, because there is one set or one "
     "order, their interval says nothing of other sets: 1.96 x the printed deviation stands in for it, and where none "
-    "is printed either, the cell is undecided. So is one value, which has no interval at all. Networks trained on all "
-    "the data share no set, and their interval counts. Rounding is half the last printed digit, or what is said of a "
-    "value read off a figure."
+    "is printed either, the cell is undecided. So is one value, which has no interval at all. A wide interval of few "
+    "sets does not make a number hold: if it is wider than 1.96 x the printed deviation, which one set is allowed, a "
+    "number that would be within is undecided. Networks trained on all the data share no set, and their interval "
+    "counts. So does the interval over the repeats of an architecture that a search selects, though another proxy set "
+    "may select another one. Rounding is half the last printed digit, or what is said of a value read off a figure."
 )
 NOT_THE_PAPERS = (
     "PRESET {preset}: THESE ARE NOT THE PAPER'S NUMBERS. Networks are narrower and schedules shorter than published, "
@@ -75,8 +78,8 @@ def judge(wanted: Sequence[Wanted], rows: DataFrame) -> DataFrame:
     Returns:
         `COLUMNS`: the printed value and standard deviation; our mean with the ends of its 95 % interval; difference
         (ours minus theirs); allowance (see `allowance`); n in words and varies, what our interval is over, both of the
-        cell's own metric; verdict, under
-        another preset than paper that preset's name; note, why a cell is not run or its published value doubted.
+        cell's own metric; verdict, "not judged" under another preset than paper; note, why a cell is not run or its
+        published value doubted.
     Raises:
         ValueError: rows of several runs fit one cell.
     """
@@ -104,7 +107,15 @@ def allowance(half: float, printed: Printed) -> float:
     return printed.reading + math.hypot(ours, theirs)
 
 
-def verdict(difference: float, allowed: float) -> str:
+def is_too_wide(half: float, printed: Printed) -> bool:
+    """Whether half of our interval is wider than the printed deviation allows one set.
+
+    With such an interval few sets would be within where one set is not. Never, if no deviation is printed.
+    """
+    return half > NORMAL * printed.std
+
+
+def decide(difference: float, allowed: float) -> str:
     """The verdict on a difference, ours minus the published value, under an `allowance`."""
     if math.isnan(difference):
         return UNPUBLISHED
@@ -116,8 +127,8 @@ def verdict(difference: float, allowed: float) -> str:
     return ABOVE if difference > 0 else BELOW
 
 
-def shown(table: DataFrame) -> Table:
-    """A table of verdicts as people read it: paper, ours, interval, n, verdict and notes."""
+def to_table(table: DataFrame) -> Table:
+    """Convert verdicts to a table as people read it: paper, ours, interval, n, verdict and notes."""
     lines = []
     for line in table.to_dict("records"):
         digits = _decimals(line["published"], line["metric"])
@@ -137,8 +148,14 @@ def shown(table: DataFrame) -> Table:
     return Table(page if page["metric"].nunique() > 1 else page.drop(columns="metric"), VERDICTS)
 
 
+def count_verdicts(table: DataFrame) -> str:
+    """The number of cells with each verdict, such as "3 within, 1 below" or "8 not judged (quick preset)"."""
+    said = table["verdict"].mask(table["verdict"] == NOT_JUDGED, NOT_JUDGED + " (" + table["preset"] + " preset)")
+    return ", ".join(f"{number} {verdict}" for verdict, number in said.value_counts(sort=False).items())
+
+
 def caption(preset: str) -> str:
-    """What stands above a table of verdicts: under another preset than paper, that it is no reproduction."""
+    """The text above a table of verdicts: a warning that it is no reproduction, under another preset than paper."""
     return "" if preset == "paper" else NOT_THE_PAPERS.format(preset=preset)
 
 
@@ -162,28 +179,32 @@ def _judge_cell(wanted: Wanted, table: DataFrame | None) -> dict[str, object]:
         "note": ", ".join(filter(None, (wanted.missing, doubt))), "source": printed.source,
         **dict.fromkeys(("ours", "ours_low", "ours_high", "difference", "allowance"), math.nan),
     }  # fmt: skip
-    if wanted.missing or table is None or (found := _line_of(wanted, table)) is None:
+    if wanted.missing or table is None or (found := _find_line(wanted, table)) is None:
         return line
     ours, low, high = (float(found[f"{cell.metric}{end}"]) for end in ("", "_low", "_high"))
     difference = ours - printed.value
     n, varies = (str(found.get(f"{cell.metric}_{name}") or found[name]) for name in ("n", "varies"))
     is_own = varies not in ("nets", "nothing") or found["memory"] == WHOLE
     has_interval = not math.isnan(low) and not math.isnan(high)
-    allowed = allowance((high - low) / 2 if is_own else math.nan, printed) if has_interval else math.nan
-    given = verdict(difference, allowed) if wanted.preset == "paper" else wanted.preset
-    said = (
+    half = (high - low) / 2 if is_own else math.nan
+    allowed = allowance(half, printed) if has_interval else math.nan
+    verdict = decide(difference, allowed) if wanted.preset == "paper" else NOT_JUDGED
+    too_wide = verdict == WITHIN and is_too_wide(half, printed)
+    notes = (
         "" if found["exactness"] in ("", "official") else f"data {found['exactness']}",
         "" if has_interval else ONE_VALUE if varies == "nothing" else "no interval",
+        TOO_WIDE if too_wide else "",
         doubt,
     )
     return line | {
         "exactness": found["exactness"], "ours": ours, "ours_low": low, "ours_high": high, "difference": difference,
-        "allowance": allowed, "n": n, "varies": varies, "verdict": given, "note": ", ".join(filter(None, said)),
+        "allowance": allowed, "n": n, "varies": varies, "verdict": UNDECIDED if too_wide else verdict,
+        "note": ", ".join(filter(None, notes)),
     }  # fmt: skip
 
 
-def _line_of(wanted: Wanted, table: DataFrame) -> "Series[Any] | None":
-    """The one line of a track's table that is the cell's."""
+def _find_line(wanted: Wanted, table: DataFrame) -> "Series | None":
+    """Find the line of a track's table that belongs to a cell."""
     fits = Series(True, index=table.index)
     for column, value in wanted.columns.items():
         fits &= (table[column].isna() if value is None else table[column] == value).fillna(False).astype(bool)
@@ -212,14 +233,14 @@ def _condensed(rows: DataFrame) -> DataFrame:
 
 
 def _searches(rows: DataFrame) -> DataFrame:
-    """The table of searches, with the n of each of its metrics: networks of the selected, architectures of a rho."""
+    """The table of searches, with the n of each of its metrics: repeats of the selected, architectures of a rho."""
     table = nas_tables.nas_table(rows)
     has_several = table["performance_low"].notna()
     return table.assign(
         n="",
         varies="",
-        performance_n=[f"{quantity(repeats, 'net')} of the selected" for repeats in table["true_repeats"]],
-        performance_varies=["nets" if several else "nothing" for several in has_several],
+        performance_n=[f"{quantity(repeats, 'repeat')} of the selected" for repeats in table["true_repeats"]],
+        performance_varies=["repeats" if several else "nothing" for several in has_several],
         **{f"{PICKED}_n": [quantity(number, "architecture") for number in table["n_5_percent"]]},
         **{f"{PICKED}_varies": "architectures"},
     )
@@ -230,5 +251,5 @@ def _searches(rows: DataFrame) -> DataFrame:
 TABLES: Mapping[str, tuple[Callable[[DataFrame], bool], Callable[[DataFrame], DataFrame]]] = {
     "cl": (_has_streams, cl_table),
     "condense": (_has_sets, _condensed),
-    "nas": (searches.has_results, _searches),
+    "nas": (comparisons.has_results, _searches),
 }

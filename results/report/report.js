@@ -25,3 +25,7 @@ for (const heading of document.querySelectorAll("table thead th")) {
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sortBy(heading); }
   });
 }
+// On paper, what can be folded is open.
+window.addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});

@@ -2,7 +2,7 @@
 
 from pandas import DataFrame
 
-from harness.results.statistics.searches import has_results, tell_axes
+from harness.results.statistics.comparisons import has_axes, has_results
 from harness.results.tables.columns import Layout, Table
 from harness.results.tables.condensed import MEMORIES, condense_table
 from harness.results.tables.pairs import PAIRS, PARTIAL, nas_pairs, nas_partial
@@ -27,7 +27,7 @@ def tables_of(rows: DataFrame) -> list[Table]:
         found.append((condense_table(rows), MEMORIES))
     if has_results(rows) or (is_nas.any() and not found):
         found += [(nas_table(rows), SEARCHES), (nas_pairs(rows), PAIRS)]
-        if tell_axes(rows):
+        if has_axes(rows):
             found.append((nas_partial(rows), PARTIAL))
     if not found:
         raise ValueError(

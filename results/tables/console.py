@@ -25,7 +25,6 @@ from harness.results.tables.page import (
     shared_value,
 )
 from harness.results.tables.text import split_blocks
-from harness.results.wording import memory_note
 
 GAP = 2  # spaces between two columns
 LONG = 20  # characters of a text from which on numbers may stand in its place
@@ -98,12 +97,18 @@ def spread_changes(table: Table) -> Table:
     of_lines = [split_changes(changes) for changes in frame["changes"]]
     names = list(dict.fromkeys(name for changes in of_lines for name in changes))
     changed = {name: Series([changes.get(name, "") for changes in of_lines], frame.index, dtype=str) for name in names}
-    notes = [memory_note(*line) for line in frame[["memory", "preset"]].assign(c="")[["memory", "c", "preset"]].values]
+    of_notes = frame["note"] if "note" in frame else [""] * len(frame)
+    notes = [_strip_changes(note, changes) for note, changes in zip(of_notes, frame["changes"], strict=True)]
     columns = [column for column in layout.columns if column.name not in names]
     at = [column.name for column in columns].index("memory") + 1
     columns[at:at] = [Column(name, name, is_shared=True) for name in names]
     settings = [each for name in layout.settings for each in (names if name == "changes" else [name])]
     return Table(frame.assign(note=notes, **changed), replace(layout, columns=tuple(columns), settings=tuple(settings)))
+
+
+def _strip_changes(note: str, changes: str) -> str:
+    """A note without the changes, which have columns of their own."""
+    return " ".join(note.replace(f"({changes})", "").split()) if changes else note
 
 
 def split_changes(changes: str) -> dict[str, str]:

@@ -11,18 +11,31 @@ from harness.results.tables.columns import Column, Table, is_last_of_run, write_
 from harness.results.wording import memory_label
 
 BOLD = "bold: the best of its setting, its interval over sets or orders apart from those of all others"
+BOLD_SENTENCE = "Bold is the best mean of its setting, if its interval over sets or orders is apart from all others."
 
 
 @dataclass(frozen=True)
 class Page:
     """A table as it is shown: text only, without line breaks or control characters."""
 
-    caption: str  # what all lines share
+    shared: list[str]  # what all lines share
+    has_best: bool  # whether any cell is bold
     headings: list[str]
     is_number: list[bool]
     lines: list[list[str]]
     is_best: list[list[bool]]  # of each cell
     ends_block: list[bool]  # whether a line is the last of its data set, split, preset and league
+
+    @property
+    def caption(self) -> str:
+        """What all lines share, and what bold means, as a list."""
+        return ", ".join([*self.shared, *([BOLD] if self.has_best else [])])
+
+    @property
+    def sentences(self) -> str:
+        """What all lines share, and what bold means, in whole sentences."""
+        shared = [f"All lines share {', '.join(self.shared)}."] if self.shared else []
+        return " ".join([*shared, *([BOLD_SENTENCE] if self.has_best else [])])
 
 
 def lay_out(table: Table) -> Page:
@@ -37,11 +50,10 @@ def lay_out(table: Table) -> Page:
         else:
             shown.append((column, cells))
     best = [find_best(table, column) for column, _ in shown]
-    if any(map(any, best)):
-        shared.append(BOLD)
     blocks = frame[[name for name in layout.block if name in frame]].astype(object).to_numpy().tolist()
     return Page(
-        caption=", ".join(shared),
+        shared=shared,
+        has_best=any(map(any, best)),
         headings=[plain(column.title) for column, _ in shown],
         is_number=[pd.api.types.is_numeric_dtype(frame[column.name]) for column, _ in shown],
         lines=[list(line) for line in zip(*(cells for _, cells in shown), strict=True)],

@@ -10,9 +10,9 @@ from numpy.random import default_rng
 from pandas import DataFrame
 
 from harness.results.statistics import ranking
+from harness.results.statistics.comparisons import AXES, LINE, TOGETHER, Comparison, compare, label_proxies, parse_axes
 from harness.results.statistics.means import BLOCK
-from harness.results.statistics.ranking import Drawn, Statistic
-from harness.results.statistics.searches import AXES, LINE, TOGETHER, Compared, axes_of, compared, labels
+from harness.results.statistics.ranking import Draws, Statistic
 from harness.results.tables.columns import (
     SETTINGS,
     Column,
@@ -59,19 +59,19 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
 
     Returns:
         What both share; statistic; first and second, the better proxy first; advantage, how much higher its rho or
-        lower its regret is, with the ends of its 95 % interval in _low and _high, p (`ranking.paired`: two-sided, for
-        this one comparison) and p_holm, of this one among all that the statistic compares; architectures, of those
-        that both and the truth have the number in the statistic. No line where no two proxies share any.
+        lower its regret is, with the ends of its 95 % interval in _low and _high; p (`ranking.paired_difference`:
+        two-sided, for this one comparison) and p_holm, the same among all that the statistic compares; architectures,
+        the number in the statistic of those that both and the truth have. Two proxies that share none have no line.
     Raises:
-        ValueError: as `compared`.
+        ValueError: as `compare`.
     """
-    by_block: dict[tuple[object, ...], list[Compared]] = {}
-    for each in compared(rows):
+    by_block: dict[tuple[object, ...], list[Comparison]] = {}
+    for each in compare(rows):
         if each.archs and not each.is_truth:
             by_block.setdefault(tuple(each.setting[name] for name in TOGETHER), []).append(each)
     lines: list[dict[str, Any]] = []
     for block, proxies in by_block.items():
-        names, drawn = labels(proxies), _on_shared(proxies, draws)
+        names, drawn = label_proxies(proxies), _on_shared(proxies, draws)
         for statistic, (first, second) in product(COMPARED, combinations(range(len(proxies)), 2)):
             if (first, second) not in drawn:
                 continue
@@ -80,7 +80,7 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
             if (of_both[0].value < of_both[1].value) != fewer_is_better:
                 first, second = second, first
                 of_both.reverse()
-            found = ranking.paired(*(reversed(of_both) if fewer_is_better else of_both))
+            found = ranking.paired_difference(*(reversed(of_both) if fewer_is_better else of_both))
             lines.append(
                 dict(zip(TOGETHER, block, strict=True))
                 | {"statistic": statistic, "first": names[first], "second": names[second]}
@@ -108,19 +108,19 @@ def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
         The setting; given, the axis ("nothing" first, "all axes" last); partial_rho (`ranking.partial_rho`) with its
         95 % interval in _low and _high; architectures.
     Raises:
-        ValueError: as `compared` and `axes_of`.
+        ValueError: as `compare` and `parse_axes`.
     """
     lines = []
-    for each in compared(rows):
+    for each in compare(rows):
         if each.is_truth:
             continue
-        axes = axes_of(each.models)
+        axes = parse_axes(each.models)
         codes = np.stack([pd.factorize(axes[name])[0] for name in AXES], axis=1)
         given = {axis: _given(codes[:, columns]) for axis, columns in GIVEN.items()}
         for axis, drawn in ranking.bootstrap(given, each.proxy, each.truth, default_rng(0), draws).items():
-            found = ranking.interval(drawn)
+            found = ranking.estimate(drawn)
             lines.append(
-                {name: each.setting[name] for name in LINE}
+                each.columns
                 | {"given": axis, "partial_rho": found.value, "partial_rho_low": found.low}
                 | {"partial_rho_high": found.high, "architectures": len(each.archs)}
             )
@@ -131,7 +131,9 @@ def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
     return table
 
 
-def _on_shared(proxies: list[Compared], draws: int) -> dict[tuple[int, int], tuple[dict[str, Drawn], dict[str, Drawn]]]:
+def _on_shared(
+    proxies: list[Comparison], draws: int
+) -> dict[tuple[int, int], tuple[dict[str, Draws], dict[str, Draws]]]:
     """For each two proxies that share architectures, `COMPARED` on those they share.
 
     The draws of these and of the truth's networks are the same, those of each proxy's own networks its own.
@@ -139,8 +141,8 @@ def _on_shared(proxies: list[Compared], draws: int) -> dict[tuple[int, int], tup
     statistics = {name: STATISTICS[name] for name in COMPARED}
 
     @cache
-    def drawn(proxy: int, archs: tuple[str, ...]) -> dict[str, Drawn]:
-        each = proxies[proxy].of(archs)
+    def drawn(proxy: int, archs: tuple[str, ...]) -> dict[str, Draws]:
+        each = proxies[proxy].select(archs)
         return ranking.bootstrap(statistics, each.proxy, each.truth, default_rng(0), draws, default_rng([1, proxy]))
 
     found = {}

@@ -1,11 +1,11 @@
 """Track nas: rows to tables of how well each proxy ranks the architectures, beside the published values.
 
-`statistics.searches` puts proxies beside their truth; `statistics.ranking` says how intervals are made.
+`statistics.comparisons` puts proxies beside their truth; `statistics.ranking` says how intervals are made.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,11 @@ from pandas import DataFrame
 
 from harness.results.published.values import searches_for
 from harness.results.statistics import ranking
+from harness.results.statistics.comparisons import LINE, TOGETHER, Comparison, compare
 from harness.results.statistics.means import BLOCK, t_interval
 from harness.results.statistics.ranking import AccuracyMatrix, Estimate, Statistic
-from harness.results.statistics.searches import LINE, TOGETHER, Compared, compared
 from harness.results.tables.columns import SETTINGS, Column, Layout, Question, rounded, two_decimals
-from harness.results.wording import memory_note
+from harness.results.tables.search_notes import search_note
 
 LAST = ("full", "")  # leagues of no proxy set, below the others
 DRAWS = 1000
@@ -31,16 +31,16 @@ TEST_IMAGES = {
 
 PICKED = "spearman_rho_picked_5_percent"  # the paper's number
 STATISTICS: Mapping[str, Statistic] = {
-    PICKED: ranking.ranks_of_picked(0.05),
-    "spearman_rho": ranking.ranks(ranking.spearman_rho),
-    "spearman_rho_best_20_percent": ranking.ranks_of_best(0.2),
-    "spearman_rho_best_5_percent": ranking.ranks_of_best(0.05),
-    "kendall_tau_b": ranking.ranks(ranking.kendall_tau_b),
-    "regret_at_1": ranking.picks(ranking.regret, 1),
-    "regret_at_5_percent": ranking.picks(ranking.regret, 0.05),
-    "top_k_agreement_at_5_percent": ranking.picks(ranking.top_k_agreement, 0.05),
-    "top_k_agreement_at_20_percent": ranking.picks(ranking.top_k_agreement, 0.2),
-    "best_rank_at_5_percent": ranking.picks(ranking.best_rank, 0.05),
+    PICKED: ranking.rho_among_selected(0.05),
+    "spearman_rho": ranking.rank_statistic(ranking.spearman_rho),
+    "spearman_rho_best_20_percent": ranking.rho_among_best(0.2),
+    "spearman_rho_best_5_percent": ranking.rho_among_best(0.05),
+    "kendall_tau_b": ranking.rank_statistic(ranking.kendall_tau_b),
+    "regret_at_1": ranking.selection_statistic(ranking.regret, 1),
+    "regret_at_5_percent": ranking.selection_statistic(ranking.regret, 0.05),
+    "top_k_agreement_at_5_percent": ranking.selection_statistic(ranking.top_k_agreement, 0.05),
+    "top_k_agreement_at_20_percent": ranking.selection_statistic(ranking.top_k_agreement, 0.2),
+    "best_rank_at_5_percent": ranking.selection_statistic(ranking.best_rank, 0.05),
 }
 SEARCHES = Layout(
     "Architecture search",
@@ -69,6 +69,7 @@ SEARCHES = Layout(
         Column("best_rank_at_5_percent", "best rank@5 %", rounded),
         Column("weighted_tau", format=two_decimals),
         Column("noise_ceiling", "noise ceiling: rho of half of the truth's trainings with the others", two_decimals),
+        Column("noise_ceiling_of_mean", "noise ceiling of both halves' mean: sqrt(2 rho / (1 + rho))", two_decimals),
         Column("noise_ceiling_best_20_percent", "noise ceiling, best 20 %", two_decimals),
         Column("halves", "trainings of the truth in the noise ceiling", is_shared=True),
         Column("n_5_percent", "n of 5 %", rounded),
@@ -108,7 +109,9 @@ SEARCHES = Layout(
             is_detail=True,
         ),
         Question(
-            "How noisy the truth is", ("noise_ceiling", "noise_ceiling_best_20_percent", "halves"), is_detail=True
+            "How noisy the truth is",
+            ("noise_ceiling", "noise_ceiling_of_mean", "noise_ceiling_best_20_percent", "halves"),
+            is_detail=True,
         ),
         Question(
             "Counts",
@@ -139,28 +142,28 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
         condensing_minutes and theirs, missing where they passed on several; images; the published values where preset,
         data set and number of architectures are the paper's;
 
-        the honest ones: `STATISTICS` with their 95 % intervals in _low and _high (`ranking.interval`); weighted_tau;
-        noise_ceiling (`ranking.noise_ceiling`: one half of the truth's trainings against the other), the same within
-        the best 20 %, and in halves how many trainings of each architecture that is: "1 against 1";
+        the honest ones: `STATISTICS` with their 95 % intervals in _low and _high (`ranking.estimate`); weighted_tau;
+        noise_ceiling, noise_ceiling_of_mean, noise_ceiling_best_20_percent and halves (`noise_ceilings`);
 
         and counts: repeats and true_repeats (most networks of an architecture), not_shared (architectures that only
         proxy or truth has), diverged and true_diverged (networks), at_chance (architectures whose true accuracy is
-        not above `ranking.chance_bound`; missing where the size of the test set is not known), tied and true_tied
-        (architectures whose score another has too); note.
+        not above `ranking.chance_bound`; missing if the size of the test set is not known), tied and true_tied
+        (architectures whose score another has too); note (`search_note`).
 
         The truth has a line of its own, without the statistics that compare it with itself; its regret_at_1 is what
         selecting by validation accuracy loses. Lines of a league stand together, proxy sets before what needs none,
         inside it the highest rho first.
     Raises:
-        ValueError: as `compared`.
+        ValueError: as `compare`.
     """
-    lines = [_line(each, draws) for each in compared(rows)]
+    comparisons = compare(rows)
+    lines = [_line(each, draws) for each in comparisons]
     table = DataFrame(lines)
     table["ipc"] = table["ipc"].astype("Int64")
     costs = [_costs(rows, line) for line in lines]
     table["images"], table["condensing_minutes"], table["condensing_device"] = zip(*costs, strict=True)
     table = table.join(searches_for(table))
-    table["note"] = [memory_note(*line) for line in table[["memory", "changes", "preset"]].itertuples(index=False)]
+    table["note"] = [search_note(rows, each) for each in comparisons]
     table["place"] = [LAST.index(league) + 1 if league in LAST else 0 for league in table["league"]]
     order = [*TOGETHER, "place", "league", "spearman_rho", "memory", "ipc", "changes"]
     ascending = [name != "spearman_rho" for name in order]
@@ -171,21 +174,21 @@ def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
         [*LINE, "architectures", "performance", "performance_low", "performance_high", *estimated[PICKED], "minutes",
          "minutes_device", "condensing_minutes", "condensing_device", "images", "published_performance",
          "published_rho", "published_minutes", "selected", *others, "weighted_tau", "noise_ceiling",
-         "noise_ceiling_best_20_percent", "halves", "n_5_percent", "n_20_percent", "repeats", "true_repeats",
-         "not_shared", "diverged", "true_diverged", "at_chance", "tied", "true_tied", "note"]
+         "noise_ceiling_of_mean", "noise_ceiling_best_20_percent", "halves", "n_5_percent", "n_20_percent", "repeats",
+         "true_repeats", "not_shared", "diverged", "true_diverged", "at_chance", "tied", "true_tied", "note"]
     ]  # fmt: skip
 
 
-def _line(each: Compared, draws: int) -> dict[str, object]:
+def _line(each: Comparison, draws: int) -> dict[str, object]:
     archs = len(each.archs)
-    line = {name: each.setting[name] for name in LINE} | {
+    line = each.columns | {
         "architectures": archs,
         "minutes": each.seconds / 60,
         "minutes_device": " and ".join(sorted(each.devices)),
         "weighted_tau": _weighted_tau(each),
-        **_ceilings(each),
-        "n_5_percent": ranking.share(archs, 0.05) if archs else 0,
-        "n_20_percent": ranking.share(archs, 0.2) if archs else 0,
+        **noise_ceilings(each),
+        "n_5_percent": ranking.count_fraction(archs, 0.05) if archs else 0,
+        "n_20_percent": ranking.count_fraction(archs, 0.2) if archs else 0,
         "repeats": _repeats(each.proxy),
         "true_repeats": _repeats(each.truth),
         "not_shared": each.not_shared,
@@ -199,29 +202,50 @@ def _line(each: Compared, draws: int) -> dict[str, object]:
     return line
 
 
-def _ceilings(each: Compared) -> dict[str, object]:
+class NoiseCeilings(TypedDict):
+    """The highest rho that the noise of the truth allows."""
+
+    noise_ceiling: float
+    noise_ceiling_of_mean: float
+    noise_ceiling_best_20_percent: float
+    halves: str
+
+
+def noise_ceilings(each: Comparison) -> NoiseCeilings:
+    """The noise ceilings of the truth of a comparison.
+
+    Returns:
+        noise_ceiling is the rho of one half of the truth's trainings with the other half, and
+        noise_ceiling_best_20_percent the same among the best; halves says how many trainings of each architecture the
+        two halves have, such as "1 against 1". noise_ceiling_of_mean is what the mean of both halves, with which
+        proxies are compared, allows (`ranking.ceiling_of_mean`).
+    """
     repeats = _repeats(each.truth)
-    told = " against ".join(map(str, ranking.halves(repeats))) if repeats > 1 else ""
-    all_of, best = (
+    over_all, best = (
         ranking.noise_ceiling(each.truth.test, default_rng(0), fraction) if each.archs else math.nan
         for fraction in (1.0, 0.2)
     )
-    return {"noise_ceiling": all_of, "noise_ceiling_best_20_percent": best, "halves": told}
+    return {
+        "noise_ceiling": over_all,
+        "noise_ceiling_of_mean": ranking.ceiling_of_mean(over_all),
+        "noise_ceiling_best_20_percent": best,
+        "halves": " against ".join(map(str, ranking.split_sizes(repeats))) if repeats > 1 else "",
+    }
 
 
-def _estimates(each: Compared, draws: int) -> dict[str, Estimate]:
+def _estimates(each: Comparison, draws: int) -> dict[str, Estimate]:
     """Every one of `STATISTICS`; of the truth beside itself, whose accuracies are those of the same networks, few."""
     if each.archs and not each.is_truth:
         found = ranking.bootstrap(STATISTICS, each.proxy, each.truth, default_rng(0), draws)
-        return {name: ranking.interval(drawn) for name, drawn in found.items()}
+        return {name: ranking.estimate(drawn) for name, drawn in found.items()}
     missing = dict.fromkeys(STATISTICS, Estimate(math.nan, math.nan, math.nan, 0))
     if not each.archs:
         return missing
-    of_truth = float(STATISTICS["regret_at_1"].of(ranking.whole(each.proxy, each.truth)))
+    of_truth = float(STATISTICS["regret_at_1"].of(ranking.full_sample(each.proxy, each.truth)))
     return missing | {"regret_at_1": Estimate(of_truth, math.nan, math.nan, len(each.archs))}
 
 
-def _weighted_tau(each: Compared) -> float:
+def _weighted_tau(each: Comparison) -> float:
     if not each.archs or each.is_truth:
         return math.nan
     return float(ranking.weighted_tau(each.proxy.scores().validation, each.truth.scores().test))
@@ -235,25 +259,25 @@ def _diverged(networks: AccuracyMatrix) -> int:
     return int(np.isneginf(networks.test).sum())
 
 
-def _counts(each: Compared) -> dict[str, float]:
+def _counts(each: Comparison) -> dict[str, float]:
     if not each.archs:
         return {"at_chance": math.nan, "tied": math.nan, "true_tied": math.nan}
     true = each.truth.scores().test
     images = TEST_IMAGES.get(each.setting["dataset"])
     at_chance = math.nan
     if images is not None and each.classes > 1:
-        at_chance = ranking.at_chance(true, ranking.chance_bound(each.classes, images))
+        at_chance = ranking.count_at_chance(true, ranking.chance_bound(each.classes, images))
     return {
         "at_chance": at_chance,
-        "tied": ranking.tied(each.proxy.scores().validation),
-        "true_tied": ranking.tied(true),
+        "tied": ranking.count_tied(each.proxy.scores().validation),
+        "true_tied": ranking.count_tied(true),
     }
 
 
-def _performance(each: Compared) -> dict[str, object]:
+def _performance(each: Comparison) -> dict[str, object]:
     if not each.archs:
         return {"performance": math.nan, "performance_low": math.nan, "performance_high": math.nan, "selected": ""}
-    places = np.flatnonzero(ranking.picked(each.proxy.scores().validation, 1))
+    places = np.flatnonzero(ranking.selection_chances(each.proxy.scores().validation, 1))
     mean = float(each.truth.scores().test[places].mean())
     first = places[0]
     accuracies = each.truth.test[first]

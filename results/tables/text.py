@@ -13,8 +13,8 @@ from harness.results.tables.page import Page, lay_out, plain
 
 HTML = """\
 <table>
-{% if page.caption %}
-<caption>{{ page.caption }}</caption>
+{% if page.sentences %}
+<caption>{{ page.sentences }}</caption>
 {% endif %}
 <thead><tr>
 {%- for heading in page.headings -%}

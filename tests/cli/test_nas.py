@@ -33,6 +33,20 @@ def test_a_search_prints_its_ranking_beside_the_truth(out: Path, capsys: pytest.
     assert "4 of 720 architectures of convnet720 ranked by params, against 1 epoch on all images" in said
     assert "4 units, 4 of them done already" in said
     assert "rho" in said
+    ranking = {record["memory"]: record for record in result["ranking"]}
+    assert set(ranking) == {"params", "full"}
+    assert set(ranking["params"]["spearman_rho"]) == {"value", "low", "high", "n"}
+    assert ranking["params"]["spearman_rho"]["n"] == 4
+    assert -1 <= ranking["params"]["kendall_tau_b"]["value"] <= 1
+    assert ranking["full"]["spearman_rho"]["value"] is None
+
+
+def test_quiet_json_has_the_ranking_too(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "nas", "--proxy", "params", *SMOKE, *FEW, "--out", str(out), "--json", "--quiet"]
+    assert main(command) == 0
+    printed, said = capsys.readouterr()
+    assert "rho" not in said
+    assert {record["memory"] for record in json.loads(printed)["ranking"]} == {"params", "full"}
 
 
 def test_the_truth_may_come_from_a_table(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

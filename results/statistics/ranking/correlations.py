@@ -22,8 +22,8 @@ def spearman_rho(first: Array, second: Array) -> Array:
     return _correlation(_centred_ranks(first), _centred_ranks(second))
 
 
-def rho_of_picked(first: Array, second: Array, chances: Array) -> Array:
-    """Spearman's rho of scores (..., A) among those picked with chances (..., A), as `picked` gives them.
+def rho_of_selected(first: Array, second: Array, chances: Array) -> Array:
+    """Spearman's rho of scores (..., A) among those picked with chances (..., A), as `selection_chances` gives them.
 
     Without ties for the last places it is `spearman_rho` of the picked. Those tied count in ranks and in sums by their
     chance of being picked: a number that no order of them changes. (The mean over the orders has no closed form.)

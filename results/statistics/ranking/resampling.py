@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.results.statistics.ranking.correlations import rho_of_picked
+from harness.results.statistics.ranking.correlations import rho_of_selected
 from harness.results.statistics.ranking.scores import Array, Places
-from harness.results.statistics.ranking.selection import picked, share
+from harness.results.statistics.ranking.selection import count_fraction, selection_chances
 
 AT_A_TIME = 1 << 21  # numbers drawn together
 DEFINED = 0.9  # of the draws a statistic must be defined in, to have an interval
@@ -47,7 +47,7 @@ class AccuracyMatrix:
         """The mean of each architecture, -inf where a network diverged."""
         return Scores(np.nanmean(self.validation, axis=1), np.nanmean(self.test, axis=1))
 
-    def drawn(self, archs: Places, rng: np.random.Generator) -> Scores:
+    def resample(self, archs: Places, rng: np.random.Generator) -> Scores:
         """Scores (..., A) of architectures, each the mean of as many networks as it has, drawn with replacement."""
         is_there = ~np.isnan(self.test)
         first = np.argsort(~is_there, axis=1, kind="stable")  # (A, R), those there are before those there are not
@@ -81,7 +81,7 @@ class Statistic(NamedTuple):
     fraction: float = 1.0  # of the architectures, that enter it
 
 
-class Drawn(NamedTuple):
+class Draws(NamedTuple):
     """A statistic, its values on bootstrap samples, and the number of architectures in it."""
 
     value: Array  # (), or (more,) where it is more than a number
@@ -108,7 +108,7 @@ class Difference(NamedTuple):
     n: int
 
 
-def whole(proxy: AccuracyMatrix, truth: AccuracyMatrix) -> Sample:
+def full_sample(proxy: AccuracyMatrix, truth: AccuracyMatrix) -> Sample:
     """All architectures.
 
     Raises:
@@ -119,38 +119,38 @@ def whole(proxy: AccuracyMatrix, truth: AccuracyMatrix) -> Sample:
     return Sample(proxy.scores(), truth.scores(), np.arange(len(proxy)))
 
 
-def ranks(correlation: Callable[[Array, Array], Array]) -> Statistic:
+def rank_statistic(correlation: Callable[[Array, Array], Array]) -> Statistic:
     """Over all architectures: the proxy's validation against the truth's test accuracy."""
     return Statistic(lambda sample: correlation(sample.proxy.validation, sample.truth.test), redraws=False)
 
 
-def ranks_of_best(fraction: float) -> Statistic:
-    """Spearman's rho of the same, over the best fraction by the truth's test accuracy (`rho_of_picked`)."""
+def rho_among_best(fraction: float) -> Statistic:
+    """Spearman's rho of the same, over the best fraction by the truth's test accuracy (`rho_of_selected`)."""
 
     def of(sample: Sample) -> Array:
-        chances = picked(sample.truth.test, share(sample.archs.shape[-1], fraction))
-        return rho_of_picked(sample.proxy.validation, sample.truth.test, chances)
+        chances = selection_chances(sample.truth.test, count_fraction(sample.archs.shape[-1], fraction))
+        return rho_of_selected(sample.proxy.validation, sample.truth.test, chances)
 
     return Statistic(of, redraws=False, fraction=fraction)
 
 
-def ranks_of_picked(fraction: float) -> Statistic:
+def rho_among_selected(fraction: float) -> Statistic:
     """Over the best fraction by the proxy's own validation accuracy: rho of test and test accuracy, as the DM paper
     has it (fraction 5 %)."""
 
     def of(sample: Sample) -> Array:
-        chances = picked(sample.proxy.validation, share(sample.archs.shape[-1], fraction))
-        return rho_of_picked(sample.proxy.test, sample.truth.test, chances)
+        chances = selection_chances(sample.proxy.validation, count_fraction(sample.archs.shape[-1], fraction))
+        return rho_of_selected(sample.proxy.test, sample.truth.test, chances)
 
     return Statistic(of, redraws=False, fraction=fraction)
 
 
-def picks(of: Callable[[Array, Array, int], Array], k: int | float) -> Statistic:
+def selection_statistic(of: Callable[[Array, Array, int], Array], k: int | float) -> Statistic:
     """`regret`, `best_rank` or `top_k_agreement` of the proxy's k best, or of its best fraction where k is a float."""
 
     def value(sample: Sample) -> Array:
         archs = sample.archs.shape[-1]
-        return of(sample.proxy.validation, sample.truth.test, share(archs, k) if isinstance(k, float) else k)
+        return of(sample.proxy.validation, sample.truth.test, count_fraction(archs, k) if isinstance(k, float) else k)
 
     return Statistic(value, redraws=True)
 
@@ -162,7 +162,7 @@ def bootstrap(
     rng: np.random.Generator,
     draws: int = 1000,
     own: np.random.Generator | None = None,
-) -> dict[str, Drawn]:
+) -> dict[str, Draws]:
     """Each statistic on the architectures, and on `draws` bootstrap samples: as many architectures, with replacement.
 
     An architecture brings its networks, so that their noise is in the draws. Where what the proxy picks is asked for
@@ -177,26 +177,28 @@ def bootstrap(
             whatever its scores and however many networks it has.
         own: draws the proxy's networks, which it shares with no other; by default another child of `rng`.
     """
-    everything = whole(proxy, truth)
+    everything = full_sample(proxy, truth)
     of_truth, spare = rng.spawn(2)
     values: dict[str, list[Array]] = {name: [] for name in statistics}
     for fixed, redrawn in _samples(proxy, truth, rng, of_truth, own or spare, draws):
         for name, statistic in statistics.items():
             values[name].append(statistic.of(redrawn if statistic.redraws else fixed))
     return {
-        name: Drawn(statistic.of(everything), np.concatenate(values[name]), share(len(truth), statistic.fraction))
+        name: Draws(
+            statistic.of(everything), np.concatenate(values[name]), count_fraction(len(truth), statistic.fraction)
+        )
         for name, statistic in statistics.items()
     }
 
 
-def interval(drawn: Drawn) -> Estimate:
+def estimate(drawn: Draws) -> Estimate:
     """A number with the 2.5 and 97.5 percentiles of its draws (`percentiles`); none where it is itself undefined."""
     value = float(drawn.value)
     ends = (math.nan, math.nan) if math.isnan(value) else percentiles(drawn.draws)
     return Estimate(value, *ends, drawn.n)
 
 
-def paired(first: Drawn, second: Drawn) -> Difference:
+def paired_difference(first: Draws, second: Draws) -> Difference:
     """What one proxy's number has over another's, both from `bootstrap` by generators of one seed.
 
     So each pair of draws is of the same architectures and, where networks are redrawn, the same of the truth; those of
@@ -244,5 +246,5 @@ def _samples(
     for start in range(0, draws, step):
         drawn = rng.integers(0, archs, (min(step, draws - start), archs)).astype(np.intp)
         of_proxy, true = (Scores(each.validation[drawn], each.test[drawn]) for each in means)
-        redrawn = Sample(proxy.drawn(drawn, own), truth.drawn(drawn, of_truth), drawn)
+        redrawn = Sample(proxy.resample(drawn, own), truth.resample(drawn, of_truth), drawn)
         yield Sample(of_proxy, true, drawn), redrawn

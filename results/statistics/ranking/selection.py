@@ -13,7 +13,7 @@ from scipy import stats
 from harness.results.statistics.ranking.scores import Array, check_scores, find_runs
 
 
-def picked(scores: Array, k: int) -> Array:
+def selection_chances(scores: Array, k: int) -> Array:
     """The chance (..., A) that each of scores (..., A) is among the k best: 1, 0, or that of those tied for the last
     places, of which all are as likely.
 
@@ -29,7 +29,7 @@ def picked(scores: Array, k: int) -> Array:
     return chances
 
 
-def share(archs: int, fraction: float) -> int:
+def count_fraction(archs: int, fraction: float) -> int:
     """How many architectures a fraction of them is: rounded up, so at least one. 5 % of 720 are 36."""
     return max(1, math.ceil(round(fraction * archs, 9)))  # 0.2 * 35 is a little more than 7
 
@@ -40,7 +40,7 @@ def top_k_agreement(proxy: Array, truth: Array, k: int) -> Array:
     Known as precision@k and as overlap@k: as both sets have k members, the two are the same number.
     """
     proxy, truth = check_scores(proxy, truth)
-    agreement: Array = (picked(proxy, k) * picked(truth, k)).sum(-1) / k
+    agreement: Array = (selection_chances(proxy, k) * selection_chances(truth, k)).sum(-1) / k
     return agreement
 
 
@@ -114,7 +114,7 @@ def _check_number(k: int, archs: int) -> None:
         raise ValueError(f"k: expected 1 to {archs}, the number of architectures, got {k}")
 
 
-def tied(scores: Array) -> int:
+def count_tied(scores: Array) -> int:
     """How many of scores (A,) are shared with another architecture; those that diverged are counted elsewhere."""
     _, counts = np.unique(scores[np.isfinite(scores)], return_counts=True)
     return int(counts[counts > 1].sum())
@@ -129,6 +129,6 @@ def chance_bound(classes: int, images: int, level: float = 0.001) -> float:
     return float(100 * stats.binom.isf(level, images, 1 / classes) / images)
 
 
-def at_chance(scores: Array, bound: float) -> int:
+def count_at_chance(scores: Array, bound: float) -> int:
     """How many of scores (A,) are not above `bound`; those that diverged are counted elsewhere."""
     return int((scores[np.isfinite(scores)] <= bound).sum())

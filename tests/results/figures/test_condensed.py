@@ -62,7 +62,7 @@ def labels(axes: Axes) -> list[str]:
 
 
 def test_accuracy_against_iterations() -> None:
-    figure = iterations.draw(frame(course(), course("dsa", (35, 45, 50)), memories({0: 1.0})))
+    figure = iterations.draw_rows(frame(course(), course("dsa", (35, 45, 50)), memories({0: 1.0})))
     (axes,) = figure.axes
     dm, published = drawn(axes, drawing.STYLES["dm"].colour)
     assert points(dm) == [(100, 30), (1000, 40), (10000, 45)]
@@ -76,7 +76,7 @@ def test_accuracy_against_iterations() -> None:
 
 
 def test_bars_are_the_intervals() -> None:
-    (axes,) = iterations.draw(frame(course())).axes
+    (axes,) = iterations.draw_rows(frame(course())).axes
     (bars,) = axes.containers
     (segments,) = [part.get_segments() for part in bars.get_children() if hasattr(part, "get_segments")]
     assert [(low, high) for (_, low), (_, high) in segments][-1] == pytest.approx(
@@ -85,30 +85,30 @@ def test_bars_are_the_intervals() -> None:
 
 
 def test_without_repeats_there_is_a_line_and_no_bar() -> None:
-    figure = iterations.draw(frame(networks({(0, 0): 40.0}), networks({(0, 0): 30.0}, iterations=100)))
+    figure = iterations.draw_rows(frame(networks({(0, 0): 40.0}), networks({(0, 0): 30.0}, iterations=100)))
     assert points(drawn(figure.axes[0], drawing.STYLES["dm"].colour)[0]) == [(100, 30), (20000, 40)]
     assert "one value each, no interval, n = 1 set x 1 net" in figure.get_suptitle()
 
 
 def test_images_before_any_update_have_a_place_on_the_axis() -> None:
     start = networks(two_sets(20), iterations=0)
-    (axes,) = iterations.draw(frame(course(), start)).axes
+    (axes,) = iterations.draw_rows(frame(course(), start)).axes
     assert axes.get_xscale() == "symlog"
     assert points(drawn(axes, drawing.STYLES["dm"].colour)[0])[0] == (0, 20)
     assert "0" in [label.get_text() for label in axes.get_xticklabels()]
-    assert len(iterations.draw(frame(start)).axes) == 1
+    assert len(iterations.draw_rows(frame(start)).axes) == 1
 
 
 def test_many_iterations_get_fewer_marks() -> None:
     rows = [row for count in range(100, 2100, 100) for row in networks(two_sets(30), iterations=count)]
-    (axes,) = iterations.draw(frame(rows)).axes
+    (axes,) = iterations.draw_rows(frame(rows)).axes
     ticks = [int(label.get_text()) for label in axes.get_xticklabels()]
     # Factor 20 over eighths: marks are a factor 1.45 apart at least.
     assert ticks == [2000, 1300, 800, 500, 300, 200, 100]
 
 
 def test_selected_images_are_level_lines() -> None:
-    (axes,) = iterations.draw(frame(course(), selected())).axes
+    (axes,) = iterations.draw_rows(frame(course(), selected())).axes
     (level,) = drawn(axes, drawing.STYLES["random"].colour)
     assert points(level) == [(0, 25), (1, 25)]
     (band,) = axes.patches
@@ -118,7 +118,7 @@ def test_selected_images_are_level_lines() -> None:
 
 def test_what_sets_a_memory_off_stands_in_the_legend() -> None:
     one = networks({(0, 0): 40.0}, memory="dsa", changes="memory.lr=2")
-    figure = iterations.draw(frame(course(), one, course("mim-dm")))
+    figure = iterations.draw_rows(frame(course(), one, course("mim-dm")))
     assert legend(figure) == ["dm", "dsa\nn = 1 set x 1 net, memory.lr=2", "mim-dm (reconstruction)", PUBLISHED]
     assert "n = 2 sets x 1 net (unless told)" in figure.get_suptitle().replace("\n", " ")
 
@@ -129,14 +129,14 @@ def test_runs_of_fewer_iterations_are_the_beginning_of_one_course(name: str, key
         networks(two_sets(mean), memory=name, iterations=count, changes=f"memory.lr=2, {key}={count}")
         for count, mean in [(1000, 40), (2000, 42)]
     ]
-    figure = iterations.draw(frame(*begun, networks(two_sets(45), memory=name, changes="memory.lr=2")))
+    figure = iterations.draw_rows(frame(*begun, networks(two_sets(45), memory=name, changes="memory.lr=2")))
     (line, *_) = drawn(figure.axes[0], drawing.styles_of(Series([name]))[name].colour)
     assert points(line) == [(1000, 40), (2000, 42), (20000, 45)]
     assert legend(figure)[0] == f"{memory_label(name)}\nmemory.lr=2"
 
 
 def test_a_panel_of_courses_per_data_set_and_budget() -> None:
-    figure = iterations.draw(
+    figure = iterations.draw_rows(
         frame(
             course(),
             course(ipc=50, means=(60, 65), changes="memory.lr=2", league="soft"),
@@ -156,13 +156,13 @@ def test_a_panel_of_courses_per_data_set_and_budget() -> None:
 
 def test_a_setting_without_a_course_has_no_panel() -> None:
     rows = frame(course(), selected(), selected(ipc=50), selected("full", 85, dataset="mnist", ipc=None))
-    assert iterations.draw(rows).get_suptitle().startswith("cifar10, 10 images per class")
+    assert iterations.draw_rows(rows).get_suptitle().startswith("cifar10, 10 images per class")
     assert sorted(set(iterations.data(rows)["ipc"])) == [10]
 
 
 def test_only_selected_images_have_no_course() -> None:
     with pytest.raises(ValueError, match="none of the 2 test accuracies has iterations"):
-        iterations.draw(frame(selected()))
+        iterations.draw_rows(frame(selected()))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_only_selected_images_have_no_course() -> None:
 )
 def test_a_course_of_mixed_settings_is_refused(more: dict[str, object], message: str) -> None:
     mixed = frame(course(), course(**({"memory": "dsa"} | more)))  # type: ignore[arg-type]
-    for draw in iterations:
+    for draw in (iterations.data, iterations.draw_rows):
         with pytest.raises(ValueError, match=message):
             draw(mixed)
 
@@ -195,7 +195,7 @@ def test_methods_are_ranked_by_accuracy_with_intervals() -> None:
 
 
 def test_a_panel_per_data_set_and_budget() -> None:
-    figure = accuracy.draw(
+    figure = accuracy.draw_rows(
         frame(
             course(),
             course("dsa", (35, 50)),
@@ -220,7 +220,7 @@ def test_a_panel_per_data_set_and_budget() -> None:
 
 
 def test_leagues_stand_apart() -> None:
-    figure = accuracy.draw(
+    figure = accuracy.draw_rows(
         frame(
             course(),
             course("lodc", (99,), league="storage"),
@@ -231,11 +231,11 @@ def test_leagues_stand_apart() -> None:
     (axes,) = figure.axes
     assert labels(axes) == ["full\nn = 2 nets", "dm", "lodc", "idc"]
     assert [text.get_text() for text in axes.texts] == ["league full", "league pixel", "league storage"]
-    assert [axes.get_title() for axes in accuracy.draw(frame(selected("full", 80, ipc=None))).axes] == ["cifar10"]
+    assert [axes.get_title() for axes in accuracy.draw_rows(frame(selected("full", 80, ipc=None))).axes] == ["cifar10"]
 
 
 def test_what_sets_a_line_off_stands_under_its_name() -> None:
-    figure = accuracy.draw(
+    figure = accuracy.draw_rows(
         frame(
             course(),
             course("dc", (35,), recipe="dc", changes="memory.lr=2"),
@@ -263,7 +263,7 @@ def test_what_sets_a_line_off_stands_under_its_name() -> None:
     ],
 )
 def test_a_ranking_of_mixed_settings_is_refused(more: dict[str, object], message: str) -> None:
-    for draw in accuracy:
+    for draw in (accuracy.data, accuracy.draw_rows):
         with pytest.raises(ValueError, match=message):
             draw(frame(course(), course("dsa", **more)))  # type: ignore[arg-type]
 
@@ -271,12 +271,12 @@ def test_a_ranking_of_mixed_settings_is_refused(more: dict[str, object], message
 @each_figure
 def test_rows_of_another_kind_are_refused(plot: registry.Plot) -> None:
     with pytest.raises(ValueError, match="none of the 3 rows is a test_accuracy of track condense"):
-        plot.draw(frame(memories({0: 1.0})))
+        plot.draw_rows(frame(memories({0: 1.0})))
 
 
 @each_figure
 def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
-    figure = plot.draw(frame(course(preset="smoke", exactness="from jpeg")))
+    figure = plot.draw_rows(frame(course(preset="smoke", exactness="from jpeg")))
     text = figure.get_suptitle() + figure.axes[0].get_title()
     assert "preset smoke (smoke: not a result)" in text
     assert "cifar10 (from jpeg), 10 images per class" in text.replace("\n", ", ")
@@ -284,7 +284,7 @@ def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
 
 @each_figure
 def test_the_axis_stays_within_percent(plot: registry.Plot) -> None:
-    (axes,) = plot.draw(frame(course(means=(2, 99), dataset="mnist"))).axes
+    (axes,) = plot.draw_rows(frame(course(means=(2, 99), dataset="mnist"))).axes
     low, high = axes.get_ylim() if plot is iterations else axes.get_xlim()
     assert 0 <= low < high <= 102
 
@@ -304,18 +304,18 @@ def odd() -> DataFrame:
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_the_same_drawing_gives_the_same_bytes(plot: registry.Plot, suffix: str) -> None:
     # A name read as mathematics would raise here.
-    first, second = (saving.to_bytes(plot.draw(odd()), f"a{suffix}") for _ in range(2))
+    first, second = (saving.to_bytes(plot.draw_rows(odd()), f"a{suffix}") for _ in range(2))
     assert first == second
 
 
 @each_figure
 def test_drawing_writes_no_file(plot: registry.Plot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plot.draw(odd())
+    plot.draw_rows(odd())
     assert not list(tmp_path.iterdir())
 
 
 def test_no_legend_is_wider_than_its_figure() -> None:
-    figure: Figure = iterations.draw(frame(*(course(f"a-method-of-long-name-{i}") for i in range(8)), course()))
+    figure: Figure = iterations.draw_rows(frame(*(course(f"a-method-of-long-name-{i}") for i in range(8)), course()))
     figure.draw_without_rendering()
     assert figure.legends[0].get_window_extent().width < figure.bbox.width

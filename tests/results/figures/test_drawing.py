@@ -26,7 +26,7 @@ def test_what_no_font_draws_is_a_space() -> None:
 def test_a_title_is_no_wider_than_its_figure() -> None:
     figure = Figure(figsize=(4, 3), layout="constrained")
     figure.subplots()
-    drawing.title(figure, "word " * 60 + "\nthe second line")
+    drawing.add_title(figure, "word " * 60 + "\nthe second line")
     figure.draw_without_rendering()
     (title,) = (text for text in figure.texts)
     assert title.get_window_extent().width < figure.bbox.width
@@ -45,7 +45,7 @@ def test_a_title_is_no_wider_than_its_figure() -> None:
 )
 def test_a_logarithmic_axis_is_marked_where_there_is_room(values: list[float], marked: list[str]) -> None:
     axes = Figure().subplots()
-    drawing.mark_logarithmic(axes, values)
+    drawing.scale_logarithmic(axes, values)
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == marked
 

@@ -36,6 +36,10 @@ def some() -> DataFrame:
     )
 
 
+def draw(name: str, some_rows: DataFrame) -> Figure:
+    return registry.FIGURES[name].draw_rows(some_rows)
+
+
 def titles(figure: Figure) -> list[str]:
     return [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes]
 
@@ -65,13 +69,14 @@ def test_a_scatter_of_all_where_5_percent_are_few() -> None:
     assert dm[["arch", "proxy_accuracy", "true_accuracy"]].to_numpy().tolist() == [
         ["0", 20, 50], ["1", 30, 60], ["2", 25, 70], ["3", 40, 80], ["4", 45, 90],
     ]  # fmt: skip
-    assert (dm["picked"].iloc[0], dm["architectures"].iloc[0], dm["rho"].iloc[0]) == (5, 5, pytest.approx(0.9))
-    figure = search_ranks.nas_scatter(some())
+    assert (dm["selected"].iloc[0], dm["architectures"].iloc[0], dm["rho"].iloc[0]) == (5, 5, pytest.approx(0.9))
+    figure = draw("nas_scatter", some())
     low, high = dm[["rho_low", "rho_high"]].iloc[0]
     assert titles(figure) == [
-        "dm, 10 per class: rho -1.00 [-1.00, -1.00]\nall 5",
-        f"dm, 50 per class: rho 0.90 [{low:.2f}, {high:.2f}]\nall 5",
-        f"early-stopping: rho 0.90 [{low:.2f}, {high:.2f}]\nall 5", "params: rho 1.00 [1.00, 1.00]\nall 5",
+        "dm, 10 per class: rho (test) -1.00 [-1.00, -1.00]\nall 5",
+        f"dm, 50 per class: rho (test) 0.90 [{low:.2f}, {high:.2f}]\nall 5",
+        f"early-stopping: rho (test) 0.90 [{low:.2f}, {high:.2f}]\nall 5",
+        "params: rho (score) 1.00 [1.00, 1.00]\nall 5",
     ]  # fmt: skip
     assert points(figure.axes[1]) == [(20, 50), (30, 60), (25, 70), (40, 80), (45, 90)]
     assert [axes.get_xlabel() for axes in figure.axes][2:] == ["test accuracy on the proxy (%)", "parameters"]
@@ -88,13 +93,33 @@ def test_the_papers_scatter_is_of_test_accuracies_of_the_proxys_top_5_percent() 
     # 195 diverged, so 189 is among the ten.
     assert data["arch"].tolist() == [str(arch) for arch in range(189, 200) if arch != 195]
     assert data["proxy_accuracy"].tolist() == [100 - int(arch) / 4 for arch in data["arch"]]
-    assert titles(search_ranks.nas_scatter(both))[0].startswith("dm: rho -1.00 [-1.00, -1.00]\ntop 10 of 200")
+    assert titles(draw("nas_scatter", both))[0].startswith("dm: rho (test) -1.00 [-1.00, -1.00]\ntop 10 of 200")
 
 
 def test_a_network_that_diverged_has_no_place_and_is_counted() -> None:
-    figure = search_ranks.nas_scatter(frame(trained("full", TRUE), trained("dm", {**NEAR, 0: [(NAN, NAN)]})))
+    figure = draw("nas_scatter", frame(trained("full", TRUE), trained("dm", {**NEAR, 0: [(NAN, NAN)]})))
     assert titles(figure)[0].endswith("all 5, 1 diverged")
     assert len(points(figure.axes[0])) == 4
+
+
+def test_ranks_and_scatter_name_the_scores_of_their_rho() -> None:
+    # In validation the proxy ranks as the truth does, in test the other way round: rho is 1 of one and -1 of the other.
+    proxy = {arch: [(20.0 + arch, 40.0 - arch)] for arch in range(5)}
+    both = frame(trained("full", TRUE), trained("dm", proxy), zero_cost("params", dict(enumerate((1.0, 2, 3, 4, 5)))))
+    ranks, scatter = draw("nas_ranks", both), draw("nas_scatter", both)
+    assert titles(ranks)[0] == "dm: rho (validation) 1.00 [1.00, 1.00], n = 5"
+    assert titles(scatter)[0].startswith("dm: rho (test) -1.00 [-1.00, -1.00]")
+    assert [title.partition(" 1")[0] for title in (titles(ranks)[2], titles(scatter)[1])] == ["params: rho (score)"] * 2
+    assert "of the validation accuracy on the proxy" in ranks.get_suptitle().replace("\n", " ")
+    assert "of the test accuracies that are drawn" in scatter.get_suptitle().replace("\n", " ")
+
+
+def test_changed_settings_stand_above_a_search() -> None:
+    changed = frame(trained("full", TRUE), trained("dm", NEAR, changes="memory.lr=2"))
+    for name in NAMES:
+        if name != "nas_size":
+            assert "memory.lr=2" in draw(name, changed).get_suptitle()
+            assert "memory.lr=2" in list(registry.FIGURES[name].data(changed)["changes"])
 
 
 def test_ranks_by_hand() -> None:
@@ -108,9 +133,9 @@ def test_ranks_by_hand() -> None:
 
 
 def test_ranks_have_a_row_per_proxy_and_a_column_per_axis() -> None:
-    figure = search_ranks.nas_ranks(some())
+    figure = draw("nas_ranks", some())
     assert len(figure.axes) == 4 * 2  # depth, width and norm have one value each
-    assert titles(figure)[0] == "dm, 10 per class: rho -1.00 [-1.00, -1.00], n = 5"
+    assert titles(figure)[0] == "dm, 10 per class: rho (validation) -1.00 [-1.00, -1.00], n = 5"
     activation = figure.axes[0]
     sigmoid, relu = activation.get_lines()
     assert sorted(xy(sigmoid)) == [(1, 5), (2, 4), (3, 3)]  # ids 0 1 2: the proxy's best, truly the worst
@@ -121,18 +146,18 @@ def test_ranks_have_a_row_per_proxy_and_a_column_per_axis() -> None:
 
 
 def test_axes_by_hand() -> None:
-    data = search_ranks.nas_axes_data(some()).set_index(["axis", "value", "memory"])
+    data = search_ranks.nas_axes_data(some()).set_index(["axis", "value", "proxy"])
     # Sigmoid: ids 0 1 2, truths 50 60 70: std 10, t(df 2) = 4.3027, half width 4.3027 x 10 / sqrt(3) = 24.84.
     assert data["mean"]["activation", "sigmoid", "full"] == 60
     assert data["n"]["activation", "sigmoid", "full"] == 3
     assert data["high"]["activation", "sigmoid", "full"] == pytest.approx(60 + 24.84, abs=0.01)
     assert data["mean"]["activation", "relu", "dm, 50 per class"] == 42.5
-    assert "params" not in data.index.get_level_values("memory")  # its unit is another
+    assert "params" not in data.index.get_level_values("proxy")  # its unit is another
     assert list(data.loc["pooling"].index.unique("value")) == ["nopooling", "maxpooling", "avgpooling"]
 
 
 def test_an_axis_of_one_value_has_numbers_and_no_panel() -> None:
-    figure = search_ranks.nas_axes(some())
+    figure = draw("nas_axes", some())
     data = search_ranks.nas_axes_data(some())
     several = [axis for axis, part in data.groupby("axis", sort=False) if part["value"].nunique() > 1]
     assert [axes.get_xlabel() for axes in figure.axes] == several
@@ -141,7 +166,7 @@ def test_an_axis_of_one_value_has_numbers_and_no_panel() -> None:
 
 def test_axes_leave_out_what_diverged() -> None:
     data = search_ranks.nas_axes_data(frame(trained("full", {**TRUE, 0: [(NAN, NAN)]}), trained("dm", NEAR)))
-    full = data[(data["memory"] == "full") & (data["value"] == "sigmoid")].iloc[0]
+    full = data[(data["proxy"] == "full") & (data["value"] == "sigmoid")].iloc[0]
     assert (full["mean"], full["n"]) == (65, 2)
 
 
@@ -154,7 +179,7 @@ def test_regret_by_hand() -> None:
     assert by_proxy[search_costs.AT_RANDOM] == pytest.approx([20, 10, 5, 2, 0])
     drawn = data[data["proxy"] != search_costs.AT_RANDOM]
     assert (drawn["low"] <= drawn["high"]).all()
-    figure = search_costs.nas_regret(some())
+    figure = draw("nas_regret", some())
     assert [axes.get_title() for axes in figure.axes] == [
         "dm, 10 per class, league pixel",
         "dm, 50 per class, league pixel",
@@ -173,15 +198,14 @@ def test_regret_by_hand() -> None:
 def test_proxies_are_compared_on_the_architectures_that_all_have(name: str) -> None:
     few = alike((30, 25, 40), of=(1, 2, 3))
     both = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", few))
-    data, figure = registry.FIGURES[name].data(both), registry.FIGURES[name].draw(both)
-    if "architectures" in data:
-        assert set(data["architectures"]) == {3}
-    else:
-        assert set(data.groupby(["axis", "memory"])["n"].sum()) == {3}
+    data, figure = registry.FIGURES[name].data(both), registry.FIGURES[name].draw_rows(both)
+    assert set(data["architectures"]) == {3}
+    if name == "nas_axes":
+        assert set(data.groupby(["axis", "proxy"])["n"].sum()) == {3}
     assert "n = 3 architectures that all have" in figure.get_suptitle().replace("\n", " ")
     apart = frame(trained("full", TRUE), trained("dm", few), trained("dsa", alike((1.0, 2.0), of=(0, 4))))
     with pytest.raises(ValueError, match="no architecture is shared by all of"):
-        registry.FIGURES[name].draw(apart)
+        registry.FIGURES[name].draw_rows(apart)
 
 
 def test_those_tied_for_the_last_place_of_the_top_are_shown_and_told() -> None:
@@ -189,15 +213,15 @@ def test_those_tied_for_the_last_place_of_the_top_are_shown_and_told() -> None:
     depth = zero_cost("depth", {arch: float(arch // 50) for arch in range(200)}, unit="layers")
     both = frame(trained("full", truth), depth)
     data = search_ranks.nas_scatter_data(both)
-    assert (len(data), data["picked"].iloc[0]) == (50, 10)
-    assert titles(search_ranks.nas_scatter(both))[0] == "depth: rho undefined\ntop 10 of 200, 50 with those tied"
+    assert (len(data), data["selected"].iloc[0]) == (50, 10)
+    assert titles(draw("nas_scatter", both))[0] == "depth: rho (score) undefined\ntop 10 of 200, 50 with ties"
 
 
 def test_regret_where_nothing_picked_trained() -> None:
     truth = {**TRUE, 4: [(NAN, NAN)]}
     data = search_costs.nas_regret_data(frame(trained("full", truth), trained("dm", NEAR)))
     assert data.loc[data["proxy"] == "dm", "regret"].tolist() == [math.inf, 0, 0, 0, 0]
-    search_costs.nas_regret(frame(trained("full", truth), trained("dm", NEAR))).draw_without_rendering()
+    draw("nas_regret", frame(trained("full", truth), trained("dm", NEAR))).draw_without_rendering()
 
 
 def test_rho_against_the_size_of_the_proxy_set() -> None:
@@ -206,13 +230,13 @@ def test_rho_against_the_size_of_the_proxy_set() -> None:
         ["dm", 10], ["dm", 50], ["early-stopping", 0], ["params", 0],
     ]  # fmt: skip
     assert data["spearman_rho"].tolist() == pytest.approx([-1, 0.9, 0.9, 1])
-    (axes,) = search_costs.nas_size(some()).axes
+    (axes,) = draw("nas_size", some()).axes
     colour = drawing.STYLES["dm"].colour
     (line,) = [line for line in axes.get_lines() if line.get_color() == colour and line.get_marker() == "o"]
     assert np.array(list(xy(line))) == pytest.approx(np.array([[10, -1], [50, 0.9]]))
     assert len(axes.patches) == 2  # the bands of those without a budget
     with pytest.raises(ValueError, match="none of the 1 proxies has a budget"):
-        search_costs.nas_size(frame(trained("full", TRUE), trained("early-stopping", NEAR)))
+        draw("nas_size", frame(trained("full", TRUE), trained("early-stopping", NEAR)))
 
 
 def test_cost_against_rho() -> None:
@@ -222,34 +246,37 @@ def test_cost_against_rho() -> None:
     data = search_costs.nas_cost_data(both).set_index("proxy")
     assert data["seconds"].fillna(-1).to_dict() == {"full": 200, "dm": 5, "params": -1}  # two networks of the truth
     assert data["spearman_rho"].to_dict() == pytest.approx({"full": 1, "dm": 0.9, "params": 1})
-    (axes,) = search_costs.nas_cost(both).axes
+    (axes,) = draw("nas_cost", both).axes
     assert axes.get_xscale() == "log"
     assert (200, 1) in points(axes)
-    said = search_costs.nas_cost(both).get_suptitle().replace("\n", " ")
+    said = draw("nas_cost", both).get_suptitle().replace("\n", " ")
     assert "on a CPU" in said
-    assert "full, the noise ceiling: 1 training of the truth against 1 more, rho 1.00; no interval" in said
+    # Halves that agree leave no noise: the mean of both allows sqrt(2 x 1 / (1 + 1)) = 1.
+    assert "full: noise ceiling of half of its trainings (1 against 1), rho 1.00; the mean of both halves" in said
+    assert "halves allows rho 1.00; no intervals" in said
+    assert (data["halves"]["full"], data["noise_ceiling_of_mean"]["full"]) == ("1 against 1", 1)
     elsewhere = frame(trained("full", truth, seconds=100), trained("dm", NEAR, device="a GPU"))
     with pytest.raises(ValueError, match="one device of training seconds; the rows mix a CPU and a GPU: select one"):
-        search_costs.nas_cost(elsewhere)
+        draw("nas_cost", elsewhere)
     assert math.isnan(search_costs.nas_cost_data(some()).set_index("proxy")["spearman_rho"]["full"])  # one network each
     unknown = frame(trained("full", TRUE, seconds=NAN), trained("dm", NEAR, seconds=NAN))
     with pytest.raises(ValueError, match="none of the 2 proxies tells the seconds"):
-        search_costs.nas_cost(unknown)
+        draw("nas_cost", unknown)
 
 
 @pytest.mark.parametrize("other", [{"preset": "quick"}, {"dataset": "mnist"}, {"dataset_digest": "2"}, {"space": "x"}])
 def test_a_mixture_is_refused(other: dict[str, str]) -> None:
     more = [*trained("full", TRUE, **other), *trained("dm", NEAR, **other)]  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"a figure shows one {next(iter(other))}; the rows mix .* and .*: select one"):
-        search_costs.nas_cost(frame(trained("full", TRUE), trained("dm", NEAR), more))
+        draw("nas_cost", frame(trained("full", TRUE), trained("dm", NEAR), more))
 
 
 @each_figure
 def test_nothing_to_compare_is_refused(name: str) -> None:
     alone, apart = trained("full", TRUE), trained("dm", alike((1.0,), of=(99,)))
-    for draw in registry.FIGURES[name]:
+    for make in (registry.FIGURES[name].data, registry.FIGURES[name].draw_rows):
         with pytest.raises(ValueError, match="no proxy shares an architecture with the truth"):
-            draw(frame(alone, apart))
+            make(frame(alone, apart))
 
 
 @pytest.mark.parametrize("name", ["nas_axes", "nas_ranks"])
@@ -258,13 +285,13 @@ def test_another_space_has_no_axes(name: str) -> None:
         row | {"model": "mine"} for part in (trained("full", TRUE), trained("dm", NEAR)) for row in part
     ]
     with pytest.raises(ValueError, match="mine: axes are told by names such as convnet"):
-        registry.FIGURES[name].draw(frame(others))
+        registry.FIGURES[name].draw_rows(frame(others))
 
 
 @each_figure
 def test_smoke_and_other_data_are_marked(name: str) -> None:
     own = {"preset": "smoke", "exactness": "from jpeg"}
-    figure = registry.FIGURES[name].draw(frame(trained("full", TRUE, **own), trained("dm", NEAR, **own)))  # type: ignore[arg-type]
+    figure = registry.FIGURES[name].draw_rows(frame(trained("full", TRUE, **own), trained("dm", NEAR, **own)))  # type: ignore[arg-type]
     assert "cifar10 (from jpeg), preset smoke (smoke: not a result)" in figure.get_suptitle().replace("\n", " ")
 
 
@@ -281,7 +308,7 @@ def test_drawing_is_the_same_each_time_and_writes_no_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     odd = frame(trained("full", TRUE), trained("$\\frac{$", NEAR))
-    figures = [registry.FIGURES[name].draw(odd) for _ in range(2)]
+    figures = [registry.FIGURES[name].draw_rows(odd) for _ in range(2)]
     assert not list(tmp_path.iterdir())
     # A name read as mathematics would raise here.
     first, second = (saving.to_bytes(figure, "a.svg") for figure in figures)
@@ -289,11 +316,11 @@ def test_drawing_is_the_same_each_time_and_writes_no_file(
 
 
 def test_names_that_begin_with_an_underscore_are_shown() -> None:
-    assert "_hidden" in legend(search_costs.nas_cost(frame(trained("full", TRUE), trained("_hidden", NEAR))))
+    assert "_hidden" in legend(draw("nas_cost", frame(trained("full", TRUE), trained("_hidden", NEAR))))
 
 
 def test_nothing_is_wider_than_its_figure() -> None:
-    figure = search_ranks.nas_scatter(frame(trained("full", TRUE), *(trained(f"a-method-{i}", NEAR) for i in range(4))))
+    figure = draw("nas_scatter", frame(trained("full", TRUE), *(trained(f"a-method-{i}", NEAR) for i in range(4))))
     figure.draw_without_rendering()
     assert all(axes.get_tightbbox().x1 <= figure.bbox.width for axes in figure.axes)  # type: ignore[union-attr]
     assert len(figure.axes) == 4  # the two empty places of the second line are gone

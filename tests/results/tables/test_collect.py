@@ -1,6 +1,6 @@
 import pytest
 
-from harness.results.statistics.searches import tell_axes
+from harness.results.statistics.comparisons import has_axes
 from harness.results.tables.collect import tables_of
 from tests.results.condensed import Row, frame, memories, networks
 from tests.results.searched import NEAR, TRUE, alike, trained
@@ -28,7 +28,7 @@ def test_harness_table_prints_all_three() -> None:
     table, pairs, partial = (each.frame for each in tables_of(frame(trained("full", TRUE), *proxies)))
     assert {"spearman_rho", "advantage", "partial_rho"} <= {*table, *pairs, *partial}
     others = [row | {"model": "mine"} for row in trained("full", TRUE)]
-    assert not tell_axes(frame(others))
+    assert not has_axes(frame(others))
     assert len(tables_of(frame(others))) == 1  # axes cannot be told, nothing to pair
     assert len(tables_of(frame(trained("full", TRUE)))) == 1  # of the truth alone
 

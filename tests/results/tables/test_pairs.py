@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from harness.results.statistics.searches import AXES
+from harness.results.statistics.comparisons import AXES
 from harness.results.tables.pairs import holm, nas_pairs, nas_partial
 from tests.results.searched import NEAR, TRUE, alike, frame, trained
 

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from harness.results.published.values import searches_for
 from harness.results.tables.columns import Table
 from harness.results.tables.pairs import nas_pairs
 from harness.results.tables.search import PICKED, SEARCHES, STATISTICS, nas_table
+from harness.results.tables.search_records import rank_records
 from harness.results.tables.text import to_text
 from tests.results.files import write_rows
 from tests.results.searched import MODELS, NEAR, TRUE, Row, alike, condensed, frame, trained, zero_cost
@@ -248,3 +250,47 @@ def test_the_table_survives_a_file(tmp_path: Path) -> None:
     write_rows(some.to_dict("records"), tmp_path / "rows.csv")
     again: DataFrame = rows.read(tmp_path)
     assert nas_table(again, draws=20).equals(nas_table(some, draws=20))
+
+
+def test_early_stopping_is_marked_where_a_short_truth_favours_it() -> None:
+    def specified(memory: str, epochs: int, ipc: int | None = None) -> list[Row]:
+        spec = json.dumps({"recipe": {"epochs": epochs, "batch_size": 128}})
+        accuracies = TRUE if memory == "full" else NEAR
+        return trained(memory, accuracies, epochs=epochs, spec=spec, preset="quick", ipc=ipc)
+
+    # 45,000 images in batches of 128 are 352 updates an epoch; 10 images of 10 classes are one batch.
+    quick = frame(specified("full", 2), specified("early-stopping", 200, ipc=10), specified("dm", 200, ipc=10))
+    notes = nas_table(quick, draws=10).set_index("memory")["note"]
+    favour = "(favoured by this short truth: same images, same starts, 200 of its 704 updates)"
+    assert notes.to_dict() == {"full": "", "early-stopping": favour, "dm": ""}
+    long = frame(specified("full", 100), specified("early-stopping", 200, ipc=10))
+    assert set(nas_table(long, draws=10)["note"]) == {""}
+
+
+def test_the_ceiling_of_the_mean_stands_beside_that_of_half() -> None:
+    # Ranks 1 2 3 4 5 and 2 1 3 5 4: squares 1 1 0 1 1, rho 1 - 6 x 4 / 120 = 0.8; sqrt(1.6 / 1.8) = 0.9428.
+    halves = {arch: [(a, a), (b, b)] for arch, (a, b) in enumerate(((1.0, 2.0), (2, 1), (3, 3), (4, 5), (5, 4)))}
+    table = nas_table(frame(trained("full", halves), trained("dm", NEAR)), draws=10)
+    assert table["noise_ceiling"].tolist() == pytest.approx([0.8, 0.8])
+    assert table["noise_ceiling_of_mean"].tolist() == pytest.approx([0.9428, 0.9428], abs=1e-4)
+    headings = {column.name: column.title for column in SEARCHES.columns}
+    assert "of half of the truth's trainings" in headings["noise_ceiling"]
+    assert "of both halves' mean" in headings["noise_ceiling_of_mean"]
+
+
+def test_rank_records_are_json_with_intervals_and_n() -> None:
+    table = nas_table(
+        frame(trained("full", TRUE), trained("dm", NEAR), zero_cost("params", {0: 1.0, 1: 2.0})), draws=20
+    )
+    records = json.loads(json.dumps(rank_records(table), allow_nan=False))
+    of = {record["memory"]: record for record in records}
+    line = table.set_index("memory").loc["dm"]
+    assert of["dm"]["spearman_rho"] == {
+        "value": 0.9, "low": line["spearman_rho_low"], "high": line["spearman_rho_high"], "n": 5,
+    }  # fmt: skip
+    assert of["dm"]["kendall_tau_b"]["value"] == pytest.approx(0.8)
+    assert of["dm"]["regret_at_5_percent"]["n"] == 1
+    assert of["dm"]["performance"] == {"value": 90, "low": None, "high": None, "n": 1}
+    assert (of["dm"]["n"], of["dm"]["ipc"], of["dm"]["selected"]) == (5, 50, MODELS[4])
+    assert (of["full"]["spearman_rho"]["value"], of["full"]["ipc"]) == (None, None)
+    assert of["params"]["n"] == 2

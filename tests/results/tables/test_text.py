@@ -67,7 +67,7 @@ def bold(table: DataFrame) -> list[str]:
     found = re.findall(r"<strong>(.*?)</strong>", html)
     assert re.findall(r"\*\*(.*?)\*\*", to_text(Table(table, STREAMS), "md")) == found
     assert re.findall(r"\\textbf\{(.*?)\}", to_text(Table(table, STREAMS), "latex")) == found
-    assert ("bold: the best" in html) == bool(found)
+    assert ("Bold is the best mean of its setting" in html) == bool(found)
     return found
 
 

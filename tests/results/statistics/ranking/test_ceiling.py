@@ -24,7 +24,7 @@ def test_the_ceiling_of_the_best_by_hand() -> None:
     # The best four by the mean of both are 2 3 4 5, of which one half has 2 3 4 5 and the other 3 2 4 5: one swap.
     truth = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 3.0], [3.0, 2.0], [4.0, 4.0], [5.0, 5.0]])
     assert ranking.noise_ceiling(truth, default_rng(0), 4 / 6) == pytest.approx(0.8)
-    assert [ranking.halves(repeats) for repeats in (2, 5)] == [(1, 1), (2, 3)]
+    assert [ranking.split_sizes(repeats) for repeats in (2, 5)] == [(1, 1), (2, 3)]
 
 
 def test_many_networks_are_split_at_random() -> None:

@@ -8,7 +8,7 @@ from harness.results.statistics import ranking
 from harness.results.statistics.ranking import AccuracyMatrix, Array, Difference, Estimate, Statistic, resampling
 
 INF = math.inf
-RHO = ranking.ranks(ranking.spearman_rho)
+RHO = ranking.rank_statistic(ranking.spearman_rho)
 
 
 def of_one(values: Array) -> AccuracyMatrix:
@@ -35,14 +35,14 @@ def draws_of(
 def estimate(
     statistic: Statistic, proxy: AccuracyMatrix, truth: AccuracyMatrix, draws: int = 100, seed: int = 0
 ) -> Estimate:
-    return ranking.interval(ranking.bootstrap({"it": statistic}, proxy, truth, default_rng(seed), draws)["it"])
+    return ranking.estimate(ranking.bootstrap({"it": statistic}, proxy, truth, default_rng(seed), draws)["it"])
 
 
 def difference(
     statistic: Statistic, first: AccuracyMatrix, second: AccuracyMatrix, truth: AccuracyMatrix, draws: int = 200
 ) -> Difference:
     both = [ranking.bootstrap({"it": statistic}, each, truth, default_rng(0), draws)["it"] for each in (first, second)]
-    return ranking.paired(*both)
+    return ranking.paired_difference(*both)
 
 
 def test_a_diverged_network_makes_its_architecture_last() -> None:
@@ -53,7 +53,7 @@ def test_a_diverged_network_makes_its_architecture_last() -> None:
 def test_networks_are_drawn_from_those_there_are() -> None:
     values = np.array([[1.0, 3.0, np.nan], [np.nan, 5.0, np.nan], [7.0, 8.0, 9.0], [-INF, 4.0, 4.0]])
     archs = np.tile(np.arange(4), (400, 1))
-    drawn = AccuracyMatrix(values, values + 1).drawn(archs, default_rng(0))
+    drawn = AccuracyMatrix(values, values + 1).resample(archs, default_rng(0))
     assert set(drawn.validation[:, 0]) == {1, 2, 3}
     assert set(drawn.validation[:, 1]) == {5}
     assert drawn.validation[:, 2].mean() == pytest.approx(8, abs=0.1)
@@ -77,25 +77,25 @@ def test_statistics_of_parts_by_hand() -> None:
     truth = of_one(np.arange(10.0))
     validation, test = np.arange(10.0), np.array([0, 1, 2, 3, 4, 9, 8, 7, 6, 5.0])
     proxy = AccuracyMatrix(validation[:, np.newaxis], test[:, np.newaxis])
-    sample = ranking.whole(proxy, truth)
+    sample = ranking.full_sample(proxy, truth)
     assert RHO.of(sample) == pytest.approx(1)
-    assert ranking.ranks_of_best(0.5).of(sample) == pytest.approx(1)
-    assert ranking.ranks_of_picked(0.5).of(sample) == pytest.approx(-1)
-    assert ranking.picks(ranking.regret, 1).of(sample) == 0
-    assert ranking.picks(ranking.top_k_agreement, 0.2).of(sample) == 1
-    found = estimate(ranking.ranks_of_best(0.2), proxy, truth)
+    assert ranking.rho_among_best(0.5).of(sample) == pytest.approx(1)
+    assert ranking.rho_among_selected(0.5).of(sample) == pytest.approx(-1)
+    assert ranking.selection_statistic(ranking.regret, 1).of(sample) == 0
+    assert ranking.selection_statistic(ranking.top_k_agreement, 0.2).of(sample) == 1
+    found = estimate(ranking.rho_among_best(0.2), proxy, truth)
     assert found.n == 2  # too few for a correlation
     assert all(math.isnan(value) for value in found[:3])
 
 
 def test_one_proxy_per_truth() -> None:
     with pytest.raises(ValueError, match="expected the 3 architectures of the truth, got 4"):
-        ranking.whole(of_one(np.arange(4.0)), of_one(np.arange(3.0)))
+        ranking.full_sample(of_one(np.arange(4.0)), of_one(np.arange(3.0)))
 
 
 def test_the_same_generator_gives_the_same_interval() -> None:
     proxy, truth = simulated(default_rng(0), 20, 2, 0.5)
-    for statistic in (RHO, ranking.picks(ranking.regret, 1)):
+    for statistic in (RHO, ranking.selection_statistic(ranking.regret, 1)):
         first, again = (estimate(statistic, proxy, truth, seed=7) for _ in range(2))
         assert estimate(statistic, proxy, truth, seed=8) != first
         assert first == again
@@ -129,14 +129,18 @@ def test_only_what_is_picked_draws_networks_anew() -> None:
     noisy, truth = AccuracyMatrix(values, values), of_one(np.arange(12.0))
     assert set(draws_of(RHO, noisy, truth)) == {1.0}
     assert draws_of(Statistic(RHO.of, redraws=True), noisy, truth).max() < 1
-    regret = ranking.picks(ranking.regret, 1)
+    regret = ranking.selection_statistic(ranking.regret, 1)
     assert draws_of(regret, noisy, truth).max() > 0
     assert draws_of(regret, truth, truth).max() == 0  # with one network of each, only architectures vary
 
 
 def test_statistics_share_their_draws_and_keep_their_order() -> None:
     proxy, truth = simulated(default_rng(0), 20, 2, 0.5)
-    both = {"regret": ranking.picks(ranking.regret, 1), "rho": RHO, "tau": ranking.ranks(ranking.kendall_tau_b)}
+    both = {
+        "regret": ranking.selection_statistic(ranking.regret, 1),
+        "rho": RHO,
+        "tau": ranking.rank_statistic(ranking.kendall_tau_b),
+    }
     found = ranking.bootstrap(both, proxy, truth, default_rng(0), draws=50)
     assert list(found) == list(both)
     np.testing.assert_array_equal(found["rho"].draws, draws_of(RHO, proxy, truth))
@@ -148,20 +152,26 @@ def test_a_curve_is_drawn_as_well() -> None:
     curve = Statistic(lambda s: ranking.regret_curve(s.proxy.validation, s.truth.test), redraws=True)
     found = ranking.bootstrap({"curve": curve}, proxy, truth, default_rng(0), draws=50)["curve"]
     assert (found.value.shape, found.draws.shape) == ((20,), (50, 20))
-    np.testing.assert_array_equal(found.draws[:, 0], draws_of(ranking.picks(ranking.regret, 1), proxy, truth))
+    np.testing.assert_array_equal(
+        found.draws[:, 0], draws_of(ranking.selection_statistic(ranking.regret, 1), proxy, truth)
+    )
     assert (np.diff(found.draws, axis=1) <= 0).all()
 
 
 @pytest.mark.parametrize(
     ("statistic", "archs", "repeats", "low", "high"),
-    [(RHO, 60, 3, 0.9, 0.99), (RHO, 60, 1, 0.9, 0.99), (ranking.picks(ranking.regret, 1), 60, 3, 0.9, 1.0)],
+    [
+        (RHO, 60, 3, 0.9, 0.99),
+        (RHO, 60, 1, 0.9, 0.99),
+        (ranking.selection_statistic(ranking.regret, 1), 60, 3, 0.9, 1.0),
+    ],
 )
 def test_intervals_hold_the_truth_at_about_the_nominal_rate(
     statistic: Statistic, archs: int, repeats: int, low: float, high: float
 ) -> None:
     rng = default_rng(4)
     # What the statistic of such a sample is on average, from 500 samples.
-    target = np.mean([statistic.of(ranking.whole(*simulated(rng, archs, repeats, 0.5))) for _ in range(500)])
+    target = np.mean([statistic.of(ranking.full_sample(*simulated(rng, archs, repeats, 0.5))) for _ in range(500)])
     held: list[bool] = []
     for _ in range(150):
         found = estimate(statistic, *simulated(rng, archs, repeats, 0.5), draws=150, seed=len(held))
@@ -175,7 +185,7 @@ def test_two_proxies_are_compared_on_the_same_draws() -> None:
     worse = of_one(rng.standard_normal(60))
     better = difference(RHO, proxy, worse, truth)
     reverse = difference(RHO, worse, proxy, truth)
-    rhos = [float(RHO.of(ranking.whole(each, truth))) for each in (proxy, worse)]
+    rhos = [float(RHO.of(ranking.full_sample(each, truth))) for each in (proxy, worse)]
     assert better.value == pytest.approx(rhos[0] - rhos[1])
     assert 0 < better.low < better.high
     assert better.p == pytest.approx(2 / 201)  # no draw on the other side: the least that 200 draws can say
@@ -192,7 +202,7 @@ def test_pairs_are_drawn_from_the_same_architectures(monkeypatch: pytest.MonkeyP
     one = of_one(proxy.test[:, 0])
     five = AccuracyMatrix(np.repeat(one.validation, 5, axis=1), np.repeat(one.test, 5, axis=1))
     monkeypatch.setattr(resampling, "AT_A_TIME", 200)  # several chunks
-    for statistic in (RHO, ranking.picks(ranking.regret, 1)):
+    for statistic in (RHO, ranking.selection_statistic(ranking.regret, 1)):
         assert difference(statistic, one, five, truth) == (0, 0, 0, 1, 20)
 
 
@@ -200,11 +210,11 @@ def test_networks_of_two_proxies_are_drawn_apart() -> None:
     # The same numbers, but of different networks: with paired architectures alone, their difference still varies.
     values = np.arange(12.0)[:, np.newaxis] + np.array([[-50.0, 50.0]])
     noisy, truth = AccuracyMatrix(values, values), of_one(np.arange(12.0))
-    regret = {"it": ranking.picks(ranking.regret, 1)}
+    regret = {"it": ranking.selection_statistic(ranking.regret, 1)}
     both = [ranking.bootstrap(regret, noisy, truth, default_rng(0), 200, default_rng(own))["it"] for own in (1, 2)]
-    assert ranking.paired(*both).low < 0 < ranking.paired(*both).high
+    assert ranking.paired_difference(*both).low < 0 < ranking.paired_difference(*both).high
     again = ranking.bootstrap(regret, noisy, truth, default_rng(0), 200, default_rng(1))["it"]
-    assert ranking.paired(both[0], again)[:4] == (0, 0, 0, 1)
+    assert ranking.paired_difference(both[0], again)[:4] == (0, 0, 0, 1)
 
 
 def test_p_is_bounded_by_the_number_of_draws() -> None:

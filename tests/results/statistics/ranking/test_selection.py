@@ -27,9 +27,9 @@ def orders_of(proxy: Array) -> list[list[int]]:
 
 
 def test_equals_are_picked_with_the_same_chance() -> None:
-    assert ranking.picked(PROXY, 2).tolist() == [0.5, 0.5, 0, 1, 0]
-    assert ranking.picked(np.stack([PROXY, TRUTH]), 3).tolist() == [[1, 1, 0, 1, 0], [0, 1, 1, 0, 1]]
-    assert ranking.picked(scores(-INF, -INF, 3, -INF), 3).tolist() == [2 / 3, 2 / 3, 1, 2 / 3]
+    assert ranking.selection_chances(PROXY, 2).tolist() == [0.5, 0.5, 0, 1, 0]
+    assert ranking.selection_chances(np.stack([PROXY, TRUTH]), 3).tolist() == [[1, 1, 0, 1, 0], [0, 1, 1, 0, 1]]
+    assert ranking.selection_chances(scores(-INF, -INF, 3, -INF), 3).tolist() == [2 / 3, 2 / 3, 1, 2 / 3]
 
 
 def test_picks_by_hand() -> None:
@@ -61,7 +61,8 @@ def test_no_order_of_the_architectures_matters() -> None:
         for statistic in (ranking.regret, ranking.best_rank, ranking.top_k_agreement):
             assert statistic(proxy, truth, k) == pytest.approx(statistic(proxy[order], truth[order], k))
         rho, again = (
-            ranking.rho_of_picked(a, b, ranking.picked(a, k)) for a, b in ((proxy, truth), (proxy[order], truth[order]))
+            ranking.rho_of_selected(a, b, ranking.selection_chances(a, k))
+            for a, b in ((proxy, truth), (proxy[order], truth[order]))
         )
         assert rho == pytest.approx(again, nan_ok=True)
 
@@ -71,13 +72,13 @@ def test_rho_of_the_picked_by_hand() -> None:
     # and half of itself) of 0 1 2 3: 2.5 1.5 0.25 0.75; of the proxy 2.5 1.5 0.5 0.5; both means are 1.5.
     # Products 1 + 0 + (1.25 + 0.75) / 2 = 2; squares 1 + (1.5625 + 0.5625) / 2 = 2.0625, and 1 + 1 = 2.
     proxy, truth = scores(9, 8, 5, 5, 1), scores(90, 80, 10, 20, 99)
-    found = ranking.rho_of_picked(proxy, truth, ranking.picked(proxy, 3))
+    found = ranking.rho_of_selected(proxy, truth, ranking.selection_chances(proxy, 3))
     assert found == pytest.approx(2 / math.sqrt(2.0625 * 2))
     # Without ties for the last place it is the rho of the picked.
-    plain = ranking.rho_of_picked(proxy, truth, ranking.picked(proxy, 4))
+    plain = ranking.rho_of_selected(proxy, truth, ranking.selection_chances(proxy, 4))
     assert plain == pytest.approx(ranking.spearman_rho(proxy[:4], truth[:4]))
-    assert math.isnan(ranking.rho_of_picked(proxy, truth, ranking.picked(proxy, 2)))  # fewer than three
-    assert math.isnan(ranking.rho_of_picked(np.ones(5), truth, ranking.picked(np.ones(5), 3)))  # constant
+    assert math.isnan(ranking.rho_of_selected(proxy, truth, ranking.selection_chances(proxy, 2)))  # fewer than three
+    assert math.isnan(ranking.rho_of_selected(np.ones(5), truth, ranking.selection_chances(np.ones(5), 3)))  # constant
 
 
 def test_equal_truths_share_the_best_rank() -> None:
@@ -111,14 +112,14 @@ def test_more_than_there_are_cannot_be_picked(statistic: Callable[[Array, Array,
     ("archs", "fraction", "n"), [(720, 0.05, 36), (720, 0.2, 144), (72, 0.05, 4), (35, 0.2, 7), (3, 0.05, 1)]
 )
 def test_a_share_is_rounded_up(archs: int, fraction: float, n: int) -> None:
-    assert ranking.share(archs, fraction) == n
+    assert ranking.count_fraction(archs, fraction) == n
 
 
 def test_ties_and_networks_at_chance_are_counted() -> None:
     values = scores(10, 10, 50, 60, 60, 60, -INF, -INF)
-    assert ranking.tied(values) == 5
-    assert ranking.at_chance(values, 10.9) == 2
-    assert ranking.at_chance(scores(10.9, 10.91), 10.9) == 1
+    assert ranking.count_tied(values) == 5
+    assert ranking.count_at_chance(values, 10.9) == 2
+    assert ranking.count_at_chance(scores(10.9, 10.91), 10.9) == 1
 
 
 def test_the_bound_of_chance() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.results.statistics.searches import axes_of, compared
+from harness.results.statistics.comparisons import compare, parse_axes
 from tests.results.searched import MODELS, NEAR, TRUE, alike, frame, trained
 
 
@@ -12,7 +12,7 @@ def test_two_values_of_one_network_are_refused() -> None:
     other = trained("full", TRUE, changes="epochs=50")  # another key
     message = r"the truth: arch 0, repeat 0 has several values, of changes '' and 'epochs=50'; select one"
     with pytest.raises(ValueError, match=message):
-        compared(frame(trained("full", TRUE), other, trained("dm", NEAR)))
+        compare(frame(trained("full", TRUE), other, trained("dm", NEAR)))
 
 
 def recipe_of(**fields: object) -> str:
@@ -33,7 +33,7 @@ def test_a_truth_of_several_trainings_is_refused(more: dict[str, str], message: 
     other = trained("full", second, **{"spec": recipe_of(), **more})  # type: ignore[arg-type]
     for rest in (trained("dm", NEAR), []):
         with pytest.raises(ValueError, match=message):
-            compared(frame(usual, other, rest))
+            compare(frame(usual, other, rest))
 
 
 def test_an_architecture_in_two_precisions_is_refused() -> None:
@@ -42,11 +42,11 @@ def test_an_architecture_in_two_precisions_is_refused() -> None:
         for row in trained("full", {arch: [(value, value)] * 2 for arch, value in enumerate((50.0, 60.0, 70.0))})
     ]
     with pytest.raises(ValueError, match="dtype of an architecture bfloat16 and float32"):
-        compared(frame(rows, trained("dm", NEAR)))
+        compare(frame(rows, trained("dm", NEAR)))
     # Architectures may differ: a run chooses what is faster for each.
     truth = trained("full", TRUE)
     rows = [row | {"compute": f"eager, {'bfloat16' if row['arch'] == '1' else 'float32'}"} for row in truth]
-    assert len(compared(frame(rows, trained("dm", NEAR)))) == 2
+    assert len(compare(frame(rows, trained("dm", NEAR)))) == 2
 
 
 @pytest.mark.parametrize(("more", "differs"), [({"recipe": "nas"}, "recipe nas and dm"),
@@ -55,31 +55,31 @@ def test_a_proxy_of_another_recipe_than_the_truth_is_refused(more: dict[str, str
     proxy = trained("dm", NEAR, **{"spec": recipe_of(), **more})  # type: ignore[arg-type]
     message = f"dm and the truth were trained by different recipes: {differs}; compare networks of one recipe"
     with pytest.raises(ValueError, match=message):
-        compared(frame(trained("full", TRUE, spec=recipe_of()), proxy))
+        compare(frame(trained("full", TRUE, spec=recipe_of()), proxy))
 
 
 def test_a_proxy_may_have_its_own_epochs_and_precision() -> None:
     proxy = trained("dm", NEAR, spec=recipe_of(epochs=200, dtype="bfloat16", compute="compiled"))
-    assert len(compared(frame(trained("full", TRUE, spec=recipe_of()), proxy))) == 2
+    assert len(compare(frame(trained("full", TRUE, spec=recipe_of()), proxy))) == 2
 
 
 def test_repeats_without_a_network_are_left_out() -> None:
     """A column of them alone would draw once more, and two proxies no longer the same truth."""
     more = {**TRUE, 4: [(90.0, 90.0), (91.0, 91.0)]}
     rows = frame(trained("full", more), trained("dm", NEAR))
-    (proxy,) = (each for each in compared(rows) if not each.is_truth)
+    (proxy,) = (each for each in compare(rows) if not each.is_truth)
     assert proxy.truth.test.shape == (5, 2)
-    some = proxy.of(["0", "1"])
+    some = proxy.select(["0", "1"])
     assert (some.truth.validation.tolist(), some.truth.test.tolist()) == ([[50], [60]], [[50], [60]])
-    assert proxy.of(["0", "4"]).truth.test.shape == (2, 2)
+    assert proxy.select(["0", "4"]).truth.test.shape == (2, 2)
 
 
 def test_axes_of_names() -> None:
-    axes = axes_of([MODELS[0], MODELS[719]])
+    axes = parse_axes([MODELS[0], MODELS[719]])
     assert axes.to_numpy().tolist() == [[32, 1, "nonorm", "sigmoid", "nopooling"],
                                         [256, 4, "groupnorm", "leakyrelu", "avgpooling"]]  # fmt: skip
     with pytest.raises(ValueError, match="resnet18: axes are told by names such as convnet-d3-w32"):
-        axes_of(["resnet18"])
+        parse_axes(["resnet18"])
 
 
 def test_the_space_of_these_tests_is_the_published_one(published: Path) -> None:
