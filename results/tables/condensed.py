@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
@@ -150,20 +149,25 @@ def _add_costs(table: DataFrame, track: DataFrame) -> DataFrame:
 
 
 def _asked_for(tested: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """How many updates a setting's configuration asks for in all, in `asked`; missing where rows tell none."""
+    """The number of updates that the configuration of each setting asks for, in a column `asked`."""
     asked = {spec: updates_in_all(json.loads(spec).get("memory", {}) if spec else {}) for spec in set(tested["spec"])}
     return tested.assign(asked=tested["spec"].map(asked)).groupby(list(keys), dropna=False)["asked"].max().reset_index()
 
 
-def updates_in_all(memory: Mapping[str, Any]) -> float:
-    """The updates of its images that a memory's configuration, as rows and runs tell it, asks for; nan for none."""
+def updates_in_all(memory: Mapping[str, object]) -> float:
+    """The updates of images that the configuration of a memory asks for; nan if it updates none."""
     own = memory.get("host", memory)
+    if not isinstance(own, Mapping):
+        return math.nan
     return float(own.get("iterations", math.nan) * (own.get("updates") or 1))
 
 
 def _of_memory(table: DataFrame, rows: DataFrame, metric: str, column: str, join: str) -> "pd.Series[float]":
-    """What each line's memory holds or cost, from its own rows of a metric: "sum" of a set's parts, mean over sets; or
-    "max" of all. Missing where a part does not tell it. Parts are told apart by their keys: runs may share a memory."""
+    """What the memory of each line holds or cost, from its own rows of a metric.
+
+    With join "sum" it is the sum over the parts of a set, and the mean of these over sets; with "max" it is the largest
+    of all. It is missing if a part lacks it. Parts have different keys, as several runs may share a memory.
+    """
     own = rows.loc[rows["metric"] == metric, [*MEMORY, "set", "key", column]].astype({column: "float64"})
     own = own.drop_duplicates([*MEMORY, "set", "key"])
     of_set = own.groupby([*MEMORY, "set"], dropna=False)[column].agg(lambda parts: getattr(parts, join)(skipna=False))
@@ -172,7 +176,7 @@ def _of_memory(table: DataFrame, rows: DataFrame, metric: str, column: str, join
 
 
 def _devices(table: DataFrame, rows: DataFrame) -> "pd.Series[str]":
-    """Where each line's memory was condensed: "A and B" where its sets or their parts were on two devices."""
+    """The device that condensed the memory of each line: "A and B" if its sets or their parts were on two."""
     is_timed = (rows["metric"] == "memory_images") & rows["wall_seconds"].notna()
     own = rows.loc[is_timed & (rows["device"] != ""), [*MEMORY, "device"]]
     told = own.groupby(list(MEMORY), dropna=False)["device"].agg(lambda of: " and ".join(sorted(set(of))))

@@ -2,7 +2,6 @@
 
 from functools import cache
 from itertools import combinations, product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +68,7 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     for each in compare(rows):
         if each.archs and not each.is_truth:
             by_block.setdefault(tuple(each.setting[name] for name in TOGETHER), []).append(each)
-    lines: list[dict[str, Any]] = []
+    lines: list[dict[str, object]] = []
     for block, proxies in by_block.items():
         names, drawn = label_proxies(proxies), _on_shared(proxies, draws)
         for statistic, (first, second) in product(COMPARED, combinations(range(len(proxies)), 2)):
@@ -153,7 +152,7 @@ def _on_shared(
     return found
 
 
-def _given(codes: "np.ndarray[Any, np.dtype[np.integer[Any]]]") -> Statistic:
+def _given(codes: ranking.Places) -> Statistic:
     """Partial rho given the categories (A, J) of all architectures."""
 
     def of(sample: ranking.Sample) -> ranking.Array:
