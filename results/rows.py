@@ -202,8 +202,10 @@ def _parse(content: bytes) -> Table:
         lacking = [column for column in COLUMNS if column not in header and column not in ADDED]
         foreign = [column for column in header if column not in COLUMNS]
         parts = [f"{word} {', '.join(found)}" for word, found in (("no", lacking), ("foreign", foreign)) if found]
-        told = "; ".join(parts) or "in another order"
-        raise ValueError(f"its columns are not those of schema {SCHEMA}: {told}; the same run command writes it anew")
+        differences = "; ".join(parts) or "in another order"
+        raise ValueError(
+            f"its columns are not those of schema {SCHEMA}: {differences}; the same run command writes it anew"
+        )
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
             raise ValueError(f"row {number} has {len(line)} cells, not {len(header)}")

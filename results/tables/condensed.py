@@ -81,7 +81,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
     images, which have none, before the others), then by accuracy, best first.
 
     What a memory holds and costs comes from its own rows, those without a `repeat`: the mean over sets, of a set in
-    parts the sum of the parts. Costs are those up to the line's iterations, and missing where no row tells them.
+    parts the sum of the parts. Costs are those up to the line's iterations, and missing if no row has them.
 
     Args:
         rows: as `rows.read` gives them; those of other tracks are ignored. `classes_seen` is the number of classes.
@@ -114,7 +114,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
     classes = tested.groupby(keys, dropna=False)["classes_seen"].max().astype("float64")
     table = table.merge(classes.reset_index(), on=keys, how="left")
     table = _add_costs(table, track)
-    table = table.merge(_asked_for(tested, keys), on=keys, how="left")
+    table = table.merge(_updates_of_settings(tested, keys), on=keys, how="left")
     is_end = is_last_of_run(table, CONDENSED) & ~(table["iterations"] < table["asked"]).fillna(False).astype(bool)
     published = accuracies_for(table).where(is_end)
     table["published"], table["published_std"] = published["value"], published["std"]
@@ -148,7 +148,7 @@ def _add_costs(table: DataFrame, track: DataFrame) -> DataFrame:
     return table
 
 
-def _asked_for(tested: DataFrame, keys: Sequence[str]) -> DataFrame:
+def _updates_of_settings(tested: DataFrame, keys: Sequence[str]) -> DataFrame:
     """The number of updates that the configuration of each setting asks for, in a column `asked`."""
     asked = {spec: updates_in_all(json.loads(spec).get("memory", {}) if spec else {}) for spec in set(tested["spec"])}
     return tested.assign(asked=tested["spec"].map(asked)).groupby(list(keys), dropna=False)["asked"].max().reset_index()
@@ -179,5 +179,7 @@ def _devices(table: DataFrame, rows: DataFrame) -> "pd.Series[str]":
     """The device that condensed the memory of each line: "A and B" if its sets or their parts were on two."""
     is_timed = (rows["metric"] == "memory_images") & rows["wall_seconds"].notna()
     own = rows.loc[is_timed & (rows["device"] != ""), [*MEMORY, "device"]]
-    told = own.groupby(list(MEMORY), dropna=False)["device"].agg(lambda of: " and ".join(sorted(set(of))))
-    return table[list(MEMORY)].merge(told.reset_index(), on=list(MEMORY), how="left")["device"].fillna("").astype(str)
+    devices = own.groupby(list(MEMORY), dropna=False)["device"].agg(lambda names: " and ".join(sorted(set(names))))
+    return (
+        table[list(MEMORY)].merge(devices.reset_index(), on=list(MEMORY), how="left")["device"].fillna("").astype(str)
+    )

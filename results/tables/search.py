@@ -22,7 +22,7 @@ from harness.results.tables.search_notes import search_note
 LAST = ("full", "")  # leagues of no proxy set, below the others
 DRAWS = 1000
 
-# Images in the test split of the named data sets: what an accuracy at chance is told by.
+# Images in the test split of the named data sets, for the bound of an accuracy at chance.
 TEST_IMAGES = {
     "mnist": 10_000, "fashionmnist": 10_000, "svhn": 26_032, "cifar10": 10_000, "cifar100": 10_000,
     "tinyimagenet": 10_000, "imagenet64": 50_000, "digits": 355,
@@ -240,7 +240,7 @@ def _estimates(each: Comparison, draws: int) -> dict[str, Estimate]:
     missing = dict.fromkeys(STATISTICS, Estimate(math.nan, math.nan, math.nan, 0))
     if not each.archs:
         return missing
-    of_truth = float(STATISTICS["regret_at_1"].of(ranking.full_sample(each.proxy, each.truth)))
+    of_truth = float(STATISTICS["regret_at_1"].compute(ranking.full_sample(each.proxy, each.truth)))
     return missing | {"regret_at_1": Estimate(of_truth, math.nan, math.nan, len(each.archs))}
 
 

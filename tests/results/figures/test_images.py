@@ -25,7 +25,7 @@ def canvas(figure: Figure, panel: int) -> np.ndarray[tuple[int, ...], np.dtype[n
     return np.asarray(figure.axes[panel].images[0].get_array())
 
 
-def test_memories_stand_side_by_side_with_the_same_classes_in_rows() -> None:
+def test_memories_side_by_side_have_the_same_classes() -> None:
     figure = side_by_side()
     assert [axes.get_title() for axes in figure.axes] == ["dm", "dsa"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["class $2", "class $5", "class $7"]
