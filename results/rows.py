@@ -47,15 +47,17 @@ import io
 import math
 import operator
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame, Series
 
-Table = dict[str, Sequence[Any]]  # column -> its cells
+Cell = str | int | float | None
+Table = dict[str, Sequence[Cell]]  # column -> its cells
+Row = Mapping[str, object]  # column -> its value
 
 SCHEMA = 1
 
@@ -81,7 +83,7 @@ IDENTITY = [
 ]  # fmt: skip
 
 
-def to_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def to_csv(rows: Iterable[Row]) -> bytes:
     """The content of a row file: the same rows give the same bytes.
 
     Args:
@@ -93,7 +95,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(",".join(map(_quote, line)) + "\n" for line in lines).encode()
 
 
-def to_frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+def to_frame(rows: Iterable[Row]) -> DataFrame:
     """The frame that `read` gives for a file of these rows.
 
     Raises:
@@ -140,24 +142,29 @@ def _list_some(names: list[str], between: str) -> str:
     return between.join(names[:10] + more)
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     if unknown := [column for column in row if column not in COLUMNS]:
         raise ValueError(f"unknown column {', '.join(map(repr, unknown))}; a row has {', '.join(COLUMNS)}")
     return tuple(_cell(column, row.get(column)) for column in COLUMNS)
 
 
-def _cell(column: str, value: Any) -> str:
+def _cell(column: str, value: object) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return ""
     try:
         if column in FLOATS:
+            if not isinstance(value, str | SupportsFloat):
+                raise TypeError("not a number")
             number = float(value)
             return "" if math.isnan(number) else repr(number)
-        if column in INTEGERS:
-            if not -(2**63) <= operator.index(value) < 2**63:
-                raise ValueError("more than 64 bits")
-            return str(operator.index(value))
-        return value if isinstance(value, str) else str(operator.index(value))  # an order may come as a number
+        if isinstance(value, str) and column not in INTEGERS:
+            return value
+        if not isinstance(value, SupportsIndex):  # an order may come as a number
+            raise TypeError("not an integer")
+        integer = operator.index(value)
+        if column in INTEGERS and not -(2**63) <= integer < 2**63:
+            raise ValueError("more than 64 bits")
+        return str(integer)
     except (TypeError, ValueError) as error:
         kind = "a number" if column in FLOATS else "a 64-bit integer" if column in INTEGERS else "text"
         raise ValueError(f"column {column}: expected {kind}, got {value!r}") from error
@@ -195,8 +202,10 @@ def _parse(content: bytes) -> Table:
         lacking = [column for column in COLUMNS if column not in header and column not in ADDED]
         foreign = [column for column in header if column not in COLUMNS]
         parts = [f"{word} {', '.join(found)}" for word, found in (("no", lacking), ("foreign", foreign)) if found]
-        told = "; ".join(parts) or "in another order"
-        raise ValueError(f"its columns are not those of schema {SCHEMA}: {told}; the same run command writes it anew")
+        differences = "; ".join(parts) or "in another order"
+        raise ValueError(
+            f"its columns are not those of schema {SCHEMA}: {differences}; the same run command writes it anew"
+        )
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header):
             raise ValueError(f"row {number} has {len(line)} cells, not {len(header)}")
@@ -210,8 +219,8 @@ def _parse_cells(lines: Sequence[Sequence[str]], header: Sequence[str]) -> Table
     return {name: _read_column(name, cells.get(name, absent)) for name in COLUMNS}
 
 
-def _read_column(name: str, cells: Sequence[str]) -> Sequence[Any]:
-    read = _integer if name in INTEGERS else _float if name in FLOATS else str
+def _read_column(name: str, cells: Sequence[str]) -> Sequence[Cell]:
+    read: Callable[[str], Cell] = _integer if name in INTEGERS else _float if name in FLOATS else str
     known = {cell: read(cell) for cell in set(cells)}  # most columns repeat few cells: read once, and kept once
     return [known[cell] for cell in cells]
 
@@ -234,7 +243,7 @@ def _frame(tables: Sequence[Table]) -> DataFrame:
     return DataFrame({name: _series(name, cells) for name, cells in columns.items()}, copy=False)
 
 
-def _series(name: str, cells: list[Any]) -> "Series[Any]":
+def _series(name: str, cells: list[Cell]) -> "Series":
     if name in INTEGERS:
         missing = np.array([cell is None for cell in cells], dtype=bool)
         numbers = np.array([cell or 0 for cell in cells], dtype=np.int64)

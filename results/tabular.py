@@ -18,19 +18,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from pandas import DataFrame
 from pyarrow import parquet
 
 from harness.results.rows import COLUMNS, FLOATS, INTEGERS
+from harness.results.tabular_card import ONE_OF, SCHEMA, Card, label_of, make_card
 
 CARD = b"harness.tabular"
-SCHEMA = 1
 NAMED = resources.files("harness.results") / "reference" / "tabular"  # the files that come with the package
-ONE_OF = ("space", "dataset", "dataset_digest", "preset")
 # A measurement stands in a file once: that of a network, of a number that needs none, of a proxy set's part.
 MEASUREMENT = ["memory", "ipc", "arch", "repeat", "metric", "epoch", "key"]
 
@@ -62,10 +63,29 @@ class _Network:
 
 
 @dataclass(frozen=True)
+class _Measurements:
+    """What the rows of one network hold."""
+
+    seconds: float
+    curve: dict[int, float] = field(default_factory=dict)  # epochs -> validation accuracy in %
+    at_the_end: dict[str, float] = field(default_factory=dict)  # metric -> value
+
+    def finish(self) -> _Network:
+        """The network with its curve in the order of the epochs."""
+        return _Network(
+            curve=dict(sorted(self.curve.items())),
+            test_accuracy=self.at_the_end.get("test_accuracy", math.nan),
+            seconds=self.seconds,
+            diverged=self.at_the_end.get("diverged") == 1,
+            score=self.at_the_end.get("score", math.nan),
+        )
+
+
+@dataclass(frozen=True)
 class Tabular:
     """One file, looked up in memory."""
 
-    card: Mapping[str, Any]
+    card: Card
     _frame: DataFrame = field(repr=False, compare=False)
     _networks: Mapping[str, Mapping[str, Mapping[int, _Network]]] = field(
         repr=False, compare=False
@@ -74,11 +94,11 @@ class Tabular:
     _ids: Mapping[str, str] = field(repr=False, compare=False)  # and back
 
     @classmethod
-    def of(cls, card: Mapping[str, Any], rows: DataFrame) -> Self:
+    def of(cls, card: Card, rows: DataFrame) -> Self:
         """Build the table of some rows."""
         of_archs = rows[rows["arch"] != ""]
         models = dict(zip(of_archs["arch"], of_archs["model"], strict=True))
-        return cls(card, rows, _indexed(of_archs), models, {model: arch for arch, model in models.items()})
+        return cls(card, rows, _index_networks(of_archs), models, {model: arch for arch, model in models.items()})
 
     def query(self, arch: int | str, proxy: str = "full", repeat: int | None = None, epoch: int | None = None) -> Entry:
         """One architecture as a proxy sees it; by default as all the data do, at the end of training.
@@ -137,11 +157,11 @@ def load(name: str | Path) -> Tabular:
         if name not in names():
             known = ", ".join(names()) or "none yet"
             raise ValueError(f"tabular: {name!r} is unknown; there are {known}; or pass a path that ends in .parquet")
-        return _parsed((NAMED / f"{name}.parquet").read_bytes(), name)
+        return _parse((NAMED / f"{name}.parquet").read_bytes(), name)
     path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; pass a .parquet file, or one of {', '.join(names()) or 'none'}")
-    return _parsed(path.read_bytes(), str(path))
+    return _parse(path.read_bytes(), str(path))
 
 
 def names() -> list[str]:
@@ -165,7 +185,7 @@ def to_parquet(*parts: DataFrame) -> bytes:
     """
     rows = _merge(parts)
     arrays = {name: pa.array(_plain(rows, name), type=_type(name)) for name in COLUMNS}
-    card = json.dumps(_card(rows), sort_keys=True)
+    card = json.dumps(make_card(rows), sort_keys=True)
     table = pa.table(arrays).replace_schema_metadata({CARD: card.encode()})
     file = io.BytesIO()
     parquet.write_table(table, file, compression="zstd")
@@ -212,47 +232,22 @@ def _refuse_twins(of_archs: DataFrame) -> None:
     memory, ipc, arch, repeat = twins[network].iloc[0]
     of_one = twins[(twins["memory"] == memory) & (twins["arch"] == arch) & (twins["repeat"] == repeat)]
     raise ValueError(
-        f"{_label_of(memory, ipc)}: arch {arch}, repeat {repeat} stands for two networks, of changes "
+        f"{label_of(memory, ipc)}: arch {arch}, repeat {repeat} stands for two networks, of changes "
         f"{' and '.join(map(repr, of_one['changes']))}; select one"
     )
 
 
-def _plain(rows: DataFrame, name: str) -> Any:
+def _plain(rows: DataFrame, name: str) -> Sequence[str | int | None] | NDArray[np.float64]:
     if name in INTEGERS:
         return [None if pd.isna(value) else int(value) for value in rows[name]]
     return rows[name].to_numpy(dtype="float64") if name in FLOATS else rows[name].tolist()
 
 
-def _type(name: str) -> Any:
+def _type(name: str) -> pa.DataType:
     return pa.int64() if name in INTEGERS else pa.float64() if name in FLOATS else pa.string()
 
 
-def _card(rows: DataFrame) -> dict[str, Any]:
-    def distinct(name: str, of: DataFrame = rows) -> list[str]:
-        return sorted(set(of[name]) - {""})
-
-    proxies = {}
-    for (memory, ipc), part in rows[rows["arch"] != ""].groupby(["memory", "ipc"], dropna=False):
-        networks = part.drop_duplicates(["arch", "repeat"])
-        proxies[_label_of(str(memory), ipc)] = {
-            "architectures": int(part["arch"].nunique()),
-            "networks": 0 if (part["metric"] == "score").all() else len(networks),
-            "most_repeats": int(networks["repeat"].max()) + 1,
-            "recipe": distinct("recipe", part),
-            "spec": [json.loads(spec) for spec in distinct("spec", part)],
-        }
-    return {
-        "schema": SCHEMA,
-        **{name: str(rows[name].iloc[0]) for name in (*ONE_OF, "exactness")},
-        "versions": {name: distinct(name) for name in ("version", "torch")},
-        "hardware": {name: distinct(name) for name in ("device", "compute")},
-        "rows": len(rows),
-        "architectures": int(rows.loc[rows["arch"] != "", "arch"].nunique()),
-        "proxies": proxies,
-    }
-
-
-def _parsed(content: bytes, name: str) -> Tabular:
+def _parse(content: bytes, name: str) -> Tabular:
     try:
         table = parquet.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
@@ -273,30 +268,20 @@ def _parsed(content: bytes, name: str) -> Tabular:
     return Tabular.of(said, frame.astype(text))
 
 
-def _indexed(of_archs: DataFrame) -> dict[str, dict[str, dict[int, _Network]]]:
-    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
+def _index_networks(of_archs: DataFrame) -> dict[str, dict[str, dict[int, _Network]]]:
+    found: dict[str, dict[str, dict[int, _Measurements]]] = {}
     columns = ["memory", "ipc", "arch", "repeat", "metric", "epoch", "value", "wall_seconds"]
     for memory, ipc, arch, repeat, metric, epoch, value, seconds in of_archs[columns].itertuples(index=False):
-        of_arch = found.setdefault(_label_of(memory, ipc), {}).setdefault(arch, {})
-        network = of_arch.setdefault(int(repeat), {"curve": {}, "seconds": seconds})
+        of_arch = found.setdefault(label_of(memory, ipc), {}).setdefault(arch, {})
+        network = of_arch.setdefault(int(repeat), _Measurements(seconds))
         if metric == "validation_accuracy":
-            network["curve"][int(epoch)] = value
+            network.curve[int(epoch)] = value
         else:
-            network[metric] = value
+            network.at_the_end[metric] = value
     return {
-        label: {arch: {n: _network(each) for n, each in repeats.items()} for arch, repeats in archs.items()}
+        label: {arch: {n: each.finish() for n, each in repeats.items()} for arch, repeats in archs.items()}
         for label, archs in found.items()
     }
-
-
-def _network(found: Mapping[str, Any]) -> _Network:
-    return _Network(
-        curve=dict(sorted(found["curve"].items())),
-        test_accuracy=found.get("test_accuracy", math.nan),
-        seconds=found["seconds"],
-        diverged=found.get("diverged") == 1,
-        score=found.get("score", math.nan),
-    )
 
 
 def _entry(arch: str, model: str, proxy: str, networks: list[_Network], epoch: int | None) -> Entry:
@@ -330,10 +315,6 @@ def _mean(values: Iterable[float]) -> float:
     of = list(values)
     mean = math.fsum(of) / len(of)
     return math.nan if math.isnan(mean) else mean  # always this one, by which entries stay equal to themselves
-
-
-def _label_of(memory: str, ipc: Any) -> str:
-    return memory if pd.isna(ipc) else f"{memory}-{ipc}ipc"
 
 
 def _list_some(things: Iterable[object]) -> str:

@@ -27,7 +27,7 @@ from harness.core.train import correct_by_class, fit
 from harness.results import rows
 from harness.results.figures import images, registry, saving
 from harness.results.figures import images as memory_plots
-from harness.results.figures.images import MOST, REAL, SYNTHETIC, Images, Shown
+from harness.results.figures.images import MOST, REAL, SYNTHETIC, Images, ImageSet
 from harness.results.wording import memory_label, quantity
 
 Made = tuple[Figure, DataFrame | None]  # a figure, and the numbers in it where it shows numbers
@@ -64,8 +64,8 @@ def about() -> dict[str, str]:
     return of_rows | {name: registry.about(make) for name, make in OF_MEMORIES.items()}
 
 
-def described(name: str) -> str:
-    """What a figure shows and what it is drawn from, in full."""
+def describe(name: str) -> str:
+    """Describe what a figure shows and from which rows or memories it is drawn."""
     make = OF_MEMORIES[name] if name in OF_MEMORIES else registry.FIGURES[name.replace("-", "_")].draw
     return inspect.getdoc(make) or ""
 
@@ -114,9 +114,9 @@ def memory_images(runs: Sequence[Path], data_dir: Path | None = None) -> Made:
     paths = [_memory_of(run) for run in runs]
     if len(paths) == 1:
         return memory_figure(paths[0], data_dir), None
-    all_held = _read_alike(paths, data_dir)
+    all_held = _read_all(paths, data_dir)
     shown = [
-        Shown(name, _pixels(held), held.memory.labels.numpy())
+        ImageSet(name, _pixels(held), held.memory.labels.numpy())
         for name, held in zip(_names_apart(all_held), all_held, strict=True)
     ]
     dataset = all_held[0].dataset
@@ -133,7 +133,7 @@ def tsne(runs: Sequence[Path], data_dir: Path | None = None, cfg: FeatureConfig 
     Raises:
         ValueError, FileNotFoundError: no memory, or memories of different data.
     """
-    all_held = _read_alike([_memory_of(run) for run in runs], data_dir)
+    all_held = _read_all([_memory_of(run) for run in runs], data_dir)
     with threadpool_limits(1):  # sums of several threads come in any order, and those of two machines in their own
         points, said = _places(all_held, cfg)
     return memory_plots.features(points, f"{_title(all_held)}\n{said}"), points
@@ -214,7 +214,7 @@ def read_memory(path: Path, data_dir: Path | None) -> Held:
     return Held(path, decode(tensors, card, dataset), card, dataset)
 
 
-def _read_alike(paths: Sequence[Path], data_dir: Path | None) -> list[Held]:
+def _read_all(paths: Sequence[Path], data_dir: Path | None) -> list[Held]:
     """The memories in files, if all were made from the same data."""
     all_held = [read_memory(path, data_dir) for path in paths]
     made_from = {held.dataset.digest: f"{held.dataset.name} ({held.path})" for held in all_held}
@@ -259,7 +259,7 @@ def _places(all_held: Sequence[Held], cfg: FeatureConfig) -> tuple[DataFrame, st
     shown = _first_of_each(dataset.train_labels, classes, cfg.real_per_class)
     images, labels = dataset.normalise(dataset.train_images[shown]), dataset.train_labels[shown]
     name = network_name(dataset, cfg)
-    network = _trained(name, images, labels, dataset, cfg)
+    network = _train(name, images, labels, dataset, cfg)
     parts = [("", REAL, images, labels)]
     for called, held in zip(_names_apart(all_held), all_held, strict=True):
         first = _first_of_each(held.memory.labels, classes, cfg.synthetic_per_class)
@@ -281,7 +281,7 @@ def _first_of_each(labels: Tensor, classes: Sequence[int], number: int) -> Tenso
     return torch.cat([(labels == c).nonzero().squeeze(1)[:number] for c in classes])
 
 
-def _trained(name: str, images: Tensor, labels: Tensor, dataset: DataSet, cfg: FeatureConfig) -> Network:
+def _train(name: str, images: Tensor, labels: Tensor, dataset: DataSet, cfg: FeatureConfig) -> Network:
     rng = generator("weights", "tsne", cfg.seed)
     network = models.build(name, dataset.image_shape, dataset.num_classes, rng)
     recipe = TrainConfig(epochs=cfg.epochs, batch_size=64, augment=augmentation(dataset.name))

@@ -164,7 +164,7 @@ def dataset_page(name: str) -> Lines:
 def figure_page(name: str) -> Lines:
     """A figure: what it shows and how to draw it."""
     yield f"{name}: a figure"
-    yield from wrap(_without_sections(figures.described(name)))
+    yield from wrap(_without_sections(figures.describe(name)))
     yield from ("", f"harness plot RUN... --figure {name}")
 
 

@@ -99,8 +99,8 @@ def counts_in_words(data: DataFrame) -> str:
     """The n of most lines of `data`, and the memories that have another: "n = 2 sets x 3 nets; full: 6 nets"."""
     usual = str(data["n"].mode().iloc[0])
     others = data[data["n"] != usual].groupby("n", sort=False)["memory"].unique()
-    told = [f"{_list_some(sorted(map(memory_label, memories)))}: {n}" for n, memories in others.items()]
-    return "; ".join([f"n = {usual}", *told])
+    named = [f"{_list_some(sorted(map(memory_label, memories)))}: {n}" for n, memories in others.items()]
+    return "; ".join([f"n = {usual}", *named])
 
 
 def _list_some(names: Sequence[str]) -> str:

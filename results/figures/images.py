@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +13,8 @@ from pandas import DataFrame
 
 from harness.results.figures import drawing
 
-Images = NDArray[np.floating[Any]]
-Labels = Sequence[int] | NDArray[np.integer[Any]]
+Images = NDArray[np.float32] | NDArray[np.float64]
+Labels = Sequence[int] | NDArray[np.int64]
 
 MOST = 10  # classes, and images of each
 ACROSS = 24  # images in a row of memories side by side, about
@@ -28,8 +28,8 @@ CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 
 
-class Shown(NamedTuple):
-    """A memory whose images are shown: (N, H, W) or (N, H, W, C) with C 1 or 3, in [0, 1]; labels (N,), global ids."""
+class ImageSet(NamedTuple):
+    """Images of a memory to show, (N, H, W) or (N, H, W, C) with C 1 or 3, in [0, 1]; labels (N,), global ids."""
 
     name: str
     images: Images
@@ -47,16 +47,16 @@ def memory_images(images: Images, labels: Labels, class_names: Sequence[str], ti
     Raises:
         ValueError: no image, another shape or range, or a label without a name.
     """
-    return memories_side_by_side([Shown("", images, labels)], class_names, title)
+    return memories_side_by_side([ImageSet("", images, labels)], class_names, title)
 
 
-def memories_side_by_side(memories: Sequence[Shown], class_names: Sequence[str], title: str) -> Figure:
+def memories_side_by_side(memories: Sequence[ImageSet], class_names: Sequence[str], title: str) -> Figure:
     """The images of memories of one data set: a panel each, in it the same classes, as `memory_images` shows one.
 
     Raises:
         ValueError: no memory, images of different sizes, or as `memory_images`.
     """
-    shown = [_checked(memory, class_names) for memory in memories]
+    shown = [_check(memory, class_names) for memory in memories]
     if len(sizes := {memory.images.shape[1:] for memory in shown}) != 1:
         raise ValueError(f"images: memories side by side hold images of one shape, got {sorted(sizes) or 'no memory'}")
     classes = sorted({int(c) for memory in shown for c in np.unique(memory.labels)})[:MOST]
@@ -138,9 +138,9 @@ def features(points: DataFrame, title: str) -> Figure:
     return figure
 
 
-def _checked(memory: Shown, class_names: Sequence[str]) -> Shown:
-    """The memory with images (N, H, W, C)."""
-    images, labels = np.asarray(memory.images), np.asarray(memory.labels)
+def _check(memory: ImageSet, class_names: Sequence[str]) -> ImageSet:
+    """Check a memory, and give its images four axes (N, H, W, C)."""
+    images, labels = memory.images, np.asarray(memory.labels, dtype=np.int64)
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
@@ -151,10 +151,10 @@ def _checked(memory: Shown, class_names: Sequence[str]) -> Shown:
         raise ValueError(f"images: expected values in [0, 1], got {images.min():g} to {images.max():g}")
     if not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(f"labels: {labels.min()} to {labels.max()}, but {len(class_names)} class names")
-    return Shown(memory.name, images, labels)
+    return ImageSet(memory.name, images, labels)
 
 
-def _grid(memory: Shown, classes: Sequence[int]) -> NDArray[np.object_]:
+def _grid(memory: ImageSet, classes: Sequence[int]) -> NDArray[np.object_]:
     """The images to show, (classes, most images of a class): arrays (H, W, C), or None where there are no more."""
     parts = [memory.images[np.asarray(memory.labels) == c][:MOST] for c in classes]
     grid = np.full((len(parts), max(map(len, parts))), None, dtype=object)

@@ -19,7 +19,7 @@ from harness.results.wording import memory_label
 APART = ("ipc", "league")  # what these figures keep apart themselves
 RELATIVE = ("relative", "relative_low", "relative_high")
 BOUND = "full"  # trained on all images: it has no budget, and is drawn across the axes
-CROWD = 8  # memories that can be told apart in one panel; of more, each has a panel of its own
+CROWD = 8  # the most memories in one panel; of more, each has a panel of its own
 OF_ALL = "% of that on all images"
 
 

@@ -69,7 +69,7 @@ def published_accuracies() -> DataFrame:
     a figure is left out: a table could not say so.
 
     Returns:
-        dataset, memory (our builder), ipc (missing: all images), recipe, memory_model (empty: none, or not told),
+        dataset, memory (our builder), ipc (missing: all images), recipe, memory_model (empty: none, or unknown),
         model, value and std (%; their std is that of 100 networks pooled over 5 sets, missing where not printed),
         source.
     """

@@ -227,7 +227,7 @@ def _has_sets(rows: DataFrame) -> bool:
     return bool(((rows["track"] == "condense") & (rows["metric"] == "test_accuracy")).any())
 
 
-def _condensed(rows: DataFrame) -> DataFrame:
+def _condensed_memories(rows: DataFrame) -> DataFrame:
     table = condense_table(rows)
     return table[is_last_of_run(table, CONDENSED)]
 
@@ -246,10 +246,10 @@ def _searches(rows: DataFrame) -> DataFrame:
     )
 
 
-# Track -> whether rows have results of it, and the table that has, for each metric of the track's cells, its mean,
-# `_low` and `_high`, and beside them n and varies, or a metric's own as `_n` and `_varies`.
+# Track -> a function that says whether rows have results of it, and one that makes its table. For each metric of the
+# track's cells the table has the mean, `_low` and `_high`, and n and varies, or a metric's own as `_n` and `_varies`.
 TABLES: Mapping[str, tuple[Callable[[DataFrame], bool], Callable[[DataFrame], DataFrame]]] = {
     "cl": (_has_streams, cl_table),
-    "condense": (_has_sets, _condensed),
+    "condense": (_has_sets, _condensed_memories),
     "nas": (comparisons.has_results, _searches),
 }

@@ -130,7 +130,7 @@ def parse_axes(models: Iterable[str]) -> DataFrame:
     """Read the value of each axis from names like convnet-d3-w32-instancenorm-relu-avgpooling, one line per name.
 
     Raises:
-        ValueError: another name; only the ConvNet space tells its axes.
+        ValueError: another name; only names of the ConvNet space contain axes.
     """
     found = []
     for model in models:

@@ -1,8 +1,8 @@
-"""Rows to means with their intervals."""
+"""Means of rows, with their intervals."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from pandas import DataFrame
@@ -10,11 +10,12 @@ from scipy import special
 
 from harness.results.wording import quantity
 
-# What makes a line of a table. Values that differ in any of it never enter one mean.
+# The columns that make a line of a table. Values that differ in any of them never enter one mean.
 BLOCK = ("dataset", "exactness", "dataset_digest", "split", "preset", "league")  # never mixed in one ranking
 SETTING = (*BLOCK, "space", "steps", "ipc", "memory", "changes", "recipe", "memory_model", "model", "iterations")
 NEVER_POOLED = ("track", *SETTING, "unit", "arch")
 WHOLE = "full"  # the memory that is all the data
+MISSING = ("", "nan", "<NA>", "None")  # missing values as text
 
 
 class Summary(NamedTuple):
@@ -62,7 +63,7 @@ def summary(rows: DataFrame, metric: str, by: Sequence[str], group: str = "order
         known = ", ".join(sorted(rows["metric"].unique())) or "none"
         raise ValueError(f"metric: none of the {len(rows)} rows is {metric}; there are: {known}")
     settings = chosen.groupby(by, dropna=False, sort=True)
-    _refuse_mixtures(settings, metric)
+    _refuse_mixtures(chosen, by, metric)
     _refuse_repetitions(chosen, metric, by, group)
     number = settings.ngroup().rename("setting")
     of_settings = chosen[by].assign(number=number).drop_duplicates("number").sort_values("number")[by]
@@ -132,8 +133,9 @@ def each_n_in_words(table: DataFrame, group: str) -> list[str]:
     return [n_in_words(n, groups, nets, group) for n, groups, nets in counts.itertuples(index=False)]
 
 
-def _refuse_mixtures(settings: Any, metric: str) -> None:
-    chosen = settings.obj
+def _refuse_mixtures(chosen: DataFrame, by: list[str], metric: str) -> None:
+    """Raise a ValueError if a setting has several values in a column whose values never enter one mean."""
+    settings = chosen.groupby(by, dropna=False, sort=True)
     for column in NEVER_POOLED:
         if chosen[column].nunique(dropna=False) < 2:
             continue
@@ -155,7 +157,7 @@ def _refuse_repetitions(chosen: DataFrame, metric: str, by: list[str], group: st
 
 
 def _join_groupless(chosen: DataFrame, alone: "pd.Series[bool]", group: str) -> DataFrame:
-    """The rows, with those without a group put into the first group."""
+    """Put the rows without a group into the first group."""
     return chosen.assign(**{group: chosen[group].mask(alone, chosen[group].iloc[0])})
 
 
@@ -186,5 +188,5 @@ def _summarise(values: Sequence[float], groups: Sequence[tuple[float, int]], gro
     return Summary(mean, *t_interval(units), len(values), len(groups), n_nets, varies, std)
 
 
-def _join_values(values: Iterable[Any]) -> str:
-    return " and ".join(sorted("(missing)" if pd.isna(value) or value == "" else str(value) for value in values))
+def _join_values(values: Iterable[object]) -> str:
+    return " and ".join(sorted("(missing)" if str(value) in MISSING else str(value) for value in values))

@@ -12,13 +12,13 @@ OF_THE_MACHINE = ("compute", "dtype")  # fields of a recipe that depend on the m
 
 
 def refuse_several_trainings(rows: DataFrame) -> None:
-    """A ValueError where networks that are compared were not trained alike.
+    """Raise a ValueError if networks that are compared were trained in different ways.
 
-    The truth is one training: one recipe, one number of epochs, one precision of an architecture. So is a proxy, under
-    the same recipe; its epochs are its own, and its precision may be that of another machine.
+    The truth has one recipe, one number of epochs, and one precision for each architecture. So has a proxy, and its
+    recipe is that of the truth, except that its epochs and the precision of its machine may differ.
 
     Args:
-        rows: of track nas, of one data set, preset and space. Rows that tell no recipe are taken as they are.
+        rows: of track nas, of one data set, preset and space. Rows without a recipe are not checked.
     """
     trained = rows[rows["metric"].isin(("test_accuracy", "diverged")) & (rows["recipe"] != "")]
     is_truth = trained["memory"] == TRUTH
@@ -29,17 +29,17 @@ def refuse_several_trainings(rows: DataFrame) -> None:
 
 
 def refuse_another_recipe(proxy: str, own: Mapping[str, object], of_truth: Mapping[str, object]) -> None:
-    """A ValueError where the fields of a proxy's recipe are not the truth's, those that may differ aside."""
+    """Raise a ValueError if a field of a proxy's recipe differs from the truth's, except those that may differ."""
     shared = (of_truth.keys() & own.keys()) - {"epochs", *OF_THE_MACHINE}
     if differ := sorted(field for field in shared if of_truth[field] != own[field]):
-        told = ", ".join(f"{field} {own[field]} and {of_truth[field]}" for field in differ)
+        difference = ", ".join(f"{field} {own[field]} and {of_truth[field]}" for field in differ)
         raise ValueError(
-            f"{proxy} and the truth were trained by different recipes: {told}; compare networks of one recipe"
+            f"{proxy} and the truth were trained by different recipes: {difference}; compare networks of one recipe"
         )
 
 
 def recipe_of_truth(rows: DataFrame) -> dict[str, object]:
-    """The fields of the recipe that the truth in some rows was trained by.
+    """The fields of the recipe of the truth in some rows.
 
     Raises:
         ValueError: there are several.
@@ -54,7 +54,7 @@ def recipe_fields(name: str, spec: str) -> dict[str, object]:
 
 
 def _refuse_several(networks: DataFrame, of: str) -> dict[str, object]:
-    """The fields of the recipe that networks were trained by; a ValueError where they are of several."""
+    """The fields of the recipe of some networks; a ValueError if they have several."""
     found: dict[str, set[object]] = {}
     for name, spec in networks[["recipe", "spec"]].drop_duplicates().itertuples(index=False):
         for field, value in recipe_fields(name, spec).items():
@@ -64,6 +64,6 @@ def _refuse_several(networks: DataFrame, of: str) -> dict[str, object]:
         if of_arch.nunique() > 1:
             found["dtype of an architecture"] = set(of_arch)
     if differ := {field: values for field, values in found.items() if len(values) > 1}:
-        told = ", ".join(f"{field} {' and '.join(sorted(map(str, values)))}" for field, values in differ.items())
-        raise ValueError(f"{of} was trained in several ways: {told}; select the rows of one")
+        fields = ", ".join(f"{field} {' and '.join(sorted(map(str, values)))}" for field, values in differ.items())
+        raise ValueError(f"{of} was trained in several ways: {fields}; select the rows of one")
     return {field: next(iter(values)) for field, values in found.items()}

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
@@ -82,7 +81,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
     images, which have none, before the others), then by accuracy, best first.
 
     What a memory holds and costs comes from its own rows, those without a `repeat`: the mean over sets, of a set in
-    parts the sum of the parts. Costs are those up to the line's iterations, and missing where no row tells them.
+    parts the sum of the parts. Costs are those up to the line's iterations, and missing if no row has them.
 
     Args:
         rows: as `rows.read` gives them; those of other tracks are ignored. `classes_seen` is the number of classes.
@@ -115,7 +114,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
     classes = tested.groupby(keys, dropna=False)["classes_seen"].max().astype("float64")
     table = table.merge(classes.reset_index(), on=keys, how="left")
     table = _add_costs(table, track)
-    table = table.merge(_asked_for(tested, keys), on=keys, how="left")
+    table = table.merge(_updates_of_settings(tested, keys), on=keys, how="left")
     is_end = is_last_of_run(table, CONDENSED) & ~(table["iterations"] < table["asked"]).fillna(False).astype(bool)
     published = accuracies_for(table).where(is_end)
     table["published"], table["published_std"] = published["value"], published["std"]
@@ -149,21 +148,26 @@ def _add_costs(table: DataFrame, track: DataFrame) -> DataFrame:
     return table
 
 
-def _asked_for(tested: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """How many updates a setting's configuration asks for in all, in `asked`; missing where rows tell none."""
+def _updates_of_settings(tested: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """The number of updates that the configuration of each setting asks for, in a column `asked`."""
     asked = {spec: updates_in_all(json.loads(spec).get("memory", {}) if spec else {}) for spec in set(tested["spec"])}
     return tested.assign(asked=tested["spec"].map(asked)).groupby(list(keys), dropna=False)["asked"].max().reset_index()
 
 
-def updates_in_all(memory: Mapping[str, Any]) -> float:
-    """The updates of its images that a memory's configuration, as rows and runs tell it, asks for; nan for none."""
+def updates_in_all(memory: Mapping[str, object]) -> float:
+    """The updates of images that the configuration of a memory asks for; nan if it updates none."""
     own = memory.get("host", memory)
+    if not isinstance(own, Mapping):
+        return math.nan
     return float(own.get("iterations", math.nan) * (own.get("updates") or 1))
 
 
 def _of_memory(table: DataFrame, rows: DataFrame, metric: str, column: str, join: str) -> "pd.Series[float]":
-    """What each line's memory holds or cost, from its own rows of a metric: "sum" of a set's parts, mean over sets; or
-    "max" of all. Missing where a part does not tell it. Parts are told apart by their keys: runs may share a memory."""
+    """What the memory of each line holds or cost, from its own rows of a metric.
+
+    With join "sum" it is the sum over the parts of a set, and the mean of these over sets; with "max" it is the largest
+    of all. It is missing if a part lacks it. Parts have different keys, as several runs may share a memory.
+    """
     own = rows.loc[rows["metric"] == metric, [*MEMORY, "set", "key", column]].astype({column: "float64"})
     own = own.drop_duplicates([*MEMORY, "set", "key"])
     of_set = own.groupby([*MEMORY, "set"], dropna=False)[column].agg(lambda parts: getattr(parts, join)(skipna=False))
@@ -172,8 +176,10 @@ def _of_memory(table: DataFrame, rows: DataFrame, metric: str, column: str, join
 
 
 def _devices(table: DataFrame, rows: DataFrame) -> "pd.Series[str]":
-    """Where each line's memory was condensed: "A and B" where its sets or their parts were on two devices."""
+    """The device that condensed the memory of each line: "A and B" if its sets or their parts were on two."""
     is_timed = (rows["metric"] == "memory_images") & rows["wall_seconds"].notna()
     own = rows.loc[is_timed & (rows["device"] != ""), [*MEMORY, "device"]]
-    told = own.groupby(list(MEMORY), dropna=False)["device"].agg(lambda of: " and ".join(sorted(set(of))))
-    return table[list(MEMORY)].merge(told.reset_index(), on=list(MEMORY), how="left")["device"].fillna("").astype(str)
+    devices = own.groupby(list(MEMORY), dropna=False)["device"].agg(lambda names: " and ".join(sorted(set(names))))
+    return (
+        table[list(MEMORY)].merge(devices.reset_index(), on=list(MEMORY), how="left")["device"].fillna("").astype(str)
+    )

@@ -1,8 +1,7 @@
-"""Proxies of a search against each other, and what their ranks owe to one axis of the space."""
+"""Comparisons of the proxies of a search with each other, and their ranks given one axis of the space."""
 
 from functools import cache
 from itertools import combinations, product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +54,7 @@ PARTIAL = Layout(
 
 
 def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
-    """What one proxy has over another, for every two of a data set, preset and space, and each of `COMPARED`.
+    """The advantage of one proxy over another in each of `COMPARED`, for every two of a data set, preset and space.
 
     Returns:
         What both share; statistic; first and second, the better proxy first; advantage, how much higher its rho or
@@ -69,9 +68,9 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
     for each in compare(rows):
         if each.archs and not each.is_truth:
             by_block.setdefault(tuple(each.setting[name] for name in TOGETHER), []).append(each)
-    lines: list[dict[str, Any]] = []
+    lines: list[dict[str, object]] = []
     for block, proxies in by_block.items():
-        names, drawn = label_proxies(proxies), _on_shared(proxies, draws)
+        names, drawn = label_proxies(proxies), _bootstrap_pairs(proxies, draws)
         for statistic, (first, second) in product(COMPARED, combinations(range(len(proxies)), 2)):
             if (first, second) not in drawn:
                 continue
@@ -94,15 +93,15 @@ def nas_pairs(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
 
 
 def holm(p: "pd.Series[float]") -> "pd.Series[float]":
-    """Several comparisons' p, each made to hold among all of them (Holm 1979): the error of any one stays below it."""
+    """Adjust the p of several comparisons by Holm (1979), so that the error of any of them stays below it."""
     ascending = p.dropna().sort_values(kind="stable")
     return (ascending * np.arange(len(ascending), 0, -1)).cummax().clip(upper=1.0).reindex(p.index)
 
 
 def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
-    """How well each proxy ranks beyond what one axis of the space tells, for each axis and for all of them together.
+    """How well each proxy ranks the architectures given one axis of the space, for each axis and for all together.
 
-    A rho that falls far below the plain one given, say, the norm comes from telling the norms apart.
+    A rho that falls far below the plain one given, say, the norm comes from the differences between norms.
 
     Returns:
         The setting; given, the axis ("nothing" first, "all axes" last); partial_rho (`ranking.partial_rho`) with its
@@ -116,7 +115,7 @@ def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
             continue
         axes = parse_axes(each.models)
         codes = np.stack([pd.factorize(axes[name])[0] for name in AXES], axis=1)
-        given = {axis: _given(codes[:, columns]) for axis, columns in GIVEN.items()}
+        given = {axis: _rho_given(codes[:, columns]) for axis, columns in GIVEN.items()}
         for axis, drawn in ranking.bootstrap(given, each.proxy, each.truth, default_rng(0), draws).items():
             found = ranking.estimate(drawn)
             lines.append(
@@ -131,17 +130,17 @@ def nas_partial(rows: DataFrame, draws: int = DRAWS // 5) -> DataFrame:
     return table
 
 
-def _on_shared(
+def _bootstrap_pairs(
     proxies: list[Comparison], draws: int
 ) -> dict[tuple[int, int], tuple[dict[str, Draws], dict[str, Draws]]]:
-    """For each two proxies that share architectures, `COMPARED` on those they share.
+    """Draw `COMPARED` for each two proxies, on the architectures that they share.
 
-    The draws of these and of the truth's networks are the same, those of each proxy's own networks its own.
+    Both have the same draws of architectures and of the truth's networks, and each draws its own networks.
     """
     statistics = {name: STATISTICS[name] for name in COMPARED}
 
     @cache
-    def drawn(proxy: int, archs: tuple[str, ...]) -> dict[str, Draws]:
+    def draw(proxy: int, archs: tuple[str, ...]) -> dict[str, Draws]:
         each = proxies[proxy].select(archs)
         return ranking.bootstrap(statistics, each.proxy, each.truth, default_rng(0), draws, default_rng([1, proxy]))
 
@@ -149,12 +148,12 @@ def _on_shared(
     for first, second in combinations(range(len(proxies)), 2):
         archs = tuple(arch for arch in proxies[first].archs if arch in set(proxies[second].archs))
         if archs:
-            found[first, second] = drawn(first, archs), drawn(second, archs)
+            found[first, second] = draw(first, archs), draw(second, archs)
     return found
 
 
-def _given(codes: "np.ndarray[Any, np.dtype[np.integer[Any]]]") -> Statistic:
-    """Partial rho given the categories (A, J) of all architectures."""
+def _rho_given(codes: ranking.Places) -> Statistic:
+    """The statistic of the partial rho given the categories (A, J) of all architectures."""
 
     def of(sample: ranking.Sample) -> ranking.Array:
         if not codes.shape[1]:

@@ -1,14 +1,13 @@
-"""Track nas: rows to tables of how well each proxy ranks the architectures, beside the published values.
+"""The table of a search: how well each proxy ranks the architectures, beside the published values.
 
-`statistics.comparisons` puts proxies beside their truth; `statistics.ranking` says how intervals are made.
+`statistics.comparisons` compares proxies with their truth, and `statistics.ranking` makes the intervals.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
-import pandas as pd
 from numpy.random import default_rng
 from pandas import DataFrame
 
@@ -23,7 +22,7 @@ from harness.results.tables.search_notes import search_note
 LAST = ("full", "")  # leagues of no proxy set, below the others
 DRAWS = 1000
 
-# Images in the test split of the named data sets: what an accuracy at chance is told by.
+# Images in the test split of the named data sets, for the bound of an accuracy at chance.
 TEST_IMAGES = {
     "mnist": 10_000, "fashionmnist": 10_000, "svhn": 26_032, "cifar10": 10_000, "cifar100": 10_000,
     "tinyimagenet": 10_000, "imagenet64": 50_000, "digits": 355,
@@ -234,14 +233,14 @@ def noise_ceilings(each: Comparison) -> NoiseCeilings:
 
 
 def _estimates(each: Comparison, draws: int) -> dict[str, Estimate]:
-    """Every one of `STATISTICS`; of the truth beside itself, whose accuracies are those of the same networks, few."""
+    """Estimate each of `STATISTICS`; of the truth, which is compared with itself, only regret@1."""
     if each.archs and not each.is_truth:
         found = ranking.bootstrap(STATISTICS, each.proxy, each.truth, default_rng(0), draws)
         return {name: ranking.estimate(drawn) for name, drawn in found.items()}
     missing = dict.fromkeys(STATISTICS, Estimate(math.nan, math.nan, math.nan, 0))
     if not each.archs:
         return missing
-    of_truth = float(STATISTICS["regret_at_1"].of(ranking.full_sample(each.proxy, each.truth)))
+    of_truth = float(STATISTICS["regret_at_1"].compute(ranking.full_sample(each.proxy, each.truth)))
     return missing | {"regret_at_1": Estimate(of_truth, math.nan, math.nan, len(each.archs))}
 
 
@@ -291,15 +290,15 @@ def _performance(each: Comparison) -> dict[str, object]:
     }
 
 
-def _costs(rows: DataFrame, line: Mapping[str, Any]) -> tuple[float, float, str]:
-    """Images of a line's memory, the minutes of condensing it and the device; sums over its parts.
+def _costs(rows: DataFrame, line: Mapping[str, object]) -> tuple[float, float, str]:
+    """The images of the memory of a line, the minutes of condensing it and the device, summed over its parts.
 
-    Missing where no row tells them, minutes also where they passed on several devices.
+    They are missing if no row has them, and minutes also if they passed on several devices.
     """
     own = rows[(rows["track"] == "nas") & (rows["metric"] == "memory_images")]
     for name in (*TOGETHER[:4], "memory", "changes", "memory_model"):
         own = own[own[name] == line[name]]
-    own = own[own["ipc"].isna() if pd.isna(line["ipc"]) else (own["ipc"] == line["ipc"]).fillna(False)]
+    own = own[own["ipc"].isna() if line["ipc"] is None else (own["ipc"] == line["ipc"]).fillna(False)]
     own = own.drop_duplicates("key")
     if own.empty:
         return math.nan, math.nan, ""

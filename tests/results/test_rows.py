@@ -194,7 +194,7 @@ def test_a_missing_path_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_results_import_neither_torch_nor_pyplot_nor_other_rooms() -> None:
+def test_results_import_no_torch_no_pyplot_no_other_rooms() -> None:
     modules = ("rows", "tabular", "tables.collect", "published.verdicts", "figures.registry", "report.page")
     code = (
         f"import sys, {', '.join(f'harness.results.{module}' for module in modules)}; "

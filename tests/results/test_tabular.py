@@ -59,7 +59,7 @@ def test_an_architecture_goes_by_id_or_name(table: Tabular) -> None:
     assert table.query(437) == table.query("437") == table.query(MODELS[437])
 
 
-def test_a_network_that_diverged_is_counted_and_its_mean_missing(table: Tabular) -> None:
+def test_a_diverged_network_is_counted_and_its_mean_missing(table: Tabular) -> None:
     found = table.query(10)
     assert (found.repeats, found.diverged, found.epoch) == (2, 1, 20)
     assert math.isnan(found.test_accuracy)

@@ -4,11 +4,11 @@ Shapes: A architectures, R networks of each, B bootstrap draws. Scores are (...,
 axis and gives one number for each of the leading ones, so that all draws are one call.
 
     nan    there is no such network (or, in a result, no such number); never a score
-    -inf   a network that diverged. An architecture any of whose networks diverged scores -inf: it is ranked last,
-           tied with the others that did, and counted by whoever prints the result
+    -inf   a network that diverged. An architecture of which any network diverged scores -inf: it ranks last,
+           tied with the others that diverged, and whoever prints the result counts it
 
-Architectures stand in any order. What is picked from equal scores is not told by them: every order of the equal is as
-likely, and a number is its mean over these orders, worked out, not sampled.
+The order of the architectures does not matter. Equal scores do not say which architecture is selected: each order of
+them is as likely, and a number is its exact mean over these orders.
 """
 
 from harness.results.statistics.ranking.ceiling import ceiling_of_mean, noise_ceiling, split_sizes

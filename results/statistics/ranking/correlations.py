@@ -1,16 +1,14 @@
-"""Rank correlations of scores (..., A) along the last axis: one number for each of the leading axes."""
+"""Rank correlations of scores (..., A) along the last axis, one number for each of the leading axes."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from harness.results.statistics.ranking.scores import Array, check_scores, find_runs
+from harness.results.statistics.ranking.scores import Array, Places, check_scores, find_runs
 
-FEWEST = 3  # of fewer architectures no correlation is told
+FEWEST = 3  # fewer architectures have no correlation
 
 
 def spearman_rho(first: Array, second: Array) -> Array:
@@ -63,8 +61,8 @@ def weighted_tau(first: Array, second: Array) -> Array:
     return _each(tau, first, second)
 
 
-def partial_rho(first: Array, second: Array, given: NDArray[np.integer[Any]]) -> Array:
-    """Spearman's rho of scores (..., A) given categories (..., A, J): of what J categories do not tell of the ranks.
+def partial_rho(first: Array, second: Array, given: Places) -> Array:
+    """Spearman's rho of scores (..., A) given categories (..., A, J): of what is left of the ranks without them.
 
     Both sides' ranks are regressed on the one-hot categories, all J together and without interactions; the result is
     the correlation of what is left. Missing for fewer than three architectures, and where nothing is left on a side.

@@ -74,9 +74,9 @@ class Sample(NamedTuple):
 
 
 class Statistic(NamedTuple):
-    """A number that says how well the proxy ranks the architectures of a sample, and how its interval is made."""
+    """A number that measures how well a proxy ranks the architectures of a sample, and how to make its interval."""
 
-    of: Callable[[Sample], Array]  # samples (..., A) -> (...), or (..., more)
+    compute: Callable[[Sample], Array]  # samples (..., A) -> (...), or (..., more)
     redraws: bool  # whether a draw of architectures draws their networks too; see `bootstrap`
     fraction: float = 1.0  # of the architectures, that enter it
 
@@ -99,7 +99,7 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What a statistic of one proxy has over that of another on the same architectures."""
+    """The difference of a statistic between two proxies on the same architectures."""
 
     value: float
     low: float
@@ -109,10 +109,10 @@ class Difference(NamedTuple):
 
 
 def full_sample(proxy: AccuracyMatrix, truth: AccuracyMatrix) -> Sample:
-    """All architectures.
+    """The sample of all architectures.
 
     Raises:
-        ValueError: the two have not the same number of them.
+        ValueError: the two have different numbers of architectures.
     """
     if len(proxy) != len(truth):
         raise ValueError(f"proxy: expected the {len(truth)} architectures of the truth, got {len(proxy)}")
@@ -120,12 +120,12 @@ def full_sample(proxy: AccuracyMatrix, truth: AccuracyMatrix) -> Sample:
 
 
 def rank_statistic(correlation: Callable[[Array, Array], Array]) -> Statistic:
-    """Over all architectures: the proxy's validation against the truth's test accuracy."""
+    """A correlation of the proxy's validation accuracy with the true test accuracy, over all architectures."""
     return Statistic(lambda sample: correlation(sample.proxy.validation, sample.truth.test), redraws=False)
 
 
 def rho_among_best(fraction: float) -> Statistic:
-    """Spearman's rho of the same, over the best fraction by the truth's test accuracy (`rho_of_selected`)."""
+    """Spearman's rho of both over the best fraction by true test accuracy (`rho_of_selected`)."""
 
     def of(sample: Sample) -> Array:
         chances = selection_chances(sample.truth.test, count_fraction(sample.archs.shape[-1], fraction))
@@ -135,8 +135,10 @@ def rho_among_best(fraction: float) -> Statistic:
 
 
 def rho_among_selected(fraction: float) -> Statistic:
-    """Over the best fraction by the proxy's own validation accuracy: rho of test and test accuracy, as the DM paper
-    has it (fraction 5 %)."""
+    """Spearman's rho of both test accuracies over the best fraction by the proxy's own validation accuracy.
+
+    The DM paper reports it for a fraction of 5 %.
+    """
 
     def of(sample: Sample) -> Array:
         chances = selection_chances(sample.proxy.validation, count_fraction(sample.archs.shape[-1], fraction))
@@ -165,7 +167,7 @@ def bootstrap(
 ) -> dict[str, Draws]:
     """Each statistic on the architectures, and on `draws` bootstrap samples: as many architectures, with replacement.
 
-    An architecture brings its networks, so that their noise is in the draws. Where what the proxy picks is asked for
+    An architecture brings its networks, so that their noise is in the draws. For a statistic of what the proxy selects
     (`redraws`), networks are drawn too, with replacement among those of each architecture drawn, for the proxy and for
     the truth; with one network of each, only the architectures vary. Correlations are not redrawn: the networks' noise
     would count twice and the intervals lie too low. Simulated (720 architectures of 5 networks, these with half the
@@ -182,24 +184,24 @@ def bootstrap(
     values: dict[str, list[Array]] = {name: [] for name in statistics}
     for fixed, redrawn in _samples(proxy, truth, rng, of_truth, own or spare, draws):
         for name, statistic in statistics.items():
-            values[name].append(statistic.of(redrawn if statistic.redraws else fixed))
+            values[name].append(statistic.compute(redrawn if statistic.redraws else fixed))
     return {
         name: Draws(
-            statistic.of(everything), np.concatenate(values[name]), count_fraction(len(truth), statistic.fraction)
+            statistic.compute(everything), np.concatenate(values[name]), count_fraction(len(truth), statistic.fraction)
         )
         for name, statistic in statistics.items()
     }
 
 
 def estimate(drawn: Draws) -> Estimate:
-    """A number with the 2.5 and 97.5 percentiles of its draws (`percentiles`); none where it is itself undefined."""
+    """A number with the 2.5 and 97.5 percentiles of its draws (`percentiles`); without them if it is undefined."""
     value = float(drawn.value)
     ends = (math.nan, math.nan) if math.isnan(value) else percentiles(drawn.draws)
     return Estimate(value, *ends, drawn.n)
 
 
 def paired_difference(first: Draws, second: Draws) -> Difference:
-    """What one proxy's number has over another's, both from `bootstrap` by generators of one seed.
+    """The difference of one number between two proxies, both from `bootstrap` with generators of one seed.
 
     So each pair of draws is of the same architectures and, where networks are redrawn, the same of the truth; those of
     the two proxies are each proxy's own, drawn apart. p is two-sided: twice the share of draws on the rarer side of 0,
@@ -238,7 +240,7 @@ def _samples(
 ) -> Iterator[tuple[Sample, Sample]]:
     """`draws` bootstrap samples, as many at a time as memory allows: of architectures, and of their networks too.
 
-    How many at a time does not hang on the proxy: all proxies get the same.
+    The number at a time does not depend on the proxy, so that all proxies get the same samples.
     """
     archs = len(truth)
     step = max(1, AT_A_TIME // max(archs * truth.test.shape[1], 1))

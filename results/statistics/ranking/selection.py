@@ -1,7 +1,7 @@
-"""What a proxy picks: the chance of each architecture, agreement with the truth, regret, and counts.
+"""The selection of architectures by a proxy: chances, agreement with the truth, regret, and counts.
 
-What is picked from equal scores is not told by them: every order of the equal ones is as likely, and a number is its
-mean over these orders, worked out, not sampled.
+Equal scores do not say which architecture is selected: each order of them is as likely, and a number is its exact mean
+over these orders.
 """
 
 import math
@@ -14,8 +14,9 @@ from harness.results.statistics.ranking.scores import Array, check_scores, find_
 
 
 def selection_chances(scores: Array, k: int) -> Array:
-    """The chance (..., A) that each of scores (..., A) is among the k best: 1, 0, or that of those tied for the last
-    places, of which all are as likely.
+    """The chance (..., A) that each of scores (..., A) is among the k best.
+
+    It is 1 or 0, except for those that are tied for the last places, which share these equally.
 
     Raises:
         ValueError: k is not from 1 to A.
@@ -30,12 +31,12 @@ def selection_chances(scores: Array, k: int) -> Array:
 
 
 def count_fraction(archs: int, fraction: float) -> int:
-    """How many architectures a fraction of them is: rounded up, so at least one. 5 % of 720 are 36."""
+    """The number of architectures in a fraction of them, rounded up: 5 % of 720 are 36."""
     return max(1, math.ceil(round(fraction * archs, 9)))  # 0.2 * 35 is a little more than 7
 
 
 def top_k_agreement(proxy: Array, truth: Array, k: int) -> Array:
-    """How many of the proxy's k best are among the truth's k best, over k: 0 to 1; by chance k / A.
+    """The part of the proxy's k best that is among the truth's k best, from 0 to 1; by chance k / A.
 
     Known as precision@k and as overlap@k: as both sets have k members, the two are the same number.
     """
@@ -45,43 +46,43 @@ def top_k_agreement(proxy: Array, truth: Array, k: int) -> Array:
 
 
 def best_rank(proxy: Array, truth: Array, k: int) -> Array:
-    """The true rank, from 1, of the truly best among the proxy's k best; equals share the best rank of theirs."""
+    """The true rank, from 1, of the best by truth among the proxy's k best; equals share their best rank."""
     proxy, truth = check_scores(proxy, truth)
     rank = stats.rankdata(-truth, method="min", axis=-1)
-    return _least_of_picked(proxy, rank, [k])[..., 0]
+    return _least_of_selected(proxy, rank, [k])[..., 0]
 
 
 def regret(proxy: Array, truth: Array, k: int) -> Array:
-    """What the truly best of all has over the truly best of the proxy's k best, in points of the truth; at least 0.
+    """The points of true accuracy by which the best of the proxy's k best is below the best of all; at least 0.
 
-    inf where all k may have diverged, missing where all architectures did.
+    It is inf if all k may have diverged, and missing if all architectures diverged.
     """
-    return _least_of_picked(*_losses(proxy, truth), [k])[..., 0]
+    return _least_of_selected(*_losses(proxy, truth), [k])[..., 0]
 
 
 def regret_curve(proxy: Array, truth: Array) -> Array:
     """`regret` for every k: (..., A), falling to 0 at k = A."""
     proxy, losses = _losses(proxy, truth)
-    return _least_of_picked(proxy, losses, range(1, proxy.shape[-1] + 1))
+    return _least_of_selected(proxy, losses, range(1, proxy.shape[-1] + 1))
 
 
 def regret_at_random(truth: Array) -> Array:
-    """`regret_curve` where architectures are tried in any order: of scores (A,) that a proxy does not tell apart."""
+    """`regret_curve` of scores (A,) if the architectures are tried in random order."""
     return regret_curve(np.zeros(len(truth)), truth)
 
 
 def _losses(proxy: Array, truth: Array) -> tuple[Array, Array]:
-    """The proxy's scores, and what each architecture's truth lacks to the best."""
+    """The scores of the proxy, and how far each architecture's truth is below the best."""
     proxy, truth = check_scores(proxy, truth)
     with np.errstate(invalid="ignore"):  # -inf less -inf
         return proxy, truth.max(-1, keepdims=True, initial=-math.inf) - truth
 
 
-def _least_of_picked(proxy: Array, losses: Array, numbers: Sequence[int]) -> Array:
+def _least_of_selected(proxy: Array, losses: Array, numbers: Sequence[int]) -> Array:
     """The least of losses (..., A) among the proxy's k best, for each k of K numbers: (..., K).
 
-    Of m architectures tied for the last places, j are picked. With their losses ascending, the first is picked with
-    probability j / m; where the first e are not, the next is with j / (m - e). The others are picked for sure.
+    Of m architectures that are tied for the last places, j are selected. With their losses ascending, the first is
+    selected with probability j / m and, if the first e are not, the next with j / (m - e). All others are selected.
 
     Raises:
         ValueError: a k is not from 1 to A.
@@ -94,7 +95,7 @@ def _least_of_picked(proxy: Array, losses: Array, numbers: Sequence[int]) -> Arr
     first, end = find_runs(ranked)
     unknown = np.full((*losses.shape[:-1], 1), math.inf)
     before = np.concatenate([unknown, np.minimum.accumulate(losses, axis=-1)], axis=-1)  # the least of those before
-    last = np.asarray(numbers) - 1  # the place of the last picked
+    last = np.asarray(numbers) - 1  # the place of the last that is selected
     start, tied = first[..., last], (end - first)[..., last]
     places = last + 1 - start
     sure = np.take_along_axis(before, start, axis=-1)
@@ -102,8 +103,8 @@ def _least_of_picked(proxy: Array, losses: Array, numbers: Sequence[int]) -> Arr
     while (chance > 0).any():
         own = np.take_along_axis(losses, np.minimum(start + missed, archs - 1), axis=-1)
         left = np.maximum(tied - missed, 1)
-        is_picked = chance * np.minimum(places / left, 1)
-        found += is_picked * np.where(is_picked > 0, np.minimum(own, sure), 0.0)  # inf: diverged
+        is_selected = chance * np.minimum(places / left, 1)
+        found += is_selected * np.where(is_selected > 0, np.minimum(own, sure), 0.0)  # inf: diverged
         chance = np.where(left > places, chance * (left - places) / left, 0.0)
         missed += 1
     return found
@@ -115,7 +116,7 @@ def _check_number(k: int, archs: int) -> None:
 
 
 def count_tied(scores: Array) -> int:
-    """How many of scores (A,) are shared with another architecture; those that diverged are counted elsewhere."""
+    """Count the scores (A,) that another architecture has too, without those that diverged."""
     _, counts = np.unique(scores[np.isfinite(scores)], return_counts=True)
     return int(counts[counts > 1].sum())
 
@@ -130,5 +131,5 @@ def chance_bound(classes: int, images: int, level: float = 0.001) -> float:
 
 
 def count_at_chance(scores: Array, bound: float) -> int:
-    """How many of scores (A,) are not above `bound`; those that diverged are counted elsewhere."""
+    """Count the scores (A,) that are not above `bound`, without those that diverged."""
     return int((scores[np.isfinite(scores)] <= bound).sum())

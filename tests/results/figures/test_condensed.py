@@ -124,7 +124,7 @@ def test_what_sets_a_memory_off_stands_in_the_legend() -> None:
 
 
 @pytest.mark.parametrize(("name", "key"), [("dm", "memory.iterations"), ("mim-dm", "memory.host.iterations")])
-def test_runs_of_fewer_iterations_are_the_beginning_of_one_course(name: str, key: str) -> None:
+def test_runs_of_fewer_iterations_begin_one_course(name: str, key: str) -> None:
     begun = [
         networks(two_sets(mean), memory=name, iterations=count, changes=f"memory.lr=2, {key}={count}")
         for count, mean in [(1000, 40), (2000, 42)]

@@ -109,7 +109,7 @@ def test_one_order_has_no_interval() -> None:
 # --- cross-arch -----------------------------------------------------------------------------------------------------
 
 
-def test_networks_to_condense_with_stand_against_networks_to_test_on() -> None:
+def test_condensing_networks_are_rows_and_tested_ones_columns() -> None:
     some = frame(
         judged(65, memory_model=BATCH_NORM, model=BATCH_NORM, ipc=50),
         judged(61, memory_model=BATCH_NORM, model="alexnet-batchnorm", ipc=50),

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from harness.results.figures import saving
-from harness.results.figures.images import Shown, features, memories_side_by_side
+from harness.results.figures.images import ImageSet, features, memories_side_by_side
 
 NAMES = [f"class ${i}" for i in range(12)]
 
@@ -17,15 +17,15 @@ def constant(value: float, *labels: int, size: int = 8) -> np.ndarray[tuple[int,
 
 def side_by_side() -> Figure:
     """Two of class 2 and one of class 7; one of class 2 and none of class 7, but of class 5."""
-    first = Shown("dm", constant(0.25, 2, 7, 2), [2, 7, 2])
-    return memories_side_by_side([first, Shown("dsa", constant(0.75, 5, 2), [5, 2])], NAMES, "digits")
+    first = ImageSet("dm", constant(0.25, 2, 7, 2), [2, 7, 2])
+    return memories_side_by_side([first, ImageSet("dsa", constant(0.75, 5, 2), [5, 2])], NAMES, "digits")
 
 
 def canvas(figure: Figure, panel: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     return np.asarray(figure.axes[panel].images[0].get_array())
 
 
-def test_memories_stand_side_by_side_with_the_same_classes_in_rows() -> None:
+def test_memories_side_by_side_have_the_same_classes() -> None:
     figure = side_by_side()
     assert [axes.get_title() for axes in figure.axes] == ["dm", "dsa"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["class $2", "class $5", "class $7"]
@@ -41,8 +41,8 @@ def test_memories_stand_side_by_side_with_the_same_classes_in_rows() -> None:
 
 def test_images_of_all_memories_are_drawn_alike_large() -> None:
     labels = np.repeat(np.arange(3), 10)
-    many = Shown("many", constant(0.5, *labels), labels)
-    figure = memories_side_by_side([many, Shown("few", constant(0.5, 0, 1, 2), [0, 1, 2])], NAMES, "")
+    many = ImageSet("many", constant(0.5, *labels), labels)
+    figure = memories_side_by_side([many, ImageSet("few", constant(0.5, 0, 1, 2), [0, 1, 2])], NAMES, "")
     figure.draw_without_rendering()
     scales = [axes.get_window_extent().width / canvas(figure, i).shape[1] for i, axes in enumerate(figure.axes)]
     assert scales[0] == pytest.approx(scales[1], rel=0.05)
@@ -50,7 +50,7 @@ def test_images_of_all_memories_are_drawn_alike_large() -> None:
 
 def test_many_memories_go_on_in_the_next_row() -> None:
     labels = np.repeat(np.arange(2), 10)
-    shown = [Shown(f"memory {i}", constant(0.5, *labels), labels) for i in range(5)]
+    shown = [ImageSet(f"memory {i}", constant(0.5, *labels), labels) for i in range(5)]
     figure = memories_side_by_side(shown, NAMES, "title")
     figure.draw_without_rendering()
     rows = [round(axes.get_position().y0, 2) for axes in figure.axes]
@@ -60,13 +60,13 @@ def test_many_memories_go_on_in_the_next_row() -> None:
 
 
 def test_memories_of_other_shapes_are_refused() -> None:
-    shown = [Shown("a", constant(0.5, 0), [0]), Shown("b", constant(0.5, 0, size=4), [0])]
+    shown = [ImageSet("a", constant(0.5, 0), [0]), ImageSet("b", constant(0.5, 0, size=4), [0])]
     with pytest.raises(ValueError, match=r"images of one shape|hold images of one shape, got \[\(4, 4, 1\), \(8, 8, 1"):
         memories_side_by_side(shown, NAMES, "")
     with pytest.raises(ValueError, match="got no memory"):
         memories_side_by_side([], NAMES, "")
     with pytest.raises(ValueError, match="labels: 0 to 12, but 12 class names"):
-        memories_side_by_side([shown[0], Shown("b", constant(0.5, 0, 12), [0, 12])], NAMES, "")
+        memories_side_by_side([shown[0], ImageSet("b", constant(0.5, 0, 12), [0, 12])], NAMES, "")
 
 
 def points() -> DataFrame:

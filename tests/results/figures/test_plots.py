@@ -132,7 +132,7 @@ def test_rows_that_lack_what_a_figure_needs_are_refused() -> None:
         cl_accuracy.draw_rows(rows)
 
 
-def test_changed_settings_stand_above_the_panels_and_in_the_numbers() -> None:
+def test_changed_settings_are_in_the_title_and_the_numbers() -> None:
     changed = frame(stream(changes="memory.iterations=100"), stream("random"))
     said = cl_accuracy.draw_rows(changed).get_suptitle().replace("\n", " ")
     assert "preset paper" in said
@@ -144,7 +144,7 @@ def test_changed_settings_stand_above_the_panels_and_in_the_numbers() -> None:
     assert "changed" not in cl_accuracy.draw_rows(frame(stream())).get_suptitle()
 
 
-def test_published_end_points_are_hollow_marks_at_the_last_class_count() -> None:
+def test_published_end_points_are_hollow_marks_at_the_end() -> None:
     figure = cl_accuracy.draw_rows(frame(stream("dm"), stream("random", steps=10), stream("dc")))
     assert hollow(figure.axes[0]) == [(100, 34.4)]  # DM paper, section 3.5; dc is not in it
     assert hollow(figure.axes[1]) == [(100, 24.8)]

@@ -84,7 +84,7 @@ def test_accuracy_stands_over_the_mean_seconds_of_the_sets() -> None:
     assert "seconds on a CPU" in figure.get_suptitle()
 
 
-def test_a_memory_judged_on_the_way_is_a_line_from_the_fewest_iterations() -> None:
+def test_several_iterations_of_a_memory_are_a_line() -> None:
     some = frame(judged(mean=45, seconds=400, iterations=20000), judged(mean=30, seconds=40, iterations=1000))
     assert line(cost.draw_rows(some).axes[0], "dm") == [(40, 30), (400, 45)]
 
@@ -154,7 +154,7 @@ def test_marks_of_one_size_stand_side_by_side() -> None:
 # --- large ipc ------------------------------------------------------------------------------------------------------
 
 
-def test_relative_accuracies_are_those_over_the_mean_on_all_images() -> None:
+def test_relative_accuracies_are_over_the_mean_on_all_images() -> None:
     some = frame(judged(mean=20, ipc=10), judged(mean=40, ipc=100), whole(80))
     data = large_ipc.data(some).set_index("ipc")
     # 20 / 80 and 40 / 80; ends: (20 - 12.7062) / 80 = 9.1173 %
@@ -197,7 +197,7 @@ def test_the_bound_alone_has_no_images_per_class() -> None:
 
 
 @pytest.mark.parametrize("plot", [budget, large_ipc])
-def test_a_crowd_has_a_panel_each_the_best_first_and_the_leagues_apart(plot: registry.Plot) -> None:
+def test_many_memories_have_a_panel_each_best_first(plot: registry.Plot) -> None:
     crowd = [judged(f"m{mean}", mean, ipc) for mean in range(21, 28) for ipc in (10, 100)]
     figure = plot.draw_rows(frame(*crowd, judged("dm", 30), judged("dsa", 50, league="storage"), whole(80)))
     panels = [axes for axes in figure.axes if axes.get_subplotspec()]

@@ -84,7 +84,7 @@ def test_a_scatter_of_all_where_5_percent_are_few() -> None:
     assert "cifar10, preset paper, space convnet720" in figure.get_suptitle()
 
 
-def test_the_papers_scatter_is_of_test_accuracies_of_the_proxys_top_5_percent() -> None:
+def test_the_scatter_of_the_paper_has_the_top_5_percent() -> None:
     truth = alike([arch / 10 for arch in range(200)])
     proxy = {arch: [(float(arch), 100.0 - arch / 4)] for arch in range(200)}  # picks 190 .. 199, tests fall
     proxy[195] = [(195.0, 0.0), (NAN, NAN)]
@@ -195,7 +195,7 @@ def test_regret_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["nas_axes", "nas_cost", "nas_regret", "nas_size"])
-def test_proxies_are_compared_on_the_architectures_that_all_have(name: str) -> None:
+def test_proxies_are_compared_on_shared_architectures(name: str) -> None:
     few = alike((30, 25, 40), of=(1, 2, 3))
     both = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", few))
     data, figure = registry.FIGURES[name].data(both), registry.FIGURES[name].draw_rows(both)
@@ -208,7 +208,7 @@ def test_proxies_are_compared_on_the_architectures_that_all_have(name: str) -> N
         registry.FIGURES[name].draw_rows(apart)
 
 
-def test_those_tied_for_the_last_place_of_the_top_are_shown_and_told() -> None:
+def test_ties_for_the_last_place_are_drawn_and_counted() -> None:
     truth = alike([arch / 10 for arch in range(200)])
     depth = zero_cost("depth", {arch: float(arch // 50) for arch in range(200)}, unit="layers")
     both = frame(trained("full", truth), depth)

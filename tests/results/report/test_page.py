@@ -95,7 +95,7 @@ def test_a_search_has_all_its_tables() -> None:
     assert "Architecture search, given an axis: cifar10, preset paper, league pixel" in headings
 
 
-def test_a_table_that_is_refused_is_told_and_takes_no_other_with_it() -> None:
+def test_a_refused_table_is_reported_and_others_stay() -> None:
     truth = alike((50, 60, 70))
     both = trained("full", truth), trained("full", truth, recipe="nas", key="other")
     everything = pd.concat([frame(ROWS), searched.frame(*both)], ignore_index=True)

@@ -58,7 +58,7 @@ def test_networks_of_a_search_without_a_result() -> None:
     assert lacking == ["architecture 7 on full, network 0", "architecture 7 on full, network 1"]
 
 
-def test_a_search_trains_each_architecture_on_the_proxy_and_on_all_images(tmp_path: Path) -> None:
+def test_a_search_trains_on_the_proxy_and_on_all_images(tmp_path: Path) -> None:
     search = {"preset": "paper", "space": "convnet720", "archs": "", "subset": 2, "truth": "run"}
     (tmp_path / "config.json").write_text(json.dumps(search | {"memory": "file:there/mine.safetensors"}))
     trained, wrong = reports.find_searched(tmp_path)

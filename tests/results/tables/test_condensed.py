@@ -244,7 +244,7 @@ def test_text_of_a_small_table() -> None:
     ]
 
 
-def test_networks_built_with_stand_in_a_column_where_they_differ() -> None:
+def test_condensing_networks_that_differ_have_a_column() -> None:
     table = condense_table(frame(networks(), networks(memory_model="lenet")))
     assert "| built with |" in to_text(Table(table, MEMORIES), "md")
 

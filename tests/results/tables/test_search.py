@@ -81,7 +81,7 @@ def test_a_mean_over_repeats_and_its_interval() -> None:
     assert is_missing(line_of(trained("full", TRUE), trained("dm", NEAR))["noise_ceiling"])
 
 
-def test_only_shared_architectures_count_and_the_others_are_told() -> None:
+def test_only_shared_architectures_count() -> None:
     truth, proxy = alike((50, 60, 70), of=(0, 10, 9)), alike((1, 3, 2, 9), of=(0, 10, 9, 700))
     line = line_of(trained("full", truth), trained("dm", proxy, seconds=60))
     assert (line["architectures"], line["not_shared"], line["minutes"]) == (3, 1, 3)
@@ -170,7 +170,7 @@ def test_published_values_stand_beside_the_papers_setting_only() -> None:
 @pytest.mark.parametrize(
     "other", [{"preset": "quick"}, {"dataset": "cifar100"}, {"dataset_digest": "d2"}, {"space": "mine"}]
 )
-def test_settings_that_must_not_be_mixed_have_lines_of_their_own(other: dict[str, str]) -> None:
+def test_settings_that_never_mix_have_lines_of_their_own(other: dict[str, str]) -> None:
     rows = [trained("full", TRUE), trained("dm", NEAR), trained("full", TRUE, **other), trained("dm", OFF, **other)]  # type: ignore[arg-type]
     table = nas_table(frame(*rows), draws=20)
     assert sorted(table.loc[table["memory"] == "dm", "regret_at_1"]) == [0, 10]
@@ -252,7 +252,7 @@ def test_the_table_survives_a_file(tmp_path: Path) -> None:
     assert nas_table(again, draws=20).equals(nas_table(some, draws=20))
 
 
-def test_early_stopping_is_marked_where_a_short_truth_favours_it() -> None:
+def test_early_stopping_is_marked_if_a_short_truth_favours_it() -> None:
     def specified(memory: str, epochs: int, ipc: int | None = None) -> list[Row]:
         spec = json.dumps({"recipe": {"epochs": epochs, "batch_size": 128}})
         accuracies = TRUE if memory == "full" else NEAR

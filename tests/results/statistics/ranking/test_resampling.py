@@ -78,11 +78,11 @@ def test_statistics_of_parts_by_hand() -> None:
     validation, test = np.arange(10.0), np.array([0, 1, 2, 3, 4, 9, 8, 7, 6, 5.0])
     proxy = AccuracyMatrix(validation[:, np.newaxis], test[:, np.newaxis])
     sample = ranking.full_sample(proxy, truth)
-    assert RHO.of(sample) == pytest.approx(1)
-    assert ranking.rho_among_best(0.5).of(sample) == pytest.approx(1)
-    assert ranking.rho_among_selected(0.5).of(sample) == pytest.approx(-1)
-    assert ranking.selection_statistic(ranking.regret, 1).of(sample) == 0
-    assert ranking.selection_statistic(ranking.top_k_agreement, 0.2).of(sample) == 1
+    assert RHO.compute(sample) == pytest.approx(1)
+    assert ranking.rho_among_best(0.5).compute(sample) == pytest.approx(1)
+    assert ranking.rho_among_selected(0.5).compute(sample) == pytest.approx(-1)
+    assert ranking.selection_statistic(ranking.regret, 1).compute(sample) == 0
+    assert ranking.selection_statistic(ranking.top_k_agreement, 0.2).compute(sample) == 1
     found = estimate(ranking.rho_among_best(0.2), proxy, truth)
     assert found.n == 2  # too few for a correlation
     assert all(math.isnan(value) for value in found[:3])
@@ -128,7 +128,7 @@ def test_only_what_is_picked_draws_networks_anew() -> None:
     values = np.arange(12.0)[:, np.newaxis] + np.array([[-50.0, 50.0]])
     noisy, truth = AccuracyMatrix(values, values), of_one(np.arange(12.0))
     assert set(draws_of(RHO, noisy, truth)) == {1.0}
-    assert draws_of(Statistic(RHO.of, redraws=True), noisy, truth).max() < 1
+    assert draws_of(Statistic(RHO.compute, redraws=True), noisy, truth).max() < 1
     regret = ranking.selection_statistic(ranking.regret, 1)
     assert draws_of(regret, noisy, truth).max() > 0
     assert draws_of(regret, truth, truth).max() == 0  # with one network of each, only architectures vary
@@ -171,7 +171,7 @@ def test_intervals_hold_the_truth_at_about_the_nominal_rate(
 ) -> None:
     rng = default_rng(4)
     # What the statistic of such a sample is on average, from 500 samples.
-    target = np.mean([statistic.of(ranking.full_sample(*simulated(rng, archs, repeats, 0.5))) for _ in range(500)])
+    target = np.mean([statistic.compute(ranking.full_sample(*simulated(rng, archs, repeats, 0.5))) for _ in range(500)])
     held: list[bool] = []
     for _ in range(150):
         found = estimate(statistic, *simulated(rng, archs, repeats, 0.5), draws=150, seed=len(held))
@@ -185,7 +185,7 @@ def test_two_proxies_are_compared_on_the_same_draws() -> None:
     worse = of_one(rng.standard_normal(60))
     better = difference(RHO, proxy, worse, truth)
     reverse = difference(RHO, worse, proxy, truth)
-    rhos = [float(RHO.of(ranking.full_sample(each, truth))) for each in (proxy, worse)]
+    rhos = [float(RHO.compute(ranking.full_sample(each, truth))) for each in (proxy, worse)]
     assert better.value == pytest.approx(rhos[0] - rhos[1])
     assert 0 < better.low < better.high
     assert better.p == pytest.approx(2 / 201)  # no draw on the other side: the least that 200 draws can say
