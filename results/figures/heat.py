@@ -211,7 +211,7 @@ def _draw(axes: Axes, each: Map, columns: Sequence[str], scale: Normalize) -> No
                 column + 0.5, row + 0.5, each.texts[row][column], ha="center", va="center", fontsize=size,
                 color=_ink(COLOURS(scale(value))), in_layout=False,
             )  # fmt: skip
-    drawing.put(axes.set_title("", fontsize="medium"), each.title)
+    drawing.set_text(axes.set_title("", fontsize="medium"), each.title)
 
 
 def _ink(ground: tuple[float, float, float, float]) -> str:
