@@ -27,7 +27,7 @@ ROOM_FOR_INTERVALS, MOST_NUMBERS = 5, 12  # experiences up to which a matrix has
 
 
 class Map(NamedTuple):
-    """A heat map: values (rows, columns), nan where there is none, and what each cell says."""
+    """A heat map: values (rows, columns), nan for a cell without one, and the text of each cell."""
 
     title: str
     rows: Sequence[str]

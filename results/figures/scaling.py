@@ -1,4 +1,4 @@
-"""Figures of accuracy against what it takes: images per class, bytes, seconds of condensing."""
+"""Figures of accuracy against its cost: images per class, bytes, or seconds of condensing."""
 
 from functools import partial
 from itertools import product

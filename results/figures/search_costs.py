@@ -1,4 +1,4 @@
-"""Figures of what the proxies of a search select, and at what cost; each of one data set, preset and space."""
+"""Figures of the selections and the costs of the proxies of a search, each of one data set, preset and space."""
 
 import math
 
