@@ -1,4 +1,4 @@
-"""Words that tables, figures and messages share: a number of things, and what stands beside a memory's name."""
+"""Words that tables, figures and messages share: quantities, durations, and notes beside the name of a memory."""
 
 SMOKE = "(smoke: not a result)"
 RECONSTRUCTION = "(reconstruction)"
@@ -21,10 +21,10 @@ def duration(seconds: float) -> str:
 
 
 def memory_label(memory: str) -> str:
-    """The name of a memory, marked where its builder is a reconstruction.
+    """The name of a memory, marked if its builder is a reconstruction.
 
-    Builders named mim-... (MIM4DD) were rebuilt from the abstract: the paper is public (arXiv:2312.16627), but its
-    formulas could not be obtained.
+    Builders named mim-... (MIM4DD, arXiv:2312.16627) were rebuilt from an abstract, because the formulas of the paper
+    could not be obtained.
     """
     return f"{memory} {RECONSTRUCTION}" if memory.startswith("mim-") else memory
 

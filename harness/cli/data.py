@@ -8,7 +8,7 @@ import typer
 from harness.cli.options import Data
 
 if TYPE_CHECKING:
-    from harness.core.data.sets import Report
+    from harness.core.data.report import Report
 
 LISTED_CLASSES = 200  # as many as the largest set but ImageNet has
 

@@ -1,4 +1,4 @@
-"""Figures of runs: which rows or memories each needs, and the files it leaves."""
+"""`harness plot`: figures of the rows or the memories of runs, and the files they are written to."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -30,11 +30,11 @@ from harness.results.figures import images as memory_plots
 from harness.results.figures.images import MOST, REAL, SYNTHETIC, Images, ImageSet
 from harness.results.wording import memory_label, quantity
 
-Made = tuple[Figure, DataFrame | None]  # a figure, and the numbers in it where it shows numbers
+Made = tuple[Figure, DataFrame | None]  # a figure and its numbers, None for pictures
 
 
-class Held(NamedTuple):
-    """A memory's file, read, and the data it was made from."""
+class LoadedMemory(NamedTuple):
+    """A memory from a file, and the data that it was made from."""
 
     path: Path
     memory: Memory
@@ -44,17 +44,17 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How `tsne` sees images: a narrow network, trained for as long as it takes to tell classes apart on a laptop."""
+    """The network of `tsne`: a narrow one, trained for long enough to separate classes, on a laptop."""
 
     model: str = "convnet-d3-w32"
     epochs: int = 10
-    real_per_class: int = 400  # real images trained on and shown, the first of each class
-    synthetic_per_class: int = 50  # shown of each memory
+    real_per_class: int = 400  # real images that are trained on and drawn, the first of each class
+    synthetic_per_class: int = 50  # images of each memory that are drawn
     seed: int = 0
 
 
 def names() -> list[str]:
-    """Every figure `harness plot` can draw."""
+    """The names of all figures that `harness plot` can draw."""
     return sorted(about())
 
 
@@ -71,10 +71,10 @@ def describe(name: str) -> str:
 
 
 def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | None = None) -> list[Path]:
-    """Draw figure `name` of `runs`; the files written: the figure, and where it shows numbers, these as CSV.
+    """Draw figure `name` of `runs`, and write it and its numbers, if it has any, as CSV; returns the paths.
 
-    A file that is there already is replaced only where it was drawn as the same figure, by this command: a picture
-    says which figure it is of in its title, and numbers have the same columns.
+    An existing file is replaced only if this command drew it as the same figure: the title of a picture names its
+    figure, and numbers have the same columns.
 
     Raises:
         ValueError, FileNotFoundError: an unknown figure, runs it cannot be drawn from, or a file in its way.
@@ -83,7 +83,7 @@ def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | 
     path = output or _beside(runs[0], name)
     if path.is_file() and saving.kind_of(path.read_bytes()) != name:
         raise ValueError(f"{path}: is there, and was not drawn as {name}; remove it, or name another file by --output")
-    figure, numbers = OF_MEMORIES[name](runs, data_dir) if name in OF_MEMORIES else _of_rows(name, runs)
+    figure, numbers = OF_MEMORIES[name](runs, data_dir) if name in OF_MEMORIES else _draw_rows(name, runs)
     contents = {path: saving.to_bytes(figure, path, name)}
     if numbers is not None:
         beside = path.with_suffix(".csv")
@@ -97,7 +97,7 @@ def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | 
 
 
 def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
-    """The images in a memory's file as networks see them; see `results.images.memory_images`.
+    """Draw the images in a memory's file as networks see them; see `draw_memory_images`.
 
     Raises:
         ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
@@ -106,7 +106,7 @@ def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
     title = (
         f"{memory_label(held.card['builder'])}, {held.dataset.name}, {quantity(held.card['ipc'], 'image')} per class"
     )
-    return images.memory_images(_pixels(held), held.memory.labels.numpy(), list(held.dataset.classes), title)
+    return images.draw_memory_images(_pixels(held), held.memory.labels.numpy(), list(held.dataset.classes), title)
 
 
 def memory_images(runs: Sequence[Path], data_dir: Path | None = None) -> Made:
@@ -114,13 +114,13 @@ def memory_images(runs: Sequence[Path], data_dir: Path | None = None) -> Made:
     paths = [_memory_of(run) for run in runs]
     if len(paths) == 1:
         return memory_figure(paths[0], data_dir), None
-    all_held = _read_all(paths, data_dir)
+    loaded = _read_all(paths, data_dir)
     shown = [
         ImageSet(name, _pixels(held), held.memory.labels.numpy())
-        for name, held in zip(_names_apart(all_held), all_held, strict=True)
+        for name, held in zip(_distinct_names(loaded), loaded, strict=True)
     ]
-    dataset = all_held[0].dataset
-    return memory_plots.memories_side_by_side(shown, list(dataset.classes), _title(all_held)), None
+    dataset = loaded[0].dataset
+    return memory_plots.draw_memories_side_by_side(shown, list(dataset.classes), _title(loaded)), None
 
 
 def tsne(runs: Sequence[Path], data_dir: Path | None = None, cfg: FeatureConfig = FeatureConfig()) -> Made:
@@ -133,17 +133,17 @@ def tsne(runs: Sequence[Path], data_dir: Path | None = None, cfg: FeatureConfig 
     Raises:
         ValueError, FileNotFoundError: no memory, or memories of different data.
     """
-    all_held = _read_all([_memory_of(run) for run in runs], data_dir)
+    loaded = _read_all([_memory_of(run) for run in runs], data_dir)
     with threadpool_limits(1):  # sums of several threads come in any order, and those of two machines in their own
-        points, said = _places(all_held, cfg)
-    return memory_plots.features(points, f"{_title(all_held)}\n{said}"), points
+        points, description = _embed_memories(loaded, cfg)
+    return memory_plots.draw_features(points, f"{_title(loaded)}\n{description}"), points
 
 
 OF_MEMORIES: dict[str, Callable[[Sequence[Path], Path | None], Made]] = {"memory-images": memory_images, "tsne": tsne}
 
 
 def memories_of(run: Path) -> list[Path]:
-    """The files of a run's memories.
+    """The files of the memories of a run.
 
     Raises:
         FileNotFoundError: there is none, or no such directory.
@@ -157,7 +157,7 @@ def memories_of(run: Path) -> list[Path]:
 
 
 def embed_in_plane(features: Images, seed: int) -> Images:
-    """Places (N, 2) of features (N, D) by scikit-learn's t-SNE: the same for the same seed and number of threads."""
+    """Embed features (N, D) in the plane by scikit-learn's t-SNE; the same seed gives the same places (N, 2)."""
     from sklearn.manifold import TSNE  # takes a second to import
 
     perplexity = min(30.0, (len(features) - 1) / 3)
@@ -168,7 +168,7 @@ def embed_in_plane(features: Images, seed: int) -> Images:
 
 
 def network_name(dataset: DataSet, cfg: FeatureConfig) -> str:
-    """The network `tsne` trains: as configured, but no deeper than the images can be halved."""
+    """The name of the network that `tsne` trains, no deeper than the images can be halved."""
     for depth in (3, 2, 1):
         name = cfg.model.replace("-d3", f"-d{depth}")
         try:
@@ -182,7 +182,7 @@ def network_name(dataset: DataSet, cfg: FeatureConfig) -> str:
     raise AssertionError("a network of depth 1 fits, or says why not")
 
 
-def _of_rows(name: str, runs: Sequence[Path]) -> Made:
+def _draw_rows(name: str, runs: Sequence[Path]) -> Made:
     plot = registry.FIGURES[name.replace("-", "_")]
     numbers = plot.data(rows.read(runs))
     return plot.draw(numbers), numbers
@@ -193,11 +193,11 @@ def _columns(numbers: bytes) -> bytes:
 
 
 def _memory_of(run: Path) -> Path:
-    """A memory's file: the one given, or a run's first."""
+    """The file of a memory: the given one, or the first of a run."""
     return run if run.is_file() else memories_of(run)[0]
 
 
-def read_memory(path: Path, data_dir: Path | None) -> Held:
+def read_memory(path: Path, data_dir: Path | None) -> LoadedMemory:
     """The memory in a file, with the data that it was made from.
 
     Raises:
@@ -211,39 +211,39 @@ def read_memory(path: Path, data_dir: Path | None) -> Held:
         dataset = hold_out(dataset)  # what a run that is judged on the validation split has made it from
     if card["dataset_digest"] != dataset.digest:
         raise ValueError(f"{path}: made from other {card['dataset']} data than those found; see harness data check")
-    return Held(path, decode(tensors, card, dataset), card, dataset)
+    return LoadedMemory(path, decode(tensors, card, dataset), card, dataset)
 
 
-def _read_all(paths: Sequence[Path], data_dir: Path | None) -> list[Held]:
-    """The memories in files, if all were made from the same data."""
-    all_held = [read_memory(path, data_dir) for path in paths]
-    made_from = {held.dataset.digest: f"{held.dataset.name} ({held.path})" for held in all_held}
+def _read_all(paths: Sequence[Path], data_dir: Path | None) -> list[LoadedMemory]:
+    """Read the memories in files, which must all be made from the same data."""
+    loaded = [read_memory(path, data_dir) for path in paths]
+    made_from = {held.dataset.digest: f"{held.dataset.name} ({held.path})" for held in loaded}
     if len(made_from) > 1:
         raise ValueError(f"memories in one figure are of the same data; these mix {' and '.join(made_from.values())}")
-    return all_held
+    return loaded
 
 
-def _pixels(held: Held) -> Images:
-    """The images as they are shown, (N, H, W) or (N, H, W, 3) in [0, 1]."""
+def _pixels(held: LoadedMemory) -> Images:
+    """The images of a memory, (N, H, W) or (N, H, W, 3) in [0, 1]."""
     images = held.dataset.denormalise(held.memory.images).permute(0, 2, 3, 1).numpy()
     return images[..., 0] if images.shape[-1] == 1 else np.ascontiguousarray(images)
 
 
-def _title(all_held: Sequence[Held]) -> str:
-    """The data, and the budget where it is one."""
-    budgets = {held.card["ipc"] for held in all_held}
-    return all_held[0].dataset.name + (f", {quantity(budgets.pop(), 'image')} per class" if len(budgets) == 1 else "")
+def _title(loaded: Sequence[LoadedMemory]) -> str:
+    """The name of the data, and the budget if all memories have the same."""
+    budgets = {held.card["ipc"] for held in loaded}
+    return loaded[0].dataset.name + (f", {quantity(budgets.pop(), 'image')} per class" if len(budgets) == 1 else "")
 
 
-def _names_apart(all_held: Sequence[Held]) -> list[str]:
-    """What the memories are called: their builders, and where these do not tell them apart, more of them."""
-    several_budgets = len({held.card["ipc"] for held in all_held}) > 1
-    builders = [str(held.card["builder"]) for held in all_held]
-    budgets = [f", {held.card['ipc']} per class" if several_budgets else "" for held in all_held]
+def _distinct_names(loaded: Sequence[LoadedMemory]) -> list[str]:
+    """The names of the memories: their builders and, if several have the same, their budgets or files."""
+    several_budgets = len({held.card["ipc"] for held in loaded}) > 1
+    builders = [str(held.card["builder"]) for held in loaded]
+    budgets = [f", {held.card['ipc']} per class" if several_budgets else "" for held in loaded]
     called = [memory_label(builder) + budget for builder, budget in zip(builders, budgets, strict=True)]
     return [
         f"{name} ({_origin(held.path)})" if called.count(name) > 1 else name
-        for name, held in zip(called, all_held, strict=True)
+        for name, held in zip(called, loaded, strict=True)
     ]
 
 
@@ -252,16 +252,16 @@ def _origin(path: Path) -> str:
     return f"{path.parent.parent.name} {path.stem}" if path.parent.name == "memories" else path.stem
 
 
-def _places(all_held: Sequence[Held], cfg: FeatureConfig) -> tuple[DataFrame, str]:
-    """The points of `memory_plots.features`, and what is to be said of the network."""
-    dataset = all_held[0].dataset
-    classes = sorted({int(c) for held in all_held for c in held.memory.labels.unique()})[:MOST]
+def _embed_memories(loaded: Sequence[LoadedMemory], cfg: FeatureConfig) -> tuple[DataFrame, str]:
+    """Compute the points of `draw_features`, and describe the network."""
+    dataset = loaded[0].dataset
+    classes = sorted({int(c) for held in loaded for c in held.memory.labels.unique()})[:MOST]
     shown = _first_of_each(dataset.train_labels, classes, cfg.real_per_class)
     images, labels = dataset.normalise(dataset.train_images[shown]), dataset.train_labels[shown]
     name = network_name(dataset, cfg)
     network = _train(name, images, labels, dataset, cfg)
     parts = [("", REAL, images, labels)]
-    for called, held in zip(_names_apart(all_held), all_held, strict=True):
+    for called, held in zip(_distinct_names(loaded), loaded, strict=True):
         first = _first_of_each(held.memory.labels, classes, cfg.synthetic_per_class)
         parts.append((called, SYNTHETIC, held.memory.images[first], held.memory.labels[first]))
     places = embed_in_plane(_features(network, torch.cat([part[2] for part in parts])).numpy(), cfg.seed)

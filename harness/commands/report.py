@@ -11,7 +11,7 @@ from harness.config import NASRun
 from harness.core import atomic as files
 from harness.core import parametrisation
 from harness.core.atomic import Card
-from harness.results.figures.images import memory_images
+from harness.results.figures.images import draw_memory_images
 from harness.results.report import page
 from harness.results.report import runs as report_runs
 from harness.results.report.runs import Picture
@@ -96,7 +96,7 @@ def _draw_picture(path: Path, of: int) -> Picture:
     images, labels = _decode_as_seen(tensors, card)
     title = f"{memory_label(card['builder'])}, {card['dataset']}, {quantity(card['ipc'], 'image')} per class"
     names = [f"class {c}" for c in range(int(labels.max()) + 1)]
-    figure = memory_images(images.permute(0, 2, 3, 1).numpy(), labels.numpy(), names, title)
+    figure = draw_memory_images(images.permute(0, 2, 3, 1).numpy(), labels.numpy(), names, title)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
     several = f", {path.stem} of {of}" if of > 1 else ""

@@ -66,7 +66,7 @@ def draw_condense_iterations(data: DataFrame) -> Figure:
         _draw_courses(axes, panel, styles)
         axes.set_ylabel(f"{data['split'].iloc[0]} accuracy (%)")
         if not is_alone:
-            drawing.put(axes.set_title("", fontsize="medium"), name)
+            drawing.set_text(axes.set_title("", fontsize="medium"), name)
     n = _usual(data["n"])
     courses = {str(memory): part for memory, part in data.groupby("memory")}
     other_n = {memory: " or ".join(part.loc[part["n"] != n, "n"].unique()) for memory, part in courses.items()}
@@ -75,7 +75,7 @@ def draw_condense_iterations(data: DataFrame) -> Figure:
         own_n = f"n = {other_n[memory]}" if other_n[memory] else ""
         changes = courses[memory]["changes"].unique()
         changed = changes[0] if len(changes) == 1 else " or ".join(change or "unchanged" for change in changes)
-        entries.append((_label(memory, own_n, changed), drawing.handle(style)))
+        entries.append((_label(memory, own_n, changed), drawing.legend_handle(style)))
     if data["published"].notna().any():
         entries.append(
             ("published, after all updates", Line2D([], [], color="0.3", linestyle=PUBLISHED_DASHES, linewidth=0.9))
@@ -123,10 +123,10 @@ def draw_condense_accuracy(data: DataFrame) -> Figure:
     figure, grid = drawing.make_grid(len(panels), ACROSS, (4.2, 0), heights=inches)
     for number, (axes, (name, panel)) in enumerate(zip(grid, panels, strict=True)):
         _draw_ranking(axes, panel, styles, lines[number // ACROSS])
-        drawing.put(axes.set_title("", fontsize="medium"), name)
+        drawing.set_text(axes.set_title("", fontsize="medium"), name)
         axes.set_xlabel(f"{data['split'].iloc[0]} accuracy (%)")
     if data["published"].notna().any():
-        drawing.add_legend(figure, [("published", drawing.hollow())])
+        drawing.add_legend(figure, [("published", drawing.hollow_handle())])
     unless = {name: UNLESS_TOLD if data[name].nunique() > 1 else "" for name in ("recipe", "n")}
     drawing.add_title(
         figure,
@@ -224,7 +224,7 @@ def _draw_ranking(axes: Axes, panel: DataFrame, styles: dict[str, Style], height
             0.01, at + HEADING / 2, "", transform=axes.get_yaxis_transform(), fontsize="small", style="italic",
             color="0.35", va="center",
         )  # fmt: skip
-        drawing.put(heading, f"league {league}")
+        drawing.set_text(heading, f"league {league}")
         at += HEADING
         for line in part.to_dict("records"):
             middle = at + (LINE + line["label"].count("\n")) / 2

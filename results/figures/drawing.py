@@ -209,8 +209,8 @@ def label_outside(figure: Figure, x: str, y: str) -> None:
         axes.set_xlabel(x)
 
 
-def handle(style: Style, fill: Fill = "full") -> Line2D:
-    """A memory's entry in a legend."""
+def legend_handle(style: Style, fill: Fill = "full") -> Line2D:
+    """The entry of a memory in a legend."""
     return Line2D(
         [], [], color=style.colour, marker=style.marker, linestyle=style.dashes, markersize=_size(fill), fillstyle=fill,
         markerfacecoloralt="white",
@@ -221,8 +221,8 @@ def _size(fill: Fill) -> float:
     return 5 if fill == "full" else 7
 
 
-def hollow() -> Line2D:
-    """The legend's entry for published values drawn as marks."""
+def hollow_handle() -> Line2D:
+    """The entry of published values in a legend."""
     return Line2D([], [], color="0.3", marker="o", markerfacecolor="none", linestyle="none", markersize=9)
 
 
@@ -235,7 +235,7 @@ def add_legend(figure: Figure, entries: list[tuple[str, Line2D]]) -> None:
         handles, ["-"] * len(handles), loc="outside lower center", frameon=False, handlelength=3.5, ncols=ncols
     )
     for text, (label, _) in zip(box.get_texts(), entries, strict=True):
-        put(text, label)
+        set_text(text, label)
 
 
 def _width(labels: list[str], ncols: int) -> float:
@@ -248,10 +248,10 @@ def add_title(figure: Figure, content: str) -> None:
     """Add a title above the panels, with lines that are no longer than the figure is wide."""
     width = int(CHARACTERS * figure.get_figwidth())
     lines = [part for line in content.split("\n") for part in textwrap.wrap(line, width, break_on_hyphens=False)]
-    put(figure.suptitle("", fontsize="medium"), "\n".join(lines))
+    set_text(figure.suptitle("", fontsize="medium"), "\n".join(lines))
 
 
-def put(text: Text, content: str) -> None:
+def set_text(text: Text, content: str) -> None:
     """Set the content of a text without reading it as mathematics: a name may hold dollar signs."""
     text.set(text=printable(content), parse_math=False)
 

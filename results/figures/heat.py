@@ -27,7 +27,7 @@ ROOM_FOR_INTERVALS, MOST_NUMBERS = 5, 12  # experiences up to which a matrix has
 
 
 class Map(NamedTuple):
-    """A heat map: values (rows, columns), nan where there is none, and what each cell says."""
+    """A heat map: values (rows, columns), nan for a cell without one, and the text of each cell."""
 
     title: str
     rows: Sequence[str]
@@ -211,7 +211,7 @@ def _draw(axes: Axes, each: Map, columns: Sequence[str], scale: Normalize) -> No
                 column + 0.5, row + 0.5, each.texts[row][column], ha="center", va="center", fontsize=size,
                 color=_ink(COLOURS(scale(value))), in_layout=False,
             )  # fmt: skip
-    drawing.put(axes.set_title("", fontsize="medium"), each.title)
+    drawing.set_text(axes.set_title("", fontsize="medium"), each.title)
 
 
 def _ink(ground: tuple[float, float, float, float]) -> str:

@@ -1,4 +1,4 @@
-"""Figures of what memories hold: their images, and where networks see them."""
+"""Figures of the images of memories, and of their features in a network."""
 
 import textwrap
 from collections.abc import Sequence
@@ -36,25 +36,25 @@ class ImageSet(NamedTuple):
     labels: Labels
 
 
-def memory_images(images: Images, labels: Labels, class_names: Sequence[str], title: str) -> Figure:
-    """The images of a memory: a row per class, labels ascending, at most 10 classes and 10 images of each.
+def draw_memory_images(images: Images, labels: Labels, class_names: Sequence[str], title: str) -> Figure:
+    """Draw the images of a memory: a row per class, labels ascending, at most 10 classes and 10 images of each.
 
     Args:
         images: (N, H, W) or (N, H, W, C) with C 1 or 3, in [0, 1].
         labels: their classes, (N,), global ids.
         class_names: name of each global id.
-        title: stands above the grid.
+        title: the text above the grid.
     Raises:
         ValueError: no image, another shape or range, or a label without a name.
     """
-    return memories_side_by_side([ImageSet("", images, labels)], class_names, title)
+    return draw_memories_side_by_side([ImageSet("", images, labels)], class_names, title)
 
 
-def memories_side_by_side(memories: Sequence[ImageSet], class_names: Sequence[str], title: str) -> Figure:
-    """The images of memories of one data set: a panel each, in it the same classes, as `memory_images` shows one.
+def draw_memories_side_by_side(memories: Sequence[ImageSet], class_names: Sequence[str], title: str) -> Figure:
+    """Draw the images of memories of one data set, a panel each with the same classes, as `draw_memory_images` does.
 
     Raises:
-        ValueError: no memory, images of different sizes, or as `memory_images`.
+        ValueError: no memory, images of different sizes, or as `draw_memory_images`.
     """
     shown = [_check(memory, class_names) for memory in memories]
     if len(sizes := {memory.images.shape[1:] for memory in shown}) != 1:
@@ -78,7 +78,7 @@ def memories_side_by_side(memories: Sequence[ImageSet], class_names: Sequence[st
     title_height = 0.2 * len(title_lines) + 0.15
     panel_height = CELL * len(classes) * height / width
     figure_height = title_height + (label_height + panel_height + BETWEEN) * down
-    # Placed by inches, not by a layout engine: all images alike large, whatever stands beside them.
+    # Placed by inches, not by a layout engine, so that all images have the same size.
     figure = Figure(figsize=(figure_width, figure_height))
     for number, ((_, grid), label) in enumerate(zip(panels, labels, strict=True)):
         row, column = divmod(number, across)
@@ -88,22 +88,22 @@ def memories_side_by_side(memories: Sequence[ImageSet], class_names: Sequence[st
         place = (left / figure_width, bottom / figure_height, size[0] / figure_width, size[1] / figure_height)
         axes = figure.add_axes(place)
         _draw_grid(axes, grid, (height, width))
-        drawing.put(axes.set_title("", fontsize="small"), "\n".join(label))
+        drawing.set_text(axes.set_title("", fontsize="small"), "\n".join(label))
         if column == 0:
             middles = [row * (height + _gap(height)) + (height - 1) / 2 for row in range(len(classes))]
             drawing.name_ticks(axes.yaxis, middles, names)
     heading = figure.text(0.5, 1 - 0.08 / figure_height, "", ha="center", va="top", fontsize="medium")
-    drawing.put(heading, "\n".join(title_lines))
+    drawing.set_text(heading, "\n".join(title_lines))
     return figure
 
 
-def features(points: DataFrame, title: str) -> Figure:
-    """Where a network sees the images of memories among real ones: a panel per memory, faint marks for real images.
+def draw_features(points: DataFrame, title: str) -> Figure:
+    """Draw the features of memories' images among those of real ones: a panel per memory, faint marks for real images.
 
     Args:
         points: one line per image: memory (name of the panel; "" for real images, which stand in every panel), kind
             ("real" or "synthetic"), class (name), x and y.
-        title: stands above the panels.
+        title: the text above the panels.
     Raises:
         ValueError: no synthetic image, or more classes than can be told apart.
     """
@@ -114,21 +114,16 @@ def features(points: DataFrame, title: str) -> Figure:
             f"points: synthetic images of 1 to {MOST} classes are shown, got {len(synthetic)} of {len(classes)}"
         )
     memories = list(dict.fromkeys(synthetic["memory"]))
-    across = min(len(memories), 3)
-    down = -(-len(memories) // across)
-    figure = Figure(figsize=(max(4.2 * across, 5.4), 4.2 * down + 0.8), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for axes, memory in zip(grid.flat, memories, strict=False):
+    figure, grid = drawing.make_grid(len(memories), 3, (4.2, 4.2), (0.0, 0.8), sharex=True, sharey=True)
+    for axes, memory in zip(grid, memories, strict=True):
         for name, colour, marker in zip(classes, CLASS_COLOURS, CLASS_MARKERS, strict=False):
             own = synthetic[(synthetic["memory"] == memory) & (synthetic["class"] == name)]
             of_class = real[real["class"] == name]
             axes.scatter(of_class["x"], of_class["y"], s=5, color=colour, marker=marker, alpha=0.3, linewidths=0)
             axes.scatter(own["x"], own["y"], s=46, color=colour, marker=marker, edgecolors="black", linewidths=0.8)
-        drawing.put(axes.set_title("", fontsize="medium"), memory)
+        drawing.set_text(axes.set_title("", fontsize="medium"), memory)
         axes.set_xticks([])
         axes.set_yticks([])
-    for axes in grid.flat[len(memories) :]:
-        axes.remove()
     marks = [
         Line2D([], [], color=colour, marker=marker, markeredgecolor="black", linestyle="none", markersize=7)
         for colour, marker in zip(CLASS_COLOURS, CLASS_MARKERS, strict=True)
@@ -155,7 +150,7 @@ def _check(memory: ImageSet, class_names: Sequence[str]) -> ImageSet:
 
 
 def _grid(memory: ImageSet, classes: Sequence[int]) -> NDArray[np.object_]:
-    """The images to show, (classes, most images of a class): arrays (H, W, C), or None where there are no more."""
+    """The grid of images to show, (classes, most images of a class): arrays (H, W, C), or None beyond the last."""
     parts = [memory.images[np.asarray(memory.labels) == c][:MOST] for c in classes]
     grid = np.full((len(parts), max(map(len, parts))), None, dtype=object)
     for row, part in enumerate(parts):
@@ -165,7 +160,7 @@ def _grid(memory: ImageSet, classes: Sequence[int]) -> NDArray[np.object_]:
 
 
 def _gap(height: int) -> int:
-    """Pixels between two images."""
+    """The pixels between two images."""
     return max(1, height // 16)
 
 

@@ -32,6 +32,6 @@ def to_bytes(figure: Figure, path: str | Path, kind: str = "") -> bytes:
 
 
 def kind_of(content: bytes) -> str:
-    """The name of the figure in a file of `to_bytes`; "" where the file does not say."""
+    """The name of the figure in a file of `to_bytes`; "" if the file does not contain one."""
     found = re.search(rb"([\w-]+)%s" % KIND.encode(), content)
     return found[1].decode() if found else ""

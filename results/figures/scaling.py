@@ -1,4 +1,4 @@
-"""Figures of accuracy against what it takes: images per class, bytes, seconds of condensing."""
+"""Figures of accuracy against its cost: images per class, bytes, or seconds of condensing."""
 
 from functools import partial
 from itertools import product
@@ -77,7 +77,9 @@ def draw_cost(data: DataFrame) -> Figure:
                 drawing.draw_hollow(axes, seconds, value, styles[str(memory)])
         _draw_bound(axes, bound, ACCURACY, styles)
         axes.grid(alpha=0.3)
-        drawing.put(axes.set_title("", fontsize="medium"), f"{captions.images_in_words(str(ipc))}, league {league}")
+        drawing.set_text(
+            axes.set_title("", fontsize="medium"), f"{captions.images_in_words(str(ipc))}, league {league}"
+        )
         drawing.scale_logarithmic(axes, drawing.round_marks(fewest, most), room=6)
         axes.set_xlim(fewest / 1.3, most * 1.3)
     drawing.limit_to_percent(figure.axes)
@@ -87,7 +89,9 @@ def draw_cost(data: DataFrame) -> Figure:
     notes = [f"seconds on {', '.join(devices) or 'an unknown device'}"]
     notes += [f"no seconds are known of {', '.join(map(memory_label, untimed))}"] if untimed else []
     _add_title(figure, data, notes)
-    entries = [(memory_label(memory), drawing.handle(styles[memory])) for memory in styles if memory not in untimed]
+    entries = [
+        (memory_label(memory), drawing.legend_handle(styles[memory])) for memory in styles if memory not in untimed
+    ]
     _legend(figure, entries, timed)
     return figure
 
@@ -126,7 +130,7 @@ def draw_budget(data: DataFrame) -> Figure:
         drawing.draw_line(axes, kib, ordered, *ACCURACY, style, fill)
         for place, value in zip(kib, ordered["published"], strict=True):
             drawing.draw_hollow(axes, place, value, style)
-        entries.append((captions.with_league(memory, league), drawing.handle(style, fill)))
+        entries.append((captions.with_league(memory, league), drawing.legend_handle(style, fill)))
     drawing.scale_logarithmic(axes, places)
     axes.grid(alpha=0.3)
     drawing.limit_to_percent(figure.axes)
@@ -183,11 +187,11 @@ def draw_large_ipc(data: DataFrame) -> Figure:
         drawing.scale_logarithmic(axes, places)
         axes.grid(alpha=0.3)
         axes.set_ylabel(OF_ALL if scale is RELATIVE else _accuracy_label(data))
-        drawing.put(axes.set_title("", fontsize="medium"), f"league {league}")
+        drawing.set_text(axes.set_title("", fontsize="medium"), f"league {league}")
     drawing.limit_to_percent(grid[:1])
     drawing.label_outside(figure, "images per class", "")
     _add_title(figure, data, notes)
-    _legend(figure, [(memory_label(memory), drawing.handle(style)) for memory, style in styles.items()], data)
+    _legend(figure, [(memory_label(memory), drawing.legend_handle(style)) for memory, style in styles.items()], data)
     return figure
 
 
@@ -219,13 +223,13 @@ def _draw_one_by_one(data: DataFrame, x: "Series[float]", name: str, notes: list
         _draw_bound(axes, bound, ACCURACY, styles)
         drawing.scale_logarithmic(axes, sorted(others["x"].dropna().unique()), room=4)
         axes.grid(alpha=0.3)
-        drawing.put(axes.set_title("", fontsize="small"), captions.with_league(memory, league))
+        drawing.set_text(axes.set_title("", fontsize="small"), captions.with_league(memory, league))
     for axes in panels[drawing.ABREAST - 1 :: drawing.ABREAST] if len(bound) else ():
         relative = (partial(np.multiply, 100 / whole), partial(np.multiply, whole / 100))
         axes.secondary_yaxis("right", functions=relative).set_ylabel(OF_ALL)
     drawing.label_outside(figure, name, _accuracy_label(data))
     drawing.limit_to_percent(figure.axes)
-    bounds = [(memory_label(BOUND), drawing.handle(styles[BOUND]))] if len(bound) else []
+    bounds = [(memory_label(BOUND), drawing.legend_handle(styles[BOUND]))] if len(bound) else []
     _add_title(figure, data, notes)
     _legend(figure, [*bounds, ("the other memories of its league", Line2D([], [], color=drawing.BEHIND))], data)
     return figure
@@ -264,5 +268,5 @@ def _add_title(figure: Figure, data: DataFrame, notes: list[str]) -> None:
 
 
 def _legend(figure: Figure, entries: list[tuple[str, Line2D]], data: DataFrame) -> None:
-    published = [("published", drawing.hollow())] if data["published"].notna().any() else []
+    published = [("published", drawing.hollow_handle())] if data["published"].notna().any() else []
     drawing.add_legend(figure, entries + published)

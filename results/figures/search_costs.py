@@ -1,4 +1,4 @@
-"""Figures of what the proxies of a search select, and at what cost; each of one data set, preset and space."""
+"""Figures of the selections and the costs of the proxies of a search, each of one data set, preset and space."""
 
 import math
 
@@ -87,7 +87,7 @@ def draw_nas_regret(data: DataFrame) -> Figure:
         axes.plot(at_random["tried"], at_random["regret"], color="0.3", linewidth=0.8)
         if label in lines:  # otherwise nothing that it selects can be trained
             _draw_regret(axes, lines[label], style)
-        drawing.put(axes.set_title("", fontsize="small"), _with_league(label, leagues[label]))
+        drawing.set_text(axes.set_title("", fontsize="small"), _with_league(label, leagues[label]))
         last = float(finite["tried"].max())
         drawing.scale_logarithmic(axes, drawing.round_marks(1, last))
         axes.set_xlim(1 / 1.3, last * 1.3)
@@ -172,7 +172,7 @@ def draw_nas_size(data: DataFrame) -> Figure:
             drawing.draw_level(axes, line, *ENDS, style)
     axes.set_xlabel("images per class")
     _label_rho(axes)
-    drawing.add_legend(figure, [(label, drawing.handle(style)) for label, style in styles.items()])
+    drawing.add_legend(figure, [(label, drawing.legend_handle(style)) for label, style in styles.items()])
     n = n_in_words(int(data["architectures"].iloc[0]))
     drawing.add_title(figure, describe_search(data, f"{n}, 95 % intervals over them"))
     return figure
@@ -243,7 +243,7 @@ def draw_nas_cost(data: DataFrame) -> Figure:
             axes.axvline(line["seconds"].iloc[0], color="0.3", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.set_xlabel("training, seconds per architecture")
     _label_rho(axes)
-    drawing.add_legend(figure, [(label, drawing.handle(style)) for label, style in styles.items()])
+    drawing.add_legend(figure, [(label, drawing.legend_handle(style)) for label, style in styles.items()])
     n = n_in_words(int(data["architectures"].iloc[0]))
     device = next(filter(None, data["device"]), "an unknown device")
     lines = [f"{n}, 95 % intervals over them", f"seconds of all trainings of one architecture, on {device}"]

@@ -94,7 +94,7 @@ def draw_nas_scatter(data: DataFrame) -> Figure:
             finite["proxy_accuracy"], finite["true_accuracy"], color=style.colour, marker=style.marker,
             linestyle="none", markersize=4, alpha=0.6, markeredgewidth=0,
         )  # fmt: skip
-        drawing.put(axes.set_title("", fontsize="medium"), _scatter_title(label, part, len(part) - len(finite)))
+        drawing.set_text(axes.set_title("", fontsize="medium"), _scatter_title(label, part, len(part) - len(finite)))
         is_trained = part["score"].iloc[0] == "%"
         axes.set_xlabel("test accuracy on the proxy (%)" if is_trained else part["score"].iloc[0])
         axes.locator_params(axis="x", nbins=5)  # so that six digits fit
@@ -174,11 +174,11 @@ def draw_nas_ranks(data: DataFrame) -> Figure:
             axes.set_box_aspect(1)
             axes.set_anchor("N")  # the room that is left belongs to the legends
             axes.tick_params(labelsize="small")
-            drawing.put(axes.set_xlabel("", fontsize="small"), f"rank by {label}")
-        drawing.put(line[0].set_ylabel("", fontsize="small"), "true rank")
+            drawing.set_text(axes.set_xlabel("", fontsize="small"), f"rank by {label}")
+        drawing.set_text(line[0].set_ylabel("", fontsize="small"), "true rank")
         rho = own[["spearman_rho", "spearman_rho_low", "spearman_rho_high"]].iloc[0]
         title = f"{label}: {rho_in_words(own['ranked_by'].iloc[0], *rho)}, n = {len(own)}"
-        drawing.put(line[0].set_title("", fontsize="medium", loc="left"), title)
+        drawing.set_text(line[0].set_title("", fontsize="medium", loc="left"), title)
     for axes, axis in zip(grid[-across:], varying, strict=True):
         styles = _styles_of_values(data[axis])
         entries = [Line2D([], [], color=style.colour, marker=style.marker, linestyle="none", markersize=5)
@@ -240,7 +240,7 @@ def draw_nas_axes(data: DataFrame) -> Figure:
     panels[0].set_ylabel("mean accuracy (%)")
     drawing.limit_to_percent(panels[:1])
     figure.align_xlabels()
-    drawing.add_legend(figure, [(label, drawing.handle(style)) for label, style in styles.items()])
+    drawing.add_legend(figure, [(label, drawing.legend_handle(style)) for label, style in styles.items()])
     counts = data.loc[data["axis"].isin(varying) & (data["n"] > 0), "n"]
     of_each = str(counts.min()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     n = f"{n_in_words(int(data['architectures'].iloc[0]))}, {of_each} at a point: mean and 95 % interval over them"

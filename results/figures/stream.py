@@ -49,17 +49,17 @@ def draw_cl_accuracy(data: DataFrame) -> Figure:
         if setting["dataset"] == "cifar100" and setting["split"] == "test":
             here = {memory: style for memory, style in styles.items() if memory in set(panel["memory"])}
             published_is_drawn |= _draw_end_points(axes, steps, here)
-        drawing.put(axes.set_title("", fontsize="medium"), f"{quantity(steps, 'step')}, {_n_in_words(panel)}")
+        drawing.set_text(axes.set_title("", fontsize="medium"), f"{quantity(steps, 'step')}, {_n_in_words(panel)}")
         axes.set_xlabel("classes seen")
         counts = sorted(panel["classes_seen"].astype(int).unique(), reverse=True)
         axes.set_xticks(counts[:: 1 + len(counts) // 11])  # from the last one down, no more than fit
         axes.grid(alpha=0.3)
     grid[0].set_ylabel(f"{setting['split']} accuracy on seen classes (%)")
     drawing.limit_to_percent(grid[:1])
-    entries = [(memory_label(memory), drawing.handle(style)) for memory, style in styles.items()]
+    entries = [(memory_label(memory), drawing.legend_handle(style)) for memory, style in styles.items()]
     if published_is_drawn:
         ours_is_theirs = setting["ipc"] == "20" and setting["preset"] == "paper"
-        entries.append(("published" if ours_is_theirs else "published (20 per class)", drawing.hollow()))
+        entries.append(("published" if ours_is_theirs else "published (20 per class)", drawing.hollow_handle()))
     drawing.add_legend(figure, entries)
     drawing.add_title(figure, captions.describe_setting(data, (), captions.intervals_in_words(data)))
     return figure

@@ -94,7 +94,7 @@ def published_accuracies() -> DataFrame:
 
 
 def end_points_for(table: DataFrame) -> "Series[float]":
-    """The published end point of each line of a table of streams; missing where none holds for its setting."""
+    """The published end point of each line of a table of streams; missing if none has its setting."""
     end_points = published_end_points()
     points = dict(zip(zip(end_points["steps"], end_points["memory"], strict=True), end_points["value"], strict=True))
     same = table["model"].replace(SHORT) == CONVNET3
@@ -120,7 +120,7 @@ def accuracies_for(table: DataFrame) -> DataFrame:
 
 
 def searches_for(table: DataFrame) -> DataFrame:
-    """The DM paper's Table 5 beside each line of a table of NAS proxies, missing where it holds for another setting.
+    """The DM paper's Table 5 beside each line of a table of NAS proxies; missing if it has another setting.
 
     It is for 720 architectures of CIFAR-10 and, where images were condensed or drawn, 50 of them per class; rho is that
     of the 36 architectures the proxy itself ranks best, of one run.

@@ -1,4 +1,4 @@
-"""What a report reads beside rows: the configuration of runs, what they lack, and the state of their store."""
+"""The facts about runs that a report reads beside rows: configurations, missing networks, and unfinished units."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from harness.results.tables.condensed import updates_in_all
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and what it shows."""
+    """A PNG with its caption."""
 
     caption: str
     png: bytes

@@ -132,7 +132,7 @@ def condense_table(rows: DataFrame) -> DataFrame:
 
 
 def _add_costs(table: DataFrame, track: DataFrame) -> DataFrame:
-    """The table with what each memory holds and what condensing it cost."""
+    """Add the size of each memory and the cost of condensing it to a table."""
     table = table.copy()
     table["images_per_class"] = _of_memory(table, track, "memory_images", "value", "sum") / table["classes_seen"]
     table["scalars_per_class"] = _of_memory(table, track, "memory_scalars", "value", "sum") / table["classes_seen"]

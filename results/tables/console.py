@@ -54,7 +54,7 @@ def print_tables(tables: Iterable[Table], file: IO[str], *, details: bool = Fals
 
 
 def draw_whole(table: Table) -> RenderableType:
-    """One table of all columns; what all lines share is its title."""
+    """Draw one table of all columns, with the values that all lines share as its title."""
     page = lay_out(table)
     # Text objects, not strings: rich would read [ ] in a string as markup.
     title = Text(page.caption) if page.caption else None
@@ -168,7 +168,7 @@ class Strip:
 
 
 def draw_answer(block: Table, question: Question, names: Sequence[str], width: int) -> RenderableType | None:
-    """The lines of a block that answer a question, below what they share; None where no line does."""
+    """Draw the lines of a block that answer a question, below the values that they share; None if there are none."""
     settings = [name for name in names if name not in question.ignores]
     part = select_lines(block, question, settings)
     if not len(part.frame):

@@ -19,8 +19,10 @@ def metric_means(rows: DataFrame, metric: str, setting: Sequence[str], group: st
 
 
 def join_metric(table: DataFrame, rows: DataFrame, metric: str, setting: Sequence[str], group: str) -> DataFrame:
-    """The table with the means of another metric and their ends, missing where there is none, and where its n or what
-    its interval is over is another than the table's, these in `_n`."""
+    """Add the means of another metric and their ends to a table, missing for lines without it.
+
+    If its n or the groups of its interval differ from those of the table, they are in a column `_n`.
+    """
     names, own = [f"{metric}{end}" for end in ENDS], f"{metric}_n"
     if not (rows["metric"] == metric).any():
         return table.assign(**dict.fromkeys(names, math.nan), **{own: ""})

@@ -75,7 +75,7 @@ def columns_with_values(table: Table) -> list[Column]:
 
 
 def shared_value(cells: list[str], column: Column) -> str:
-    """The value in which all lines agree; "" where they do not."""
+    """The value that all lines have; "" if they differ."""
     values = set(cells) - ({""} if column.is_optional else set())
     return values.pop() if len(values) == 1 else ""
 

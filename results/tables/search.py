@@ -125,7 +125,7 @@ SEARCHES = Layout(
 
 
 def nas_table(rows: DataFrame, draws: int = DRAWS) -> DataFrame:
-    """One line per data set, preset, space, league, proxy and its setting: what it picks, how well it ranks.
+    """One line per data set, preset, space, league, proxy and its setting: its selection and its ranking.
 
     Args:
         rows: as `rows.read` gives them; those of other tracks are ignored.

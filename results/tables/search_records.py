@@ -16,7 +16,7 @@ CEILINGS = ("noise_ceiling", "noise_ceiling_of_mean", "noise_ceiling_best_20_per
 
 
 def rank_records(table: DataFrame) -> list[Record]:
-    """A record for each line of `nas_table`, with what JSON has no value for as None.
+    """A record for each line of `nas_table`, with None for missing and infinite numbers.
 
     Returns:
         The setting (dataset, preset, space, memory, league, ipc, changes, note), n (architectures), and each of

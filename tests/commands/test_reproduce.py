@@ -205,7 +205,7 @@ def test_values_are_the_means_of_the_runs(done: tuple[Path, reproduce.TableResul
     }
     for cell, own in by_hand.items():
         assert len(own) == 1
-        assert (table[cell]["ours"], table[cell]["verdict"]) == (own["value"].iloc[0], "smoke")
+        assert (table[cell]["ours"], table[cell]["verdict"]) == (own["value"].iloc[0], "not judged")
     assert (table["digits/mtt/2"]["verdict"], table["digits/mtt/2"]["note"]) == ("not run", "no builder mtt")
 
 
@@ -224,9 +224,9 @@ def test_the_verdicts_are_written(done: tuple[Path, reproduce.TableResult]) -> N
     page = (directory / "verdicts.md").read_text()
     assert page.startswith("# toy, preset smoke\n\na toy\n\n**PRESET smoke: THESE ARE NOT THE PAPER'S NUMBERS.")
     assert "| digits/mtt/2 | test accuracy | 30.0 (std 1) |  |" in page
-    assert "4 smoke, 2 not run" in page
+    assert "4 not judged (smoke preset), 2 not run" in page
     (line, *_) = lines_of(directory / "verdicts.csv")
-    assert (line["cell"], line["published"], line["verdict"]) == ("digits/random/2", "30.0", "smoke")
+    assert (line["cell"], line["published"], line["verdict"]) == ("digits/random/2", "30.0", "not judged")
     assert float(line["ours"]) == reproduced.table["ours"].iloc[0]
 
 

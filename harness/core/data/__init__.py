@@ -2,9 +2,9 @@
 
 from harness.core.data.dataset import DataSet, channel_statistics, per_channel
 from harness.core.data.known import KNOWN, Known, combine, digests, names
+from harness.core.data.report import Report
 from harness.core.data.sets import (
     Listing,
-    Report,
     cache_dir,
     check,
     describe,

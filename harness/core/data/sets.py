@@ -6,7 +6,6 @@ come from and how they are read, `layouts.py` says.
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,27 +20,11 @@ from harness.core.data.dataset import DataSet, channel_statistics
 from harness.core.data.digits import load_digits_set
 from harness.core.data.folder_name import parse_folder_name
 from harness.core.data.known import ARRAYS, KNOWN, combine, digests, exactness_of, find_known
+from harness.core.data.report import Report, report_on
 from harness.core.data.source import TORCHVISION, Progress, Sizes, Source, expected_layouts
 from harness.core.reading import exists, show
 
 COMPLETE = ".complete"  # marks a download directory that holds all it should
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `check` found."""
-
-    name: str
-    train_size: int  # images
-    test_size: int
-    num_classes: int
-    class_sizes: Mapping[str, tuple[int, int]]  # name of a class -> its train and test images
-    image_shape: tuple[int, int, int]
-    exactness: str
-    digest: str  # of the whole, as it stands in rows
-    digests: Mapping[str, str]  # of each of ARRAYS, computed anew from the arrays
-    expected: Mapping[str, str]  # the official ones; empty where they are not known to us
-    found: str  # where the images came from
 
 
 @dataclass(frozen=True)
@@ -121,7 +104,7 @@ def check(name: str, data_dir: Path | None = None) -> Report:
         ValueError, FileNotFoundError: as `load`; also ValueError if decoded arrays changed in the cache.
     """
     place = _require(name, data_dir, _locate(name, data_dir))
-    return _report(_open(name, place), _name_place(place))
+    return report_on(_open(name, place), _name_place(place), cache_dir() / "data" / _kind(name))
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
@@ -168,7 +151,7 @@ def import_data(source: Path, name: str) -> Report:
     place = layouts.find(name, source)
     if place is None:
         raise _no_data_error(name, source)
-    report = _report(_open(name, place), _name_place(place))
+    report = report_on(_open(name, place), _name_place(place), cache_dir() / "data" / _kind(name))
     pointer = {"entry": place.fingerprint(name), "found": report.found}
     write_bytes(_pointer(name), json.dumps(pointer).encode())
     return report
@@ -338,34 +321,3 @@ def _arrays(entry: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         torch.from_numpy(np.load(entry / f"{array}.npy", mmap_mode="c")) for array in ARRAYS
     )
     return train_images, train_labels, test_images, test_labels
-
-
-def _report(dataset: DataSet, found: str) -> Report:
-    four = digests(*dataset.arrays, num_classes=dataset.num_classes)
-    if combine(four) != dataset.digest:
-        raise ValueError(
-            f"{dataset.name}: the decoded pixels or labels changed since they were decoded; delete "
-            f"{cache_dir() / 'data' / _kind(dataset.name)} and run the command again"
-        )
-    expected = KNOWN[dataset.name].digests.get("official") if dataset.name in KNOWN else None
-    return Report(
-        name=dataset.name,
-        train_size=len(dataset.train_labels),
-        test_size=len(dataset.test_labels),
-        num_classes=dataset.num_classes,
-        class_sizes=_class_sizes(dataset),
-        image_shape=dataset.image_shape,
-        exactness=dataset.exactness,
-        digest=dataset.digest,
-        digests=dict(zip(ARRAYS, four, strict=True)),
-        expected=dict(zip(ARRAYS, expected, strict=True)) if expected else {},
-        found=found,
-    )
-
-
-def _class_sizes(dataset: DataSet) -> dict[str, tuple[int, int]]:
-    train, test = (
-        torch.bincount(labels, minlength=dataset.num_classes).tolist()
-        for labels in (dataset.train_labels, dataset.test_labels)
-    )
-    return {name: (train[c], test[c]) for c, name in enumerate(dataset.classes)}

@@ -40,7 +40,7 @@ def rho_of_selected(first: Array, second: Array, chances: Array) -> Array:
 
 
 def kendall_tau_b(first: Array, second: Array) -> Array:
-    """Kendall's tau-b of scores (..., A): concordant less discordant pairs, over what ties leave of all pairs.
+    """Kendall's tau-b of scores (..., A): concordant less discordant pairs, over the pairs without ties.
 
     Missing for fewer than three architectures, and where either side is constant.
     """
@@ -62,7 +62,7 @@ def weighted_tau(first: Array, second: Array) -> Array:
 
 
 def partial_rho(first: Array, second: Array, given: Places) -> Array:
-    """Spearman's rho of scores (..., A) given categories (..., A, J): of what is left of the ranks without them.
+    """Spearman's rho of scores (..., A) given categories (..., A, J): of the residuals of their ranks.
 
     Both sides' ranks are regressed on the one-hot categories, all J together and without interactions; the result is
     the correlation of what is left. Missing for fewer than three architectures, and where nothing is left on a side.
@@ -100,7 +100,7 @@ def _weighted_ranks(scores: Array, weights: Array) -> Array:
 
 
 def _correlation(first: Array, second: Array, weights: Array | float = 1.0, number: Array | None = None) -> Array:
-    """Pearson's, of centred values (..., A) with weights, `number` in all; missing where it is undefined."""
+    """Pearson's correlation of centred values (..., A) with weights that sum to `number`; missing if undefined."""
     squares = [(weights * side**2).sum(-1) for side in (first, second)]
     # Sums of weights: what is constant differs by rounding.
     is_constant = (squares[0] < 1e-20) | (squares[1] < 1e-20)

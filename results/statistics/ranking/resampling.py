@@ -44,7 +44,7 @@ class AccuracyMatrix:
         return len(self.test)
 
     def scores(self) -> Scores:
-        """The mean of each architecture, -inf where a network diverged."""
+        """The mean of each architecture, -inf if one of its networks diverged."""
         return Scores(np.nanmean(self.validation, axis=1), np.nanmean(self.test, axis=1))
 
     def resample(self, archs: Places, rng: np.random.Generator) -> Scores:
@@ -148,7 +148,7 @@ def rho_among_selected(fraction: float) -> Statistic:
 
 
 def selection_statistic(of: Callable[[Array, Array, int], Array], k: int | float) -> Statistic:
-    """`regret`, `best_rank` or `top_k_agreement` of the proxy's k best, or of its best fraction where k is a float."""
+    """`regret`, `best_rank` or `top_k_agreement` of the proxy's k best, or of its best fraction if k is a float."""
 
     def value(sample: Sample) -> Array:
         archs = sample.archs.shape[-1]

@@ -22,7 +22,7 @@ def check_scores(first: Array, second: Array) -> tuple[Array, Array]:
 
 
 def find_runs(ordered: Array) -> tuple[Places, Places]:
-    """Where the run of equals that each of ordered scores (..., A) stands in begins, and where it ends (exclusive)."""
+    """Find the run of equal values around each of ordered scores (..., A): its first place and its end (exclusive)."""
     places, archs = np.arange(ordered.shape[-1]), ordered.shape[-1]
     is_new = np.ones(ordered.shape, dtype=bool)
     is_new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]

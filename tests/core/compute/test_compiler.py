@@ -29,7 +29,7 @@ def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     assert try_compiler(command, "c++", tmp_path) == f"{command[0]} is there, but does not come to an end"
 
 
-def test_a_library_that_cannot_be_loaded_is_the_fault_of_the_cache(tmp_path: Path) -> None:
+def test_a_cache_from_which_nothing_loads_is_named(tmp_path: Path) -> None:
     command = script(tmp_path / "cc", 'while [ "$1" != -o ]; do shift; done; echo no library > "$2"')
     found = try_compiler(command, "c++", tmp_path / "cache")
     assert (

@@ -39,7 +39,7 @@ def network_and_weights() -> tuple[nn.Module, dict[str, Tensor]]:
     return network, {name: weight.detach() for name, weight in network.named_parameters()}
 
 
-def test_a_graph_serves_each_shape_and_takes_weights_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_serves_one_shape_and_any_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = backend(monkeypatch, lambda graph: graph)
     network, weights = network_and_weights()
     images = torch.randn(5, 4, dtype=torch.float64)

@@ -117,7 +117,7 @@ def test_a_download_that_stays_incomplete_keeps_what_came(host: Host, tmp_path: 
     assert not (tmp_path / "file.bin").exists()
 
 
-def test_a_download_with_a_wrong_checksum_is_not_kept_and_the_next_mirror_is_asked(
+def test_a_wrong_checksum_sends_a_download_to_the_next_mirror(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)  # resumed on top of something else

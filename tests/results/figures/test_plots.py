@@ -10,7 +10,7 @@ from pandas import DataFrame
 
 from harness.results import rows
 from harness.results.figures import drawing, registry, saving
-from harness.results.figures.images import memory_images
+from harness.results.figures.images import draw_memory_images
 
 cl_accuracy = registry.FIGURES["cl_accuracy"]
 
@@ -200,7 +200,7 @@ def test_odd_names_are_drawn_as_they_are() -> None:
 
 def pictures() -> Figure:
     images = np.linspace(0, 1, 5 * 8 * 8).reshape(5, 8, 8)
-    return memory_images(images, [7, 2, 7, 2, 2], [f"class ${i}" for i in range(10)], "dm")
+    return draw_memory_images(images, [7, 2, 7, 2, 2], [f"class ${i}" for i in range(10)], "dm")
 
 
 def test_memory_images_are_a_row_per_class() -> None:
@@ -215,7 +215,7 @@ def test_memory_images_are_a_row_per_class() -> None:
 
 
 def test_memory_images_show_ten_of_ten() -> None:
-    figure = memory_images(np.zeros((12 * 11, 4, 4, 3)), np.repeat(np.arange(12), 11), [""] * 12, "")
+    figure = draw_memory_images(np.zeros((12 * 11, 4, 4, 3)), np.repeat(np.arange(12), 11), [""] * 12, "")
     assert np.asarray(figure.axes[0].images[0].get_array()).shape == (10 * 5 - 1, 10 * 5 - 1, 3)
 
 
@@ -234,7 +234,7 @@ def test_images_that_cannot_be_shown_are_refused(
     shape: tuple[int, ...], value: float, labels: list[int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        memory_images(np.full(shape, value), labels, ["a", "b", "c"], "")
+        draw_memory_images(np.full(shape, value), labels, ["a", "b", "c"], "")
 
 
 def curves() -> Figure:
