@@ -140,12 +140,6 @@ def test_unfinished_sets_have_no_rows(digits: DataSet, tmp_path: Path) -> None:
     assert metrics == ["memory_images", "memory_scalars", "condensing_flop", "test_accuracy_uint8"]
 
 
-def test_the_local_engine_gives_the_serial_ones_rows(oracle: tuple[Path, Finished], tmp_path: Path) -> None:
-    finished, events = carry_out(run_of(**FULL), tmp_path, engine="local", jobs=2)
-    assert events["done"] == 8 + 32
-    assert without_cost(finished.directory) == without_cost(oracle[1].directory)
-
-
 def test_stopped_again_and_again_it_ends_with_the_same_rows(oracle: tuple[Path, Finished], tmp_path: Path) -> None:
     def interrupt(events: list[Event]) -> None:
         if events[-1].kind == "started" and [event.kind for event in events].count("started") == 5:

@@ -62,7 +62,6 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ("convnet2-w4", "rows", 5, False, 256, 1),  # a graph for each class, all of one shape
         ("convnet2-w4", "rows", 2, False, 4, 2),  # two classes, then one
         ("convnet2-w4", "cos", 5, False, 3, 4),  # a class in two chunks: its gradient and its share of the distance's
-        ("convnet2-w4", "l1", 4, True, 256, 1),
         ("convnet2-w4", "rows", 4, True, 7, 4),
         ("convnet2-w4", "mse", 4, False, 256, 1),  # the convolutions' weights alone
         ("convnet2-w4-ln", "rows", 2, False, 256, 1),  # which vmap gets wrong
