@@ -66,7 +66,7 @@ class IDCConfig(MethodConfig):
     distance: Annotated[str, one_of(DISTANCES, "distance")] = "mse"
     "Distance between the gradients by the convolutions' weights: rows, cos, mse or l1."
     compute: str = "eager"
-    "Form of computing of the real side: eager or compiled."
+    "Form of computing: eager or compiled; second derivatives are compiled where there are enough of them."
     real_dtype: str = "float32"
     "Type of products for the real images' gradients."
 
@@ -101,6 +101,11 @@ class IDCConfig(MethodConfig):
         if dataset not in WITHOUT_CUTS or self.factor == 1:
             return own
         return replace(own, augment=augment.IDC_NETWORK, train=replace(own.train, cutmix=0.0))
+
+    def round_step(self, classes: int, ipc: int) -> tuple[float, float]:
+        """The learning rate and momentum by which all images move together as far as in a round over the classes."""
+        coasting = (1 - self.momentum**classes) / (1 - self.momentum)  # how far one gradient moves an image in a round
+        return self.lr * ipc / 10 * coasting, self.momentum**classes
 
     def decoded(self, ipc: int, shape: Shape) -> int:
         return MultiFormation(self.factor).stored_in(ipc, shape) * self.factor**2
@@ -143,10 +148,9 @@ def build(
         FloatingPointError: the images, or a network's loss, are no longer finite.
     """
     classes = len(labels.unique())
-    coasting = (1 - cfg.momentum**classes) / (1 - cfg.momentum)  # how far one gradient moves an image in a round
     form = MultiFormation(cfg.factor) if cfg.factor > 1 else Pixels()
-    lr = cfg.lr * budget.ipc / 10 * coasting
-    synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=lr, momentum=cfg.momentum**classes)
+    lr, momentum = cfg.round_step(classes, budget.ipc)
+    synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=lr, momentum=momentum)
     draws = Draws.of(rng, images.device)
     network = models.scratch(cfg.model, shape_of(images), classes, images.device, images.dtype)
     own = min(cfg.synthetic_batch, len(synthetic.owner) // classes)  # images of a class in an update

@@ -141,22 +141,22 @@ class GradientMatching:
             for some, of_some in zip(images.split(at_once), labels.split(at_once), strict=True)
         ]
         state = self._state()
-        gradient = self._traced("gradient", self._gradient)
+        gradient = self._trace("gradient", self._gradient)
         mean = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         for some, of_some, share in chunks:
             for name, part in gradient(some, of_some, state).items():
                 mean[name] += share * part
         slopes, loss = grad_and_value(lambda whole: self.distance(real, {n: g[None] for n, g in whole.items()}))(mean)
-        product = self._traced("product", grad(self._product))
+        product = self._trace("product", grad(self._product))
         return loss, torch.cat([share * product(some, of_some, slopes, state) for some, of_some, share in chunks])
 
     def _in_one_graph(self, images: Tensor, labels: Tensor, real: Gradients) -> tuple[Tensor, Tensor]:
         """Return the distances of groups (K, n, ...) with labels (K, n), summed, and the gradient (K * n, ...)."""
-        gradient, loss = self._traced("distance", grad_and_value(self._distances))(images, labels, real, self._state())
+        gradient, loss = self._trace("distance", grad_and_value(self._distances))(images, labels, real, self._state())
         return loss, gradient.flatten(0, 1)
 
-    def _traced(self, name: str, function: Callable[..., Found]) -> Callable[..., Found]:
-        return compute.traced(self.network, (name, self.distance, *self.weights), function, self.second)
+    def _trace(self, name: str, function: Callable[..., Found]) -> Callable[..., Found]:
+        return compute.trace(self.network, (name, self.distance, *self.weights), function, self.second)
 
     def _state(self) -> Gradients:
         """Return all parameters and buffers of the network: a graph takes them as they are at the time."""

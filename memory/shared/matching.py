@@ -61,7 +61,7 @@ class GradientMatchingConfig(MethodConfig):
     batchnorm: Annotated[str, one_of(("reference", "exact"), "batchnorm")] = "reference"
     "Statistics of BatchNorm while matching: of one batch by a tenth (reference), or of that batch alone (exact)."
     compute: str = "eager"
-    "Form of computing of the real side and of the network's training: eager or compiled."
+    "Form of computing: eager or compiled; second derivatives are compiled where there are enough of them."
     real_dtype: str = "float32"
     "Type of products for the real images' gradients."
 

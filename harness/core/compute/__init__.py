@@ -13,7 +13,7 @@ from harness.core.compute.forms import (
     resolve,
     resolve_dtype,
 )
-from harness.core.compute.traced import second_order_form, traced
+from harness.core.compute.tracing import second_order_form, trace
 
 __all__ = [
     "DTYPES",
@@ -31,5 +31,5 @@ __all__ = [
     "resolve",
     "resolve_dtype",
     "second_order_form",
-    "traced",
+    "trace",
 ]

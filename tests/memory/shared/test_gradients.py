@@ -102,7 +102,7 @@ def test_little_memory_means_fewer_images_in_a_graph(
     real = match.real_gradients(batches_of(images, labels))
     tried: list[int] = []
     fits = [12]
-    plain = GradientMatching._traced
+    plain = GradientMatching._trace
 
     def limited(self: GradientMatching, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(images: Tensor, labels: Tensor, *others: Any) -> Any:
@@ -114,7 +114,7 @@ def test_little_memory_means_fewer_images_in_a_graph(
 
         return call
 
-    monkeypatch.setattr(GradientMatching, "_traced", limited)
+    monkeypatch.setattr(GradientMatching, "_trace", limited)
     for fits[0] in (12, 6, 3, 2, 1):
         pixels = images[:12].clone().requires_grad_()
         loss = (match.backward_together if together else match.backward)(pixels, real)

@@ -51,7 +51,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return graph
 
     monkeypatch.setattr(torch, "compile", keep)
-    monkeypatch.setattr(sys.modules["harness.core.compute.traced"], "_COMPILED", WeakKeyDictionary())
+    monkeypatch.setattr(sys.modules["harness.core.compute.tracing"], "_COMPILED", WeakKeyDictionary())
     return graphs
 
 

@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 _COMPILED: WeakKeyDictionary[nn.Module, dict[Hashable, Callable[..., Any]]] = WeakKeyDictionary()
 
 
-def traced(
+def trace(
     network: nn.Module, name: Hashable, function: Callable[Arguments, Result], compute: str
 ) -> Callable[Arguments, Result]:
     """Return `function` in the asked form of computing; eager, it is the function itself.

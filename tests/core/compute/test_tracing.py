@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from harness.core.compute import second_order_form, traced, tuning
+from harness.core.compute import second_order_form, trace, tuning
 
 
 def backend(monkeypatch: pytest.MonkeyPatch, compiled: Callable[..., Any]) -> list[Any]:
@@ -44,7 +44,7 @@ def test_a_graph_serves_one_shape_and_any_weights(monkeypatch: pytest.MonkeyPatc
     network, weights = network_and_weights()
     images = torch.randn(5, 4, dtype=torch.float64)
     for count in (5, 5, 2):
-        form = traced(network, "penalty", penalty(network), "compiled")
+        form = trace(network, "penalty", penalty(network), "compiled")
         torch.testing.assert_close(form(images[:count], weights), penalty(network)(images[:count], weights))
     assert len(graphs) == 2
     other = {name: weight * 2 for name, weight in weights.items()}
@@ -58,7 +58,7 @@ def test_a_graph_serves_one_shape_and_any_weights(monkeypatch: pytest.MonkeyPatc
 def test_a_graph_holds_the_whole_of_both_backward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = backend(monkeypatch, lambda graph: graph)
     network, weights = network_and_weights()
-    found = traced(network, "penalty", penalty(network), "compiled")(torch.ones(5, 4, dtype=torch.float64), weights)
+    found = trace(network, "penalty", penalty(network), "compiled")(torch.ones(5, 4, dtype=torch.float64), weights)
     assert not found.requires_grad
     leaf = torch.ones(5, 4, dtype=torch.float64, requires_grad=True)
     slopes = torch.autograd.grad(network(leaf).square().sum(), list(network.parameters()), create_graph=True)
@@ -73,7 +73,7 @@ def test_what_does_not_trace_stays_eager_and_says_why() -> None:
     def decides_by_value(images: Tensor) -> Tensor:
         return images * 2 if float(images.sum()) > 0 else images * 3
 
-    form = traced(network, "by value", decides_by_value, "compiled")
+    form = trace(network, "by value", decides_by_value, "compiled")
     with pytest.warns(UserWarning, match="^a second derivative stays eager, for it does not compile "):
         assert form(-torch.ones(2)).tolist() == [-3, -3]
     assert form(torch.ones(2)).tolist() == [2, 2]  # not the branch of the first call
@@ -87,7 +87,7 @@ def test_a_compiler_that_fails_leaves_the_function_eager(monkeypatch: pytest.Mon
     network, weights = network_and_weights()
     images = torch.randn(5, 4, dtype=torch.float64)
     with pytest.warns(UserWarning, match=r"for it does not compile \(g\+\+ ran out of stack\)$"):
-        found = traced(network, "penalty", penalty(network), "compiled")(images, weights)
+        found = trace(network, "penalty", penalty(network), "compiled")(images, weights)
     torch.testing.assert_close(found, penalty(network)(images, weights))
 
 
@@ -101,7 +101,7 @@ def test_no_memory_and_interrupts_are_for_the_caller(
     backend(monkeypatch, fails)
     network, weights = network_and_weights()
     with pytest.raises(error):
-        traced(network, "penalty", penalty(network), "compiled")(torch.ones(5, 4, dtype=torch.float64), weights)
+        trace(network, "penalty", penalty(network), "compiled")(torch.ones(5, 4, dtype=torch.float64), weights)
 
 
 def test_only_long_work_is_compiled() -> None:
