@@ -78,7 +78,7 @@ class Schedule:
         self._retry_at: dict[str, float] = {}  # key of a unit that another process has claimed -> when to try again
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
-        self._redone: set[str] = set()  # keys of results that had to be made a second time
+        self._missed: set[tuple[str, str]] = set()  # key of a unit, key of a result that it did not find
         for unit in self.units.values():
             if store.has(unit.key):
                 self.record(unit, Event("found", unit.key, unit.label))
@@ -104,14 +104,16 @@ class Schedule:
     def record(self, unit: Unit, event: Event) -> None:
         """Note how an attempt at a unit ended, and report it unless the unit has to wait.
 
-        It waits where another process has it, and where a result it needs is missing, which is then made again, once.
+        It waits where another process has it, and where a result it needs is missing, which is then made again. The
+        second time that it does not find the same result, it has failed.
         """
         self._retry_at.pop(unit.key, None)
         if event.kind == "missing":
-            if event.need in self.units and event.need not in self._redone:
-                self._redone.add(event.need)
-                self._done.discard(event.need)
-                self.put_back(self.units[event.need])
+            if event.need in self.units and (unit.key, event.need) not in self._missed:
+                self._missed.add((unit.key, event.need))
+                if event.need in self._done:  # else another unit has missed it before, and it is to do or in work
+                    self._done.remove(event.need)
+                    self.put_back(self.units[event.need])
                 self.put_back(unit)
                 return
             event = replace(event, kind="failed", reason=f"the result {event.need}, which it needs, is missing again")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from harness.core.progress import Progress, State
 from harness.execution.claims import Claim, acquire
 
 Spec: TypeAlias = Mapping[str, Any]  # plain JSON
+Decoded = TypeVar("Decoded")
 
 SCHEMA = 1  # part of every key; it is raised when results of older code must not be used any more
 
@@ -88,29 +89,29 @@ class Store:
 
         A damaged file is renamed with a warning, and its result counts as missing.
         """
+        return self.read(key, lambda tensors, card: (tensors, card))
+
+    def read(self, key: str, decode: Callable[[dict[str, Tensor], Card], Decoded]) -> Decoded | None:
+        """Return what `decode` makes of the tensors and the card of a result, or None if there is no result.
+
+        A file that is damaged, or that `decode` refuses by a ValueError, is renamed with a warning, and its result
+        counts as missing.
+        """
         path = self.path(key)
         try:
             status = path.stat()
-            return atomic.load(path)
+            return decode(*atomic.load(path))
         except FileNotFoundError:
             return None
-        except atomic.DamagedFileError as error:
+        except ValueError as error:
+            reason = str(error) if isinstance(error, atomic.DamagedFileError) else f"{path}: {error}"
             with suppress(FileNotFoundError):  # another process renamed the file, and may have replaced it since
                 if _mark(path.stat()) == _mark(status):
-                    self.set_aside(key, str(error))
+                    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count())
+                    aside = next(name for name in names if not name.exists())
+                    path.rename(aside)
+                    warnings.warn(f"{reason}; set aside as {aside.name}, to be done again", stacklevel=2)
             return None
-
-    def set_aside(self, key: str, reason: str) -> None:
-        """Rename the result of `key`, which cannot be used, with a warning that gives the reason; it then is missing.
-
-        Raises:
-            FileNotFoundError: there is no such result.
-        """
-        path = self.path(key)
-        names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count())
-        aside = next(name for name in names if not name.exists())
-        path.rename(aside)
-        warnings.warn(f"{reason}; set aside as {aside.name}, to be done again", stacklevel=2)
 
     def has(self, key: str) -> bool:
         """Return whether the result of `key` exists and reads back whole. A repeated call is cheap."""

@@ -253,14 +253,10 @@ def load_memory(spec: Spec, store: Store, dataset: DataSet) -> Memory:
         return memory.find(spec["memory"])(images, labels, Budget(1), generator("full"))
     parts = []
     for key in spec["memory"]:
-        found = store.load(key)
-        if found is None:
+        part = store.read(key, lambda tensors, card: memory_file.decode(tensors, card, dataset))
+        if part is None:
             raise MissingResultError(key)
-        try:
-            parts.append(memory_file.decode(*found, dataset))
-        except ValueError as error:
-            store.set_aside(key, f"memory {store.path(key)}: {error}")
-            raise MissingResultError(key) from error
+        parts.append(part)
     return memory_files.join(parts)
 
 
