@@ -18,7 +18,7 @@ from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit
-from harness.memory.method import ExtraLoss, Form, MethodConfig, Passes, Presets
+from harness.memory.method import ExtraLoss, Form, MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.distances import DISTANCES
 from harness.memory.shared.gradients import GradientMatching, matching_statistics
 from harness.memory.shared.sampling import draw
@@ -69,9 +69,22 @@ class GradientMatchingConfig(MethodConfig):
     loops: ClassVar[Loops] = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
     rates: ClassVar[Rates] = {}
     presets: ClassVar[Presets] = {
-        "quick": {"lr": 2.0, "iterations": 20, "updates": 10, "epochs": 5, "real_batch": 64},
+        "quick": {"lr": 2.0, "real_batch": 64},
         "smoke": {"iterations": 2, "updates": 2, "epochs": 1, "real_batch": 8},
     }
+    quick_updates: ClassVar[int] = 200  # of the images, in all, under the preset `quick`
+
+    def preset(self, name: str, track: str) -> Settings:
+        """What a preset sets of this method.
+
+        `quick` shortens the published loops and makes 200 updates in all: over 20 networks of ten updates, or, where
+        one update for each network is published, over 200 networks, none of which is trained.
+        """
+        settings = super().preset(name, track)
+        if name != "quick":
+            return settings
+        updates, epochs = min(self.updates or 10, 10), min(self.epochs or 5, 5)
+        return {**settings, "iterations": self.quick_updates // updates, "updates": updates, "epochs": epochs}
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
         """The configuration with the published rate and loops; an ipc between two published ones takes the higher's."""
