@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from harness import memory
-from harness.config.presets import PRESETS
-from harness.config.runs import LARGE, AnyRun, FileMemory, NoMemory, Run
+from harness.config.presets import PRESETS, Preset
+from harness.config.runs import LARGE, AnyRun, FileMemory, NASRun, NoMemory, Run
 from harness.config.settings import Settings, UnknownSettingError, change, dotted, plain
 from harness.core import compute, foreign, models
 from harness.core.fields import replace_known
@@ -41,7 +41,7 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
         if sections := _settings_named(key, kind, preset):
             raise ValueError(f"--set: {key!r} is a setting of a part of the run: {' or '.join(sections)}")
     with _naming_methods():
-        bare = change(kind(preset=preset), {**chosen.run.get(kind.track, {}), **own})
+        bare = change(kind(preset=preset), {**chosen.run.get(kind.track, {}), **_of_space(kind, chosen, own), **own})
         bare = bare if "model" in own else replace(bare, model=_usual_model(bare))
         run = configure(bare, {key: value for key, value in settings.items() if key.startswith(OF_MEMORY)})
         nested = {key: value for key, value in settings.items() if key not in own}
@@ -52,6 +52,13 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
         if key.endswith((".dtype", ".synthetic_dtype")):
             known(str(value), compute.DTYPES, key)
     return run
+
+
+def _of_space(kind: type[Run], preset: Preset, settings: Settings) -> Settings:
+    """Return what a preset sets of a search in the space that `settings` name; nothing for runs of another kind."""
+    if not issubclass(kind, NASRun):
+        return {}
+    return preset.space.get(str(settings.get("space", kind.space)), {})
 
 
 def _settings_named(key: str, kind: type[Run], preset: str) -> list[str]:

@@ -12,6 +12,7 @@ class Preset:
 
     note: str
     run: Mapping[str, Settings] = field(default_factory=dict)  # track -> settings of its runs
+    space: Mapping[str, Settings] = field(default_factory=dict)  # search space -> settings of searches in it
     recipe: Settings = field(default_factory=dict)
 
 
@@ -26,12 +27,12 @@ PRESETS = {
                 "model": "convnet-d3-w32",
                 "ipc": 10,
                 "nets": 1,
-                "archs": "width=32,pooling!=none",  # those without pooling are three quarters of the work
-                "subset": 24,
                 "truth_epochs": 2,
                 "curve_every": 100,
             },
         },
+        # Networks without pooling are three quarters of the work.
+        space={"convnet720": {"archs": "width=32,pooling!=none", "subset": 24}},
         recipe={"epochs": 200, "lr": 0.02, "batch_size": 128, "dtype": "auto"},
     ),
     "smoke": Preset(
@@ -43,11 +44,10 @@ PRESETS = {
                 "model": "convnet-d2-w8",
                 "ipc": 2,
                 "nets": 1,
-                "archs": "width=32,depth<=2,pooling!=none",
-                "subset": 4,
                 "truth_epochs": 1,
             },
         },
+        space={"convnet720": {"archs": "width=32,depth<=2,pooling!=none", "subset": 4}},
         recipe={"epochs": 3},
     ),
 }

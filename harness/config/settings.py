@@ -35,30 +35,38 @@ class UnknownSettingError(ValueError):
 def change(config: Config, settings: Settings, prefix: str = "") -> Config:
     """The configuration with `settings` in place, each of them converted to its field's type and checked.
 
+    They are put in place together, so that fields which depend on each other, such as a search space and a filter of
+    its architectures, may be given in any order.
+
     Args:
         prefix: what the settings' names begin with, before the names of the configuration's fields.
     Raises:
         UnknownSettingError: there is no such field.
-        ValueError: a value does not fit its field.
+        ValueError: a value does not fit its field, or the fields do not fit each other.
     """
-    for key, value in settings.items():
-        config = _set(config, key.removeprefix(prefix).split("."), value, key)
-    return config
+    changed: Config = _change(config, {key.removeprefix(prefix): (key, value) for key, value in settings.items()})
+    return changed
 
 
-def _set(config: Any, path: list[str], value: object, key: str) -> Any:
+def _change(config: Any, settings: Mapping[str, tuple[str, object]]) -> Any:
+    """`change`, where each setting has its name within this configuration and, for messages, its whole name."""
+    values: dict[str, object] = {}
+    nested: dict[str, dict[str, tuple[str, object]]] = {}
+    hints = typing.get_type_hints(type(config), include_extras=True)
     names = {field.name for field in fields(config)}
-    head, rest = path[0], path[1:]
-    if rest and head + SUFFIX in names:
-        head += SUFFIX
-    nested = getattr(config, head) if head in names else None
-    if head not in names or (rest and not is_dataclass(nested)):
-        prefix = ".".join(key.split(".")[: -len(path)])
-        raise UnknownSettingError(key, sorted(f"{prefix}.{name}" if prefix else name for name in dotted(config)))
-    if rest:
-        return replace(config, **{head: _set(nested, rest, value, key)})
-    hint = typing.get_type_hints(type(config), include_extras=True)[head]
-    return replace(config, **{head: parse(value, hint, key)})
+    for path, (key, value) in settings.items():
+        head, dot, rest = path.partition(".")
+        if dot and head + SUFFIX in names:
+            head += SUFFIX
+        if head not in names or (dot and not is_dataclass(getattr(config, head))):
+            outer = key.removesuffix(path)
+            raise UnknownSettingError(key, sorted(outer + name for name in dotted(config)))
+        if dot:
+            nested.setdefault(head, {})[rest] = key, value
+        else:
+            values[head] = parse(value, hints[head], key)
+    values |= {head: _change(getattr(config, head), inner) for head, inner in nested.items()}
+    return replace(config, **values) if values else config
 
 
 def parse(value: object, hint: object, key: str) -> object:

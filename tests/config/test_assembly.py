@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import CLRun, CondenseRun, Run, assemble, dotted, plain, resolve_form
+from harness.config import CLRun, CondenseRun, NASRun, Run, assemble, dotted, plain, resolve_form
 from harness.core import augment
 from harness.memory.dsa import DSAConfig
+from harness.nas import space
 
 CPU = torch.device("cpu")
 
@@ -124,3 +125,16 @@ def test_plain_and_dotted_have_the_same_values() -> None:
     assert plain(run)["memory_config"]["train"]["epochs"] == dotted(run)["memory.train.epochs"] == 1
     assert plain(run)["orders"] == [0]
     assert not any(key.endswith("_config") for key in dotted(run))
+
+
+@pytest.mark.parametrize("preset", ["quick", "smoke"])
+def test_presets_filter_only_the_space_they_are_made_for(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [f"convnet-d{depth}-w16" for depth in (1, 2, 3)]
+    archs = tuple(space.Arch(id, model, (("layers", id + 1),)) for id, model in enumerate(models))
+    spaces = {**space.SPACES, "own": space.Space("own", "Three networks.", archs)}
+    monkeypatch.setattr(space, "SPACES", spaces)
+    run = assemble(NASRun, preset, {"archs": "layers<=2", "space": "own"})
+    assert [arch.model for arch in run.candidates] == models[:2]
+    assert len(assemble(NASRun, preset, {"space": "own"}).candidates) == 3
+    with pytest.raises(ValueError, match=r"archs: 'width=32' is not a filter; write .* of id, layers"):
+        assemble(NASRun, preset, {"space": "own", "archs": "width=32"})
