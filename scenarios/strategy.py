@@ -168,6 +168,12 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self._fast_evaluation: compute.Batch | None = None  # made with the first batch, whose size it needs
 
     def train_dataset_adaptation(self, **kwargs: object) -> None:
+        if tasks := set(self.experience.task_labels) - {0}:
+            warnings.warn(
+                f"this strategy ignores task labels (here {', '.join(map(str, sorted(tasks)))}): it trains one "
+                "classifier of all classes, on the memory, as task 0",
+                stacklevel=2,
+            )
         self.memory.post_adapt(self, self.experience)
         self.adapted_dataset = self._own_dataset = self.memory.buffer.train()
 
@@ -200,6 +206,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self._epoch = 0 if state is None else restore(state, self.model, self.optimizer, self._rng)
         set_rate(self.optimizer, self.recipe, self._epoch)
         self.train_epochs = self.recipe.rounds - self._epoch
+        self.clock.train_iterations += self._epoch * len(self.dataloader)  # loggers count on from the checkpoint
         self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the last experience and undo the redraw
 
     def training_epoch(self, **kwargs: object) -> None:
@@ -235,6 +242,11 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
             form = compute.evaluation_form(self.model, "forward", self.recipe.compute, self.mb_x)
             self._fast_evaluation = form
         return self._fast_evaluation(self.mb_x)
+
+    def skip(self, experiences: int, iterations: int) -> None:
+        """Let loggers number what follows as after `experiences` experiences, trained for `iterations` batches."""
+        self.clock.train_exp_counter += experiences
+        self.clock.train_iterations += iterations
 
     def _classes_seen(self) -> int:
         """Return how many classes the memory holds."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from harness import config
 from harness.config import CLRun
@@ -17,6 +18,7 @@ from harness.core import models
 from harness.core.data import DataSet
 from harness.core.memory import Memory
 from harness.core.progress import Progress
+from harness.core.recipes import TrainConfig
 from harness.execution.units import Spec, Store, Unit
 from harness.results.wording import quantity
 from harness.scenarios import metrics
@@ -188,12 +190,35 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
         eval_mb_size=1000,
         device=device,
         plugins=[counts],
-        evaluator=evaluator(context["logger"], Path(context["logs"]) / unit.label.replace(" ", "-")),
+        evaluator=evaluator(context["logger"], Path(context["logs"]) / _log_directory(spec)),
     )
+    earlier = [list(experience.classes_in_this_experience) for experience in stream.train_stream[:t]]
+    strategy.skip(t, _count_iterations(memory.labels, earlier, recipe))
     strategy.train(stream.train_stream[t], eval_streams=[])
     strategy.eval(stream.test_stream[: t + 1])
     memory_card = {"stored_bytes": buffer.nbytes, "images": len(buffer.buffer), "league": memory.league}
     return {"right": counts.right, "total": counts.total}, memory_card
+
+
+def _log_directory(spec: Spec) -> Path:
+    """Return the directory, within that of all logs, that the networks of one stream log to."""
+    _, order, repeat = spec["seed"]
+    return Path(f"order-{order}", f"network-{repeat}")
+
+
+def _count_iterations(labels: Tensor, experiences: list[list[int]], recipe: TrainConfig) -> int:
+    """Return how many batches networks are trained on in these first experiences of a stream.
+
+    Args:
+        labels: of the images in memory, (N,).
+        experiences: the new classes of each experience.
+    """
+    iterations = 0
+    for t in range(len(experiences)):
+        seen = torch.tensor([c for classes in experiences[: t + 1] for c in classes])
+        images = int(torch.isin(labels, seen).sum())
+        iterations += recipe.rounds * -(-images // recipe.batch_size)
+    return iterations
 
 
 @lru_cache(maxsize=2)

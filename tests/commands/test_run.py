@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import harness
 from harness.cli import main
@@ -75,6 +76,15 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished, Co
 
 
 # --- what a run leaves ----------------------------------------------------------------------------------------------
+
+
+def test_tensorboard_shows_a_stream_as_one_curve(tmp_path: Path) -> None:
+    finished, _ = carry_out(run_of(steps="2"), tmp_path, logger="tensorboard")
+    (directory,) = {path.parent for path in finished.directory.rglob("events.out.tfevents.*")}
+    assert directory.relative_to(finished.directory) == Path("tensorboard/order-0/network-0")
+    logged = EventAccumulator(str(directory)).Reload().Scalars("Top1_Acc_Stream/eval_phase/test_stream/Task000")
+    # Two images of each of 5 and then of 10 classes are one batch, seen in three epochs and the last one, number 3.
+    assert [event.step for event in logged] == [4, 8]
 
 
 def test_a_run_leaves_rows_for_every_measurement(oracle: tuple[Path, Finished, Counter[str]]) -> None:

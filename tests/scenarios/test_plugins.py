@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks.utils import as_classification_dataset
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation import metrics
 from avalanche.logging import InteractiveLogger, TensorboardLogger, TextLogger
@@ -26,6 +28,7 @@ from torch import Generator, nn
 from harness.core import models
 from harness.core.data import DataSet
 from harness.scenarios.strategy import MemoryOnly, RightByClass
+from harness.scenarios.stream import NormalisedImages
 from tests.scenarios.small_streams import (
     IPC,
     MODEL,
@@ -94,6 +97,15 @@ def test_the_tensorboard_logger_writes(toy_set: DataSet, stream: Any, tmp_path: 
     stream_weights(new_strategy(toy_set, recipe=QUICK, evaluator=evaluator), stream, steps=1, evaluations=1)
     logger.writer.close()
     assert any(path.stat().st_size > 0 for path in tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_task_labels_are_told_to_be_ignored(toy_set: DataSet) -> None:
+    images = as_classification_dataset(NormalisedImages(toy_set.train_images, toy_set.train_labels, toy_set))
+    tasks = nc_benchmark(images, images, n_experiences=2, task_labels=True, fixed_class_order=ORDER)
+    strategy = new_strategy(toy_set, recipe=QUICK)
+    strategy.train(tasks.train_stream[0], eval_streams=[])  # task 0
+    with pytest.warns(UserWarning, match=r"ignores task labels \(here 1\): it trains one classifier of all classes"):
+        strategy.train(tasks.train_stream[1], eval_streams=[])
 
 
 class Counting(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not typed
