@@ -1,6 +1,7 @@
 """Tables on a terminal: one table for each question, as narrow as 80 columns, or one wide table."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import IO
@@ -35,7 +36,8 @@ def print_tables(tables: Iterable[Table], file: IO[str], *, details: bool = Fals
     """Print tables, each as one table for each of its questions.
 
     Settings that all lines share stand above a table, and each changed setting is a column. No word and no number is
-    broken: where the columns of a question do not fit side by side, its table goes on below, with the same lines.
+    broken: where the columns of a question do not fit side by side, its table goes on below, with the same lines; where
+    not even one column fits beside the settings, each line of the table is a paragraph.
 
     Args:
         tables: the tables of some rows.
@@ -79,7 +81,7 @@ def draw_questions(table: Table, width: int, *, details: bool = False) -> Render
     others = [column.name for column in columns]
     parts: list[RenderableType] = [Text(table.layout.title, style="bold")]
     if common:
-        parts.append(Padding(Text(join_shared(common)), (0, 0, 0, 2), expand=False))
+        parts.append(_indent(join_shared(common), width))
     parts.append(Text())
     for question in table.layout.questions:
         blocks = [] if question.is_detail and not details else split_blocks(table)
@@ -180,11 +182,40 @@ def draw_answer(block: Table, question: Question, names: Sequence[str], width: i
         memory = next(column for column in columns_with_values(part) if column.name == "memory")
         common = [(column, value) for column, value in common if column != memory]
         strips = [_strip(part, memory)]
-    strips, answers, legends = number_long_cells(strips, answers, width)
     bold = [BOLD] if any(any(strip.is_best) for strip in answers) else []
+    numbered, numbered_answers, legends = number_long_cells(strips, answers, width)
+    tables = fit(numbered, numbered_answers, width)
+    if all(sum(strip.least + GAP for strip in each) <= width for each in tables):
+        body: list[RenderableType] = [_grid(each, width) for each in tables]
+    else:
+        body, legends = _paragraphs(strips, answers, width), []
     above = ", ".join([*filter(None, [join_shared(common)]), *legends, *bold])
-    header = [Padding(Text(above), (0, 0, 0, 2), expand=False)] if above else []
-    return Group(*header, *(_grid(part, width) for part in fit(strips, answers, width)), Text())
+    return Group(*([_indent(above, width)] if above else []), *body, Text())
+
+
+def _indent(text: str, width: int, by: int = 2) -> RenderableType:
+    """Indent a text; a word that is too long for a line, such as the name of a network, is broken at its hyphens."""
+    most = width - by
+    pieces = (piece for word in text.split(" ") for piece in ([word] if len(word) <= most else _hyphenate(word, most)))
+    return Padding(Text(" ".join(pieces)), (0, 0, 0, by), expand=False)
+
+
+def _hyphenate(word: str, most: int) -> list[str]:
+    return textwrap.wrap(word, most, break_long_words=False, break_on_hyphens=True)
+
+
+def _paragraphs(settings: list[Strip], answers: list[Strip], width: int) -> list[RenderableType]:
+    """Draw each line of a table as a paragraph: its settings, and below them a line for each answer."""
+    parts: list[RenderableType] = []
+    for place in range(len(settings[0].cells)):
+        head = ", ".join(f"{strip.heading} {strip.cells[place]}" for strip in settings if strip.cells[place])
+        parts.append(_indent(head, width, by=0))
+        for strip in answers:
+            if cell := strip.cells[place]:
+                parts.append(
+                    Padding(Text(f"{strip.heading}  ") + _cell(cell, strip.is_best[place]), (0, 0, 0, 2), expand=False)
+                )
+    return parts
 
 
 def select_lines(block: Table, question: Question, settings: Sequence[str]) -> Table:
@@ -242,8 +273,6 @@ def _grid(strips: list[Strip], width: int) -> Grid:
     widths = [strip.natural for strip in strips]
     while sum(widths) + GAP * len(widths) > width:
         place = max(range(len(strips)), key=lambda place: (widths[place] > strips[place].least, widths[place]))
-        if widths[place] <= strips[place].least:
-            break  # a word is wider than the terminal
         widths[place] -= 1
     grid = Grid(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
     for strip, own in zip(strips, widths, strict=True):

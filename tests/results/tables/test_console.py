@@ -1,8 +1,13 @@
 import io
+import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from pandas import DataFrame
 
+from harness.results import rows as rowfiles
+from harness.results.tables.collect import tables_of
 from harness.results.tables.columns import Layout, Table
 from harness.results.tables.condensed import MEMORIES, condense_table
 from harness.results.tables.console import Strip, fit, print_tables, split_changes
@@ -10,6 +15,8 @@ from harness.results.tables.streams import STREAMS, cl_table
 from tests.results import condensed
 from tests.results.condensed import CONVNET3, memories, networks
 from tests.results.streamed import TWO_BY_TWO, frame, stream, two_orders
+
+REFERENCE = Path(__file__).parents[3] / "results/reference"
 
 
 def printed(table: DataFrame, layout: Layout, *, details: bool = False, wide: bool = False) -> list[str]:
@@ -44,6 +51,21 @@ def test_a_table_of_streams() -> None:
         "dsa                    57.0 [55.0, 59.0]    67.0 [65.0, 69.0]",
         "",
     ]
+
+
+@pytest.mark.parametrize("rows", ["cl-quick", "condense-quick", "nas-quick"])
+def test_narrow_terminals_break_no_number(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = tables_of(rowfiles.read(REFERENCE / rows))
+    printed_at = {}
+    for width in (80, 40):
+        monkeypatch.setenv("COLUMNS", str(width))
+        file = io.StringIO()
+        print_tables(tables, file, details=True)
+        lines = file.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert "…" not in file.getvalue()
+        printed_at[width] = Counter(re.findall(r"[-\d.]+ \[[-\d.]+, [-\d.]+\]", file.getvalue()))
+    assert printed_at[40] == printed_at[80]
 
 
 def test_details_add_the_other_columns_and_wide_is_one_table() -> None:
