@@ -35,7 +35,7 @@ class MMDPixelConfig(MethodConfig):
 
     per_class: ClassVar[bool] = True
     presets: ClassVar[Presets] = {
-        "quick": {"iterations": 800, "real_batch": 64},
+        "quick": {"iterations": 800, "real_batch": 64, "lr": 0.05},
         "smoke": {"iterations": 3, "real_batch": 16},
     }
 

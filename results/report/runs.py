@@ -137,7 +137,7 @@ def read_store(roots: Sequence[Path]) -> Store:
                 continue  # another process has done it
             lines = path.read_text(errors="replace").strip().splitlines() or [""]
             failed.append((str(path.relative_to(root.parent)), lines[-1]))
-        checkpoints += len(list(root.glob("??/*.checkpoint.safetensors")))
+        checkpoints += sum(path.name.count(".") == 2 for path in root.glob("??/*.checkpoint.safetensors"))
     return Store(failed, checkpoints)
 
 
