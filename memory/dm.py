@@ -51,11 +51,21 @@ class DMConfig(MethodConfig):
     "Type of products where no gradient passes."
     synthetic_dtype: str = "float32"
     "Type of products where the gradient passes; auto decides by the hardware."
+    pool_size: Count = 1000
+    "Networks in the pool of trained ones."
 
     presets: ClassVar[Presets] = {
         "quick": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
         "smoke": {"iterations": 3, "real_batch": 16},
     }
+
+    added_later: ClassVar[tuple[str, ...]] = ("pool_size",)
+
+    def preset(self, name: str, track: str) -> Settings:
+        """What a preset sets of this method; a smaller pool, where there is one, in the short presets."""
+        settings = super().preset(name, track)
+        size = {"quick": 10, "smoke": 2}.get(name)
+        return settings if self.networks == "random" or size is None else {**settings, "pool_size": size}
 
     @property
     def per_class(self) -> bool:
@@ -65,7 +75,7 @@ class DMConfig(MethodConfig):
     @property
     def beyond(self) -> Settings:
         """How a pool of trained networks is made, which stands in no field."""
-        return {} if self.networks == "random" else {"pool": pool.settings()}
+        return {} if self.networks == "random" else {"pool": pool.settings(self.pool_size)}
 
     @property
     def form(self) -> Form:
@@ -112,7 +122,7 @@ def build(
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
     match = MeanMatching(images, synthetic.classes, synthetic.ipc, cfg)
-    networks = pool.Networks(cfg.networks, cfg.model, cfg.augment, images, labels, draws)
+    networks = pool.Networks(cfg.networks, cfg.pool_size, cfg.model, cfg.augment, images, labels, draws)
     after = networks.fill(progress, cfg.iterations)
 
     def update(_: int) -> None:

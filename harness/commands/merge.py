@@ -13,10 +13,10 @@ import torch
 
 from harness.core import atomic as files
 from harness.core.atomic import Card, write_bytes
-from harness.execution.units import Store, Unit
+from harness.execution.units import CHECKPOINT, Store, Unit
 from harness.results.report.runs import read_json
 
-CHECKPOINT, RESULT = ".checkpoint.safetensors", ".safetensors"
+RESULT = ".safetensors"
 Content = tuple[dict[str, torch.Tensor], Card]  # of a result: its tensors and its card
 
 
@@ -89,9 +89,8 @@ def _run_directories(source: Path) -> Iterator[Path]:
 
 def _copy_unit(path: Path, store: Store, merged: Merged) -> None:
     is_checkpoint = path.name.endswith(CHECKPOINT)
-    suffix = CHECKPOINT if is_checkpoint else RESULT
-    key = path.name.removesuffix(suffix)
-    target = store.path(key, suffix)
+    key, _, suffix = path.name.partition(".")
+    target = store.path(key, f".{suffix}")
     if is_checkpoint and (target.exists() or store.has(key)):
         return
     try:

@@ -43,15 +43,23 @@ def assemble(kind: type[AnyRun], preset: str, settings: Settings) -> AnyRun:
     with _naming_methods():
         bare = change(kind(preset=preset), {**chosen.run.get(kind.track, {}), **_of_space(kind, chosen, own), **own})
         bare = bare if "model" in own else replace(bare, model=_usual_model(bare))
-        run = configure(bare, {key: value for key, value in settings.items() if key.startswith(OF_MEMORY)})
-        nested = {key: value for key, value in settings.items() if key not in own}
-        run = change(run, {_networks_key(run) if key == "networks" else key: nested[key] for key in nested})
+        run = configure(bare, _of_method(settings))
+        if "networks" in settings:
+            name = _networks_key(run)
+            settings = {name if key == "networks" else key: value for key, value in settings.items()}
+            run = configure(bare, _of_method(settings))
+        run = change(run, {key: value for key, value in settings.items() if key not in own})
     if "ipc" in settings and run.memory.startswith(foreign.PREFIX):
         raise ValueError("ipc: a file says itself how many images of each class it holds; leave it out")
     for key, value in dotted(run).items():
         if key.endswith((".dtype", ".synthetic_dtype")):
             known(str(value), compute.DTYPES, key)
     return run
+
+
+def _of_method(settings: Settings) -> Settings:
+    """Return the settings of the run's method."""
+    return {key: value for key, value in settings.items() if key.startswith(OF_MEMORY)}
 
 
 def _of_space(kind: type[Run], preset: Preset, settings: Settings) -> Settings:

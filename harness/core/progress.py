@@ -21,6 +21,17 @@ class Progress:
         returns all that the remaining rounds depend on. May raise to stop the work, after keeping its state.
         """
 
+    def cache(self, name: str, make: Callable[[], State]) -> State:
+        """Return `make()`, or what it returned in an earlier, interrupted call of the same work.
+
+        For parts of the work that later rounds need but do not change, such as trained networks: each is kept once,
+        and not again with every checkpoint.
+
+        Args:
+            name: of the part, unique within the work, such as "network-3".
+        """
+        return make()
+
 
 SILENT = Progress()
 
@@ -39,3 +50,6 @@ class Along(Progress):
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         self.progress.tick(done, total, lambda: state() | self.more())
+
+    def cache(self, name: str, make: Callable[[], State]) -> State:
+        return self.progress.cache(name, make)

@@ -34,6 +34,7 @@ Decoded = TypeVar("Decoded")
 
 SCHEMA = 1  # part of every key; it is raised when results of older code must not be used any more
 
+CHECKPOINT = ".checkpoint.safetensors"  # the end of the names of checkpoints
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints: the most work that a kill can lose
 REPORT_SECONDS = 0.5  # between two reports of progress
 
@@ -131,9 +132,10 @@ class Store:
         self.forget_attempts(key)
 
     def forget_attempts(self, key: str) -> None:
-        """Remove the checkpoint and the traceback of a failure that lie beside a result."""
-        for suffix in (".checkpoint.safetensors", ".error.txt"):
-            self.path(key, suffix).unlink(missing_ok=True)
+        """Remove the checkpoints and the traceback of a failure that lie beside a result."""
+        directory = self.path(key).parent
+        for path in (*directory.glob(f"{key}*{CHECKPOINT}"), self.path(key, ".error.txt")):
+            path.unlink(missing_ok=True)
 
     def claim(self, key: str) -> Claim | None:
         """Return the right to work on `key`, a context manager; None while another process has it."""
@@ -172,7 +174,7 @@ class UnitProgress(Progress):
         stop: Callable[[], bool] = lambda: False,
         report: Callable[[str, int, int], None] = lambda label, done, total: None,
     ) -> None:
-        self._unit, self._path = unit, store.path(unit.key, ".checkpoint.safetensors")
+        self._unit, self._path = unit, store.path(unit.key, CHECKPOINT)
         self._device_type = str(unit.context.get("device", "cpu")).partition(":")[0]
         self._deadline, self._stop, self._report = deadline, stop, report
         self._saved_at, self._reported_at = time.monotonic(), -math.inf
@@ -183,20 +185,38 @@ class UnitProgress(Progress):
         A damaged checkpoint is ignored with a warning. So is a checkpoint of another type of device, where random
         numbers and rounding differ.
         """
+        return self._load(self._path)
+
+    def _load(self, path: Path) -> State | None:
         try:
-            state, card = atomic.load(self._path)
+            state, card = atomic.load(path)
         except FileNotFoundError:
             return None
         except atomic.DamagedFileError as error:
-            warnings.warn(f"{error}; {self._unit.label} starts afresh", stacklevel=2)
+            warnings.warn(f"{error}; {self._unit.label} starts afresh", stacklevel=3)
             return None
         device_type = card.get("device_type", "cpu")  # older versions leave it out
         if device_type != self._device_type:
             warnings.warn(
-                f"{self._unit.label}: begun on {device_type}, starts afresh on {self._device_type}", stacklevel=2
+                f"{self._unit.label}: begun on {device_type}, starts afresh on {self._device_type}", stacklevel=3
             )
             return None
         return state
+
+    def cache(self, name: str, make: Callable[[], State]) -> State:
+        """Return `make()`, or what it returned before, from a file beside the checkpoint.
+
+        A file that is damaged, or was written on another type of device, is made again.
+        """
+        path = self._path.with_name(f"{self._unit.key}.{name}{CHECKPOINT}")
+        state = self._load(path)
+        if state is None:
+            state = make()
+            atomic.save(path, state, self._card())
+        return state
+
+    def _card(self) -> Card:
+        return {"unit": self._unit.label, "device_type": self._device_type}
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         """Note that `done` of `total` rounds are finished.
@@ -208,8 +228,7 @@ class UnitProgress(Progress):
         is_late = now >= self._deadline
         stops = done < total and (is_late or self._stop())
         if stops or now - self._saved_at >= CHECKPOINT_SECONDS:
-            card = {"unit": self._unit.label, "done": done, "total": total, "device_type": self._device_type}
-            atomic.save(self._path, state(), card)
+            atomic.save(self._path, state(), self._card() | {"done": done, "total": total})
             self._saved_at = now
         if stops:
             raise Stopped("time limit" if is_late else "interrupted")

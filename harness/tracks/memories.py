@@ -155,6 +155,9 @@ class Continuation(Progress):
         if done == total:
             self._save(state())
 
+    def cache(self, name: str, make: Callable[[], State]) -> State:
+        return self._progress.cache(name, make)
+
     def _save(self, state: State) -> None:
         self.last = {f"end.{name}": part.detach().clone() for name, part in state.items() if name != SECONDS}
 

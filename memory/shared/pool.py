@@ -1,37 +1,53 @@
-"""The networks a method matches in: drawn at random, or trained to a band of accuracy (DM, section 4.4 and Table 4)."""
+"""The networks that a method matches in: drawn at random, or trained to a band of accuracy (DM, sections 3.4 and 4.4).
+
+The paper trains 1,000 networks, keeps their states along the way, and groups these by validation accuracy. Here each
+network of the pool is one such state: a network is trained until its accuracy on held-out images reaches a value drawn
+uniformly from the band, so that the pool lies over the whole band. How accuracies are distributed within the paper's
+groups is not published.
+"""
 
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from harness.core import compute, models
 from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig
+from harness.core.rng import generator
 from harness.core.train import correct_by_class, fit
 from harness.memory.method import Settings
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, shape_of
 
-POOL = 10  # networks trained to the band; the paper does not say how many it had
 HELD_OUT = 0.1  # part of the real images that accuracies are measured on
-ROUND = 1000  # images trained on between two looks at the accuracy
-MOST_ROUNDS = 500  # after which the band counts as out of reach
-DONE, HAND = "pool.", "in_hand."  # before the names of what is kept of trained networks, and of the one being trained
-# Ours: the paper does not print its own. The augmentation is the method's.
+ROUND = 1000  # images trained on between two measurements of the accuracy
+MOST_ROUNDS = 500  # after which the training of a network ends
+MOST_ATTEMPTS = 10  # trainings for one network of the pool, each of other weights, until one stops in the band
+# The paper does not print its recipe; this one is ours. The augmentation is the method's.
 RECIPE = TrainConfig(epochs=1, lr=0.01, momentum=0.9, schedule="constant")
 
+# Names in the checkpoint of a training: which one it is, where it stands, and its last state inside the band.
+TRAINING, NETWORK, INSIDE = "training.", "training.network.", "training.inside."
 
-def settings() -> Settings:
-    """All that a pool's networks depend on beyond the method's own configuration, JSON-able: part of a unit's key."""
-    sizes = {"networks": POOL, "held_out": HELD_OUT, "round": ROUND, "most_rounds": MOST_ROUNDS}
-    return sizes | {"recipe": {name: value for name, value in asdict(RECIPE).items() if name != "augment"}}
+Band = tuple[float, float]  # accuracies in percent, both included
 
 
-def band(networks: str) -> tuple[float, float] | None:
-    """`trained:LO-HI` as accuracies in percent; None for `random`.
+def settings(size: int) -> Settings:
+    """Return all that a pool depends on beyond the fields of a method's configuration: part of the names of results.
+
+    Args:
+        size: networks in the pool.
+    """
+    constants = {"networks": size, "held_out": HELD_OUT, "round": ROUND, "most_rounds": MOST_ROUNDS}
+    recipe = {name: value for name, value in asdict(RECIPE).items() if name != "augment"}
+    return {**constants, "stop": "at an accuracy drawn from the band", "recipe": recipe}
+
+
+def band(networks: str) -> Band | None:
+    """Return the accuracies of `trained:LO-HI`, in percent; None for `random`.
 
     Raises:
         ValueError: it is neither.
@@ -45,119 +61,163 @@ def band(networks: str) -> tuple[float, float] | None:
 
 
 class Networks:
-    """Where an iteration's network comes from: `fill`, once, trains what is needed; `draw` puts weights in place."""
+    """The source of the network of each iteration: `fill` trains the pool once, `draw` puts weights in place.
 
-    def __init__(self, networks: str, model: str, strategy: str, images: Tensor, labels: Tensor, draws: Draws) -> None:
-        self.band, self.model, self.recipe = band(networks), model, replace(RECIPE, augment=strategy)
+    Args:
+        networks: `random` or `trained:LO-HI`.
+        size: networks in the pool.
+        model: name of the network.
+        strategy: the augmentation that the pool is trained under.
+        images: real images, (N, C, H, W) float32, normalised.
+        labels: (N,) int64.
+        draws: the generators of the method.
+    """
+
+    def __init__(
+        self, networks: str, size: int, model: str, strategy: str, images: Tensor, labels: Tensor, draws: Draws
+    ) -> None:
+        self.band, self.size, self.model = band(networks), size, model
+        self.recipe = replace(RECIPE, augment=strategy)
         self.images, self.labels, self.draws = images, labels, draws
         self.trained: list[State] = []
 
     def fill(self, progress: Progress, updates: int) -> Progress:
-        """Train what is still missing of the pool, keeping how far that is after every round.
+        """Train the networks of the pool, unless an interrupted call has trained them.
 
         Args:
-            updates: how many the method's own rounds will be, which come after the pool's networks.
+            progress: of the method; it keeps each trained network, and a checkpoint of the one in training.
+            updates: the method's own rounds, which come after the training of the pool.
         Returns:
-            `progress` for the method's own rounds, with the pool beside their state.
+            The progress for these rounds.
         Raises:
-            ValueError: no network reaches the accuracy asked for.
+            ValueError: no network stops in the band.
         """
         if self.band is None:
             return progress
-        kept = progress.resume()
-        if kept is not None:
-            self.trained = _unpacked(kept)
-        half = kept if kept is not None and _is_of_pool(kept) else None
-        while len(self.trained) < POOL:
+        wanted, checkpoint = self.band, progress.resume()
+        seed = int(torch.randint(2**62, (1,), generator=self.draws.rng))
+        for number in range(self.size):
 
-            def tick(hand: State) -> None:
-                progress.tick(len(self.trained), POOL + updates, lambda: self._keep() | hand)
+            def tick(state: State, number: int = number) -> None:
+                progress.tick(number, self.size + updates, lambda: state)
 
-            self.trained.append(self._train(self.band, tick, half))
-            half = None
-        return _AfterPool(progress, self._keep)
+            def train(number: int = number, tick: Callable[[State], None] = tick) -> State:
+                return self._train_into(wanted, (seed, number), tick, checkpoint)
+
+            state = progress.cache(f"network-{number}", train)
+            self.trained.append({name: part.to(self.images.device) for name, part in state.items()})
+        return _AfterPool(progress, self.size)
 
     def draw(self, network: models.Network) -> None:
-        """Fresh weights, or those of one of the pool's networks, in place; the classifier does not matter."""
+        """Put fresh weights, or those of a network of the pool, in place; the classifier does not matter."""
         if self.band is None:
             models.draw_weights(network, self.draws.weights)
             return
-        chosen = self.trained[int(torch.randint(POOL, (1,), generator=self.draws.rng))]
+        chosen = self.trained[int(torch.randint(len(self.trained), (1,), generator=self.draws.rng))]
         network.load_state_dict(chosen, strict=False)
 
-    def _train(
-        self,
-        wanted: tuple[float, float],
-        tick: Callable[[State], None] = lambda hand: None,
-        half: State | None = None,
+    def _train_into(
+        self, wanted: Band, seed: tuple[int, int], tick: Callable[[State], None], checkpoint: State | None
     ) -> State:
-        """The features' weights of a network at the first accuracy inside the band, an untrained one's included.
-
-        Args:
-            tick: told after each round all that the next ones depend on; half: what it was told last.
-        """
-        local, device = renumbered(self.labels), self.images.device
-        classes, done = int(local.max()) + 1, 0
-        if half is None:
-            order = torch.randperm(len(local), generator=self.draws.rng)
-            network = models.build(self.model, shape_of(self.images), classes, self.draws.rng)
-        else:
-            order, done = half[f"{HAND}order"], int(half[f"{HAND}rounds"])
-            network = models.build(self.model, shape_of(self.images), classes, Generator())
-            network.load_state_dict(_under(f"{HAND}network.", half))
-            self.draws.restore(half)
-        network = network.to(device, self.images.dtype)
-        count = max(1, int(HELD_OUT * len(order)))
-        held, rest = order[:count], order[count:]
-        logits = compute.evaluation_form(network, "forward", "eager", self.images)
-        for rounds in range(done, MOST_ROUNDS):
-            with models.evaluating(network):
-                right = correct_by_class(logits, self.images[held.to(device)], local[held.to(device)], classes)
-            accuracy = 100 * float(right.sum()) / len(held)
-            if wanted[0] <= accuracy < wanted[1] or accuracy == wanted[1] == 100:
-                state = network.state_dict()
-                return {name: part.clone() for name, part in state.items() if not name.startswith("classifier")}
-            if accuracy >= wanted[1]:
-                break
-            some = draw(rest, ROUND, self.draws.rng).to(device)
-            fit(network, self.images[some], local[some], self.recipe, self.draws.rng)
-            hand = {f"{HAND}network.{name}": part for name, part in network.state_dict().items()}
-            hand |= {f"{HAND}order": order, f"{HAND}rounds": torch.tensor(rounds + 1), **self.draws.keep()}
-            tick(hand)
+        """Train one network of the pool, from other weights if an earlier attempt has left the band out."""
+        interrupted = [] if checkpoint is None else checkpoint.get(f"{TRAINING}seed", torch.empty(0)).tolist()
+        first = interrupted[-1] if interrupted[:-1] == [*seed] else None
+        for attempt in range(first or 0, MOST_ATTEMPTS):
+            training = _Training(self, wanted, (*seed, attempt))
+            if checkpoint is not None and attempt == first:
+                training.restore(checkpoint)
+            if (state := training.run(tick)) is not None:
+                return state
         raise ValueError(
-            f"networks: training stood at {accuracy:.1f} % when it passed {wanted[0]:g}-{wanted[1]:g} % or gave up; "
-            "use a wider or another band"
+            f"networks: {MOST_ATTEMPTS} networks were trained, and none had an accuracy of {wanted[0]:g}-{wanted[1]:g} "
+            f"% on held-out images, the last {training.accuracy:.1f} % at the end; use a wider or another band"
         )
 
-    def _keep(self) -> State:
-        return {f"{DONE}{i}.{name}": part for i, state in enumerate(self.trained) for name, part in state.items()}
+
+class _Training:
+    """The training of one network until its accuracy reaches a value drawn from the band.
+
+    Args:
+        pool: the images, the recipe and the name of the network.
+        wanted: the band.
+        seed: of everything drawn here.
+    """
+
+    def __init__(self, pool: Networks, wanted: Band, seed: tuple[int, int, int]) -> None:
+        self.pool, self.wanted, self.seed = pool, wanted, torch.tensor(seed)
+        self.rng = generator("pool", *seed)
+        self.labels = renumbered(pool.labels)
+        self.classes = int(self.labels.max()) + 1
+        self.target = wanted[0] + (wanted[1] - wanted[0]) * float(torch.rand(1, generator=self.rng))
+        order = torch.randperm(len(self.labels), generator=self.rng)
+        count = max(1, int(HELD_OUT * len(order)))
+        self.held_out, self.rows = order[:count], order[count:]
+        network = models.build(pool.model, shape_of(pool.images), self.classes, self.rng)
+        self.network = network.to(pool.images.device, pool.images.dtype)
+        self.logits = compute.evaluation_form(self.network, "forward", "eager", pool.images)
+        self.rounds, self.accuracy = 0, 0.0
+        self.inside: State | None = None
+
+    def run(self, tick: Callable[[State], None]) -> State | None:
+        """Train round by round, and return the features' weights; None if no accuracy was in the band.
+
+        They are those at the first accuracy from the drawn value up to the band's upper end, or, where training leaps
+        over these, at the last accuracy in the band.
+
+        Args:
+            tick: called after each round with all that the next ones depend on.
+        """
+        low, high = self.wanted
+        while True:
+            self.accuracy = self._measure()
+            if low <= self.accuracy <= high:
+                weights = self.network.state_dict()
+                self.inside = {name: w.clone() for name, w in weights.items() if not name.startswith("classifier")}
+            if self.accuracy >= self.target or self.rounds == MOST_ROUNDS:
+                return self.inside
+            rows = draw(self.rows, ROUND, self.rng).to(self.pool.images.device)
+            fit(self.network, self.pool.images[rows], self.labels[rows], self.pool.recipe, self.rng)
+            self.rounds += 1
+            tick(self._state())
+
+    def _measure(self) -> float:
+        """Return the accuracy on the held-out images, in percent."""
+        rows = self.held_out.to(self.pool.images.device)
+        with models.evaluating(self.network):
+            correct = correct_by_class(self.logits, self.pool.images[rows], self.labels[rows], self.classes)
+        return 100 * float(correct.sum()) / len(rows)
+
+    def _state(self) -> State:
+        state = {f"{NETWORK}{name}": part for name, part in self.network.state_dict().items()}
+        state |= {f"{INSIDE}{name}": part for name, part in (self.inside or {}).items()}
+        counters = {"seed": self.seed, "rounds": torch.tensor(self.rounds), "rng": self.rng.get_state()}
+        return state | {f"{TRAINING}{name}": part for name, part in counters.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on from a checkpoint of this training."""
+        self.network.load_state_dict(_select(NETWORK, state))
+        self.inside = _select(INSIDE, state) or None
+        self.rounds = int(state[f"{TRAINING}rounds"])
+        self.rng.set_state(state[f"{TRAINING}rng"])
 
 
 class _AfterPool(Progress):
-    """The progress of a method's own rounds, which come after a pool's networks, with the pool beside their state."""
+    """The progress of a method's own rounds, which come after the training of a pool of networks."""
 
-    def __init__(self, progress: Progress, pool: Callable[[], State]) -> None:
-        self.progress, self.pool = progress, pool
+    def __init__(self, progress: Progress, size: int) -> None:
+        self.progress, self.size = progress, size
 
     def resume(self) -> State | None:
-        kept = self.progress.resume()
-        return None if kept is None or _is_of_pool(kept) else kept
+        state = self.progress.resume()
+        return None if state is None or f"{TRAINING}seed" in state else state
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
-        self.progress.tick(POOL + done, POOL + total, lambda: state() | self.pool())
+        self.progress.tick(self.size + done, self.size + total, state)
+
+    def cache(self, name: str, make: Callable[[], State]) -> State:
+        return self.progress.cache(name, make)
 
 
-def _is_of_pool(kept: State) -> bool:
-    """Whether a state was kept while the pool was being trained."""
-    return f"{HAND}rounds" in kept
-
-
-def _under(prefix: str, kept: State) -> State:
-    return {name.removeprefix(prefix): part for name, part in kept.items() if name.startswith(prefix)}
-
-
-def _unpacked(kept: State) -> list[State]:
-    """The trained networks in a state."""
-    every = _under(DONE, kept)
-    count = len({name.partition(".")[0] for name in every})
-    return [_under(f"{i}.", every) for i in range(count)]
+def _select(prefix: str, state: State) -> State:
+    """Return the parts of a state whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}

@@ -1,5 +1,6 @@
 """Directories of units and runs are merged, as after work on several machines."""
 
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -108,17 +109,19 @@ def test_a_whole_file_replaces_a_damaged_one(here: Path, there: Path) -> None:
 
 def test_checkpoints_of_unfinished_units_are_copied(here: Path, tmp_path: Path) -> None:
     state = {"done": torch.tensor(5)}
-    for name in "bc":  # b is finished, so its checkpoint is useless
-        files.save(Store(here / "units").path(UNITS[name].key, ".checkpoint.safetensors"), state, {"done": 5})
-    assert merge([here], tmp_path / "all").copied == 3
+    suffixes = ".checkpoint.safetensors", ".network-3.checkpoint.safetensors"  # of the unit, and of a part of it
+    for name, suffix in itertools.product("bc", suffixes):  # b is finished, so its checkpoints are useless
+        files.save(Store(here / "units").path(UNITS[name].key, suffix), state, {"done": 5})
+    assert merge([here], tmp_path / "all").copied == 4
     target = Store(tmp_path / "all" / "units")
-    assert files.load(target.path(UNITS["c"].key, ".checkpoint.safetensors"))[0] == state
-    assert not target.path(UNITS["b"].key, ".checkpoint.safetensors").exists()
+    for suffix in suffixes:
+        assert files.load(target.path(UNITS["c"].key, suffix))[0] == state
+        assert not target.path(UNITS["b"].key, suffix).exists()
 
 
 def test_a_result_removes_traces_of_earlier_attempts(here: Path, there: Path) -> None:
     target, key = Store(there / "units"), UNITS["a"].key
-    for suffix in (".error.txt", ".checkpoint.safetensors"):
+    for suffix in (".error.txt", ".checkpoint.safetensors", ".network-3.checkpoint.safetensors"):
         target.path(key, suffix).parent.mkdir(parents=True, exist_ok=True)
         target.path(key, suffix).write_text("out of memory")
     merge([here], there)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -153,6 +154,27 @@ def test_checkpoints_of_other_device_types_are_ignored(store: Store, clock: Cloc
         assert UnitProgress(replace(UNIT, context={"device": "cpu"}), store).resume() is None
     other_gpu = UnitProgress(replace(UNIT, context={"device": "cuda:0"}), store)
     assert other_gpu.resume() == {"value": torch.tensor(1.0)}
+
+
+def test_parts_are_made_once_and_removed_with_the_checkpoint(store: Store) -> None:
+    made: list[float] = []
+
+    def part(value: float) -> State:
+        made.append(value)
+        return {"value": torch.tensor(value)}
+
+    for _ in range(2):  # the second time in another process, after a kill
+        progress = UnitProgress(UNIT, store)
+        for number in (1.0, 2.0):
+            assert progress.cache(f"network-{number:g}", partial(part, number)) == {"value": number}
+    assert made == [1.0, 2.0]
+    on_cuda = UnitProgress(replace(UNIT, context={"device": "cuda:1"}), store)
+    with pytest.warns(UserWarning, match="begun on cpu, starts afresh on cuda"):
+        on_cuda.cache("network-1", lambda: part(3.0))
+    assert made[2:] == [3.0]
+    assert not store.has(KEY)
+    store.save(KEY, {"value": torch.tensor(0.0)}, {})
+    assert [path.name for path in store.path(KEY).parent.iterdir()] == [f"{KEY}.safetensors"]
 
 
 def test_reports_come_at_most_twice_a_second(store: Store, clock: Clock) -> None:

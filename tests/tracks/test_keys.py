@@ -22,9 +22,8 @@ KEYS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("condense", "paper", {"memory": "idc", "ipc": 10, "recipe": "idc"}, 205, "cf8451370c7c46a8"),
     ("condense", "quick", {"memory": "lo-dm", "ipc": 10}, 8, "69d9064b507f9623"),
     ("condense", "quick", {"memory": "mim-dsa", "ipc": 10}, 14, "e687795529335390"),
-    ("condense", "paper", {"memory": "dm", "ipc": 10, "networks": "trained:40-50"}, 205, "56ef729145fb2be6"),
     ("condense", "quick", {"memory": "el2n", "ipc": 10}, 8, "e41c087c8a07a5f8"),
-    ("condense", "quick", {"memory": "mmd-pixel", "ipc": 10}, 14, "4d85cfe091379c87"),
+    ("condense", "quick", {"memory": "mmd-pixel", "ipc": 10, "memory.lr": "1.0"}, 14, "4d85cfe091379c87"),
     (
         "condense",
         "paper",

@@ -1,6 +1,9 @@
 """Networks drawn at random or trained to a band of accuracy."""
 
-from collections.abc import Callable
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,22 +25,23 @@ from harness.memory.shared import pool
 from harness.memory.shared.pool import Networks, band
 from harness.memory.shared.synthetic import Draws
 from harness.tracks.memories import condensing_flop, memory_unit
-from tests.memory.toys import FOUR, SHAPE, Killed, KilledError, a_set, seeded
+from tests.memory.toys import FOUR, SHAPE, KilledError, a_set, seeded
 
-CFG = DMConfig(iterations=4, lr=0.5, real_batch=8, model="convnet2-w4", networks="trained:50-100", augment="none")
+CFG = DMConfig(
+    iterations=4, lr=0.5, real_batch=8, model="convnet2-w4", networks="trained:50-100", augment="none", pool_size=3
+)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three networks, looked at every 20 images."""
-    monkeypatch.setattr(pool, "POOL", 3)
+    """A measurement of the accuracy every 20 images."""
     monkeypatch.setattr(pool, "ROUND", 20)
     monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, batch_size=10, lr=0.01))
 
 
-def networks(wanted: str, model: str = "convnet2-w4", seed: int = 1) -> Networks:
+def networks(wanted: str, model: str = "convnet2-w4", seed: int = 1, size: int = 3) -> Networks:
     images, labels = a_set(FOUR)
-    return Networks(wanted, model, "none", images, labels, Draws.of(seeded(seed), images.device))
+    return Networks(wanted, size, model, "none", images, labels, Draws.of(seeded(seed), images.device))
 
 
 def target(model: str = "convnet2-w4") -> models.Network:
@@ -86,22 +90,14 @@ def weights(network: models.Network) -> tuple[float, ...]:
     return tuple(network.features[0].weight.flatten().tolist())  # type: ignore[operator]
 
 
-def test_a_pool_is_trained_once_and_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[object] = []
-    whole = Networks._train
-
-    def train(self: Networks, wanted: tuple[float, float], *more: Any) -> object:
-        made.append(wanted)
-        return whole(self, wanted, *more)
-
-    monkeypatch.setattr(Networks, "_train", train)
+def test_a_pool_is_trained_once_and_drawn_from() -> None:
     some, network, drawn = networks("trained:50-100"), target(), set()
     classifier = network.classifier.weight.clone()
     some.fill(SILENT, 30)
     for _ in range(30):
         some.draw(network)
         drawn.add(weights(network))
-    assert made == [(50.0, 100.0)] * 3
+    assert len(some.trained) == 3
     assert len(drawn) == 3
     assert torch.equal(network.classifier.weight, classifier)  # it has another number of classes
     assert all(not name.startswith("classifier") for state in some.trained for name in state)
@@ -117,54 +113,75 @@ def test_what_is_drawn_can_be_changed_without_changing_the_pool() -> None:
         assert all(torch.equal(part, before[name]) for name, part in state.items())
 
 
+class Measured:
+    """What a pool measures and trains on, recorded through the functions that it calls."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, accuracies: Sequence[float] = ()) -> None:
+        self.looks: list[tuple[float, Tensor]] = []  # an accuracy, and the images that it was measured on
+        self.trained_on: list[Tensor] = []
+        self.weights: list[Tensor] = []  # before each training
+        self.accuracies = itertools.cycle(accuracies)  # given in the place of the measured ones, one after the other
+        monkeypatch.setattr(pool, "correct_by_class", self.given if accuracies else self.correct)
+        monkeypatch.setattr(pool, "fit", self.fit)
+
+    def given(self, logits: compute.Batch, images: Tensor, labels: Tensor, classes: int) -> Tensor:
+        return torch.tensor([next(self.accuracies) / 100 * len(labels)])
+
+    def correct(self, logits: compute.Batch, images: Tensor, labels: Tensor, classes: int) -> Tensor:
+        torch.testing.assert_close(logits(images)[:1], logits(images[:1]))  # whatever else is in the batch
+        right = correct_by_class(logits, images, labels, classes)
+        self.looks.append((100 * int(right.sum()) / len(labels), images))
+        return right
+
+    def fit(self, network: models.Network, images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> None:
+        self.trained_on.append(images)
+        self.weights.append(network.state_dict()["features.0.weight"].clone())
+        fit(network, images, labels, cfg, rng)
+
+
 @pytest.mark.parametrize("model", ["convnet2-w4", "convnet2-w4-bn"])
 @pytest.mark.parametrize("wanted", ["trained:30-60", "trained:60-100"])
 def test_accuracies_lie_in_the_band_on_images_held_out(
     wanted: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[tuple[float, Tensor]] = []  # an accuracy, and the images it was measured on
-    trained_on: list[Tensor] = []
-
-    def correct(logits: compute.Batch, images: Tensor, labels: Tensor, classes: int) -> Tensor:
-        torch.testing.assert_close(logits(images)[:1], logits(images[:1]))  # whatever else is in the batch
-        right = correct_by_class(logits, images, labels, classes)
-        looks.append((100 * int(right.sum()) / len(labels), images))
-        return right
-
-    def spy(network: models.Network, images: Tensor, labels: Tensor, cfg: TrainConfig, rng: Generator) -> None:
-        trained_on.append(images)
-        fit(network, images, labels, cfg, rng)
-
-    monkeypatch.setattr(pool, "correct_by_class", correct)
-    monkeypatch.setattr(pool, "fit", spy)
+    measured = Measured(monkeypatch)
     low, high = band(wanted) or (0.0, 0.0)
     for seed in range(3):
-        looks.clear()
-        trained_on.clear()
-        some = networks(wanted, model, seed)
-        some._train((low, high))
-        assert low <= looks[-1][0] <= high
-        assert all(not low <= accuracy < high for accuracy, _ in looks[:-1])  # the first inside the band
-        assert len(trained_on) == len(looks) - 1
-        held = {tuple(image.flatten().tolist()) for image in looks[0][1]}
+        measured.looks.clear()
+        measured.trained_on.clear()
+        networks(wanted, model, seed, size=1).fill(SILENT, 1)
+        assert any(low <= accuracy <= high for accuracy, _ in measured.looks)
+        held = {tuple(image.flatten().tolist()) for image in measured.looks[0][1]}
         assert len(held) == 12  # a tenth of 120
-        assert all(len(images) == 20 for images in trained_on)
-        assert not held & {tuple(image.flatten().tolist()) for images in trained_on for image in images}
+        assert all(len(images) == 20 for images in measured.trained_on)
+        assert not held & {tuple(image.flatten().tolist()) for images in measured.trained_on for image in images}
 
 
-def test_all_right_lies_in_a_band_up_to_100(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "correct_by_class", lambda logits, images, labels, classes: torch.tensor([len(labels)]))
-    assert networks("trained:70-100")._train((70.0, 100.0))
-    with pytest.raises(ValueError, match=r"^networks: training stood at 100.0 % when it passed 70-90 % or gave up"):
-        networks("trained:70-90")._train((70.0, 90.0))
+def test_a_pool_lies_over_the_whole_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: Counter[int] = Counter()
+    for seed in range(50):
+        measured = Measured(monkeypatch, [10, 20, 30, 40, 50, 60, 70, 80])
+        networks("trained:20-70", seed=seed, size=1).fill(SILENT, 1)
+        stopped[len(measured.trained_on)] += 1
+    assert set(stopped) == {2, 3, 4, 5, 6}  # at 30 to 70 %
+    assert max(stopped.values()) <= 20  # of 50, where a fifth is expected
 
 
-def test_a_band_out_of_reach_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_leaps_over_its_value_is_taken_from_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, some = Measured(monkeypatch, [10, 20.5, 90]), networks("trained:20-70", size=1)
+    some.fill(SILENT, 1)
+    assert len(measured.trained_on) == 2
+    assert torch.equal(some.trained[0]["features.0.weight"], measured.weights[1])  # at 20.5 %
+
+
+@pytest.mark.parametrize("accuracies", [[10, 90], [10, 15, 18]])
+def test_a_band_out_of_reach_is_an_error(accuracies: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MOST_ROUNDS", 2)
-    monkeypatch.setattr(pool, "correct_by_class", lambda *_: torch.tensor([3]))
-    message = r"^networks: training stood at 25.0 % when it passed 80-90 % or gave up; use a wider or another band$"
+    measured = Measured(monkeypatch, accuracies)
+    message = rf"^networks: 10 networks were trained, and none .* 20-70 % .* last {accuracies[-1]}.0 % at the end; use"
     with pytest.raises(ValueError, match=message):
-        networks("trained:80-90").fill(SILENT, 1)
+        networks("trained:20-70").fill(SILENT, 1)
+    assert len(measured.trained_on) == 10 * (len(accuracies) - 1)
 
 
 # --- in a method -----------------------------------------------------------------------------------------------------
@@ -191,10 +208,12 @@ def test_matching_happens_in_the_pools_networks() -> None:
 
 
 class KilledAt(Progress):
-    """Stops at its tick `number`, counted from 0, keeping the state; with `kept`, goes on from there."""
+    """Stops at its tick `number`, counted from 0, keeping the state; with `kept` and `parts`, goes on from there."""
 
-    def __init__(self, number: int | None = None, kept: State | None = None) -> None:
-        self.number, self.kept = number, kept
+    def __init__(
+        self, number: int | None = None, kept: State | None = None, parts: dict[str, State] | None = None
+    ) -> None:
+        self.number, self.kept, self.parts = number, kept, parts or {}
         self.done: list[tuple[int, int]] = []
 
     def resume(self) -> State | None:
@@ -205,6 +224,11 @@ class KilledAt(Progress):
         if len(self.done) - 1 == self.number:
             self.kept = {name: tensor.detach().clone() for name, tensor in state().items()}
             raise KilledError
+
+    def cache(self, name: str, make: Callable[[], State]) -> State:
+        if name not in self.parts:
+            self.parts[name] = make()
+        return self.parts[name]
 
 
 @pytest.mark.parametrize("model", ["convnet2-w4", "convnet2-w4-bn"])
@@ -231,8 +255,10 @@ def test_a_killed_build_goes_on_and_trains_nothing_twice(model: str, monkeypatch
         killed, again = KilledAt(number), seeded(1)
         with pytest.raises(KilledError):
             built(seeded(1), killed)
+        assert killed.kept is not None
+        assert all(name.startswith("training.") for name in killed.kept) == (number < once)  # no network of the pool
         models.scratch.cache_clear()
-        resumed = KilledAt(kept=killed.kept)
+        resumed = KilledAt(kept=killed.kept, parts=killed.parts)
         made = built(again, resumed)
         assert torch.equal(made.images, expected.images)
         assert len(trainings) == once
@@ -240,15 +266,20 @@ def test_a_killed_build_goes_on_and_trains_nothing_twice(model: str, monkeypatch
         assert torch.equal(again.get_state(), rng.get_state())
 
 
-def test_networks_once_trained_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = Killed(4)  # the first update, after three networks
-    with pytest.raises(KilledError):
-        dm.build(*a_set(FOUR), Budget(2), seeded(1), CFG, killed)
-    assert killed.kept is not None
-    assert {name.split(".")[1] for name in killed.kept if name.startswith("pool.")} == {"0", "1", "2"}
-    never: Callable[..., None] = lambda *_: pytest.fail("trained again")  # noqa: E731
-    monkeypatch.setattr(Networks, "_train", never)
-    dm.build(*a_set(FOUR), Budget(2), seeded(1), CFG, Killed(0, killed.kept))
+def test_a_later_attempt_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(accuracies: list[float], progress: Progress) -> tuple[Networks, Measured]:
+        measured, some = Measured(monkeypatch, accuracies), networks("trained:20-70", size=1)
+        with suppress(KilledError):
+            some.fill(progress, 1)
+        return some, measured
+
+    leaps_twice = [10.0, 90.0, 15.0, 91.0, 12.0, 13.0, 70.0]
+    whole, _ = fill(leaps_twice, SILENT)
+    killed = KilledAt(2)  # after the first round of the third attempt
+    fill(leaps_twice, killed)
+    resumed, measured = fill([13.0, 70.0], KilledAt(kept=killed.kept))
+    assert len(measured.trained_on) == 1
+    assert torch.equal(resumed.trained[0]["features.0.weight"], whole.trained[0]["features.0.weight"])
 
 
 # --- in a key ---------------------------------------------------------------------------------------------------------
@@ -257,7 +288,7 @@ def test_networks_once_trained_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_pool_is_trained_under_the_methods_augmentation() -> None:
     images, labels = a_set(FOUR)
     draws = Draws.of(seeded(1), images.device)
-    some = Networks("trained:50-100", "convnet2-w4", augment.DSA_WITHOUT_FLIP, images, labels, draws)
+    some = Networks("trained:50-100", 1, "convnet2-w4", augment.DSA_WITHOUT_FLIP, images, labels, draws)
     assert some.recipe.augment == augment.DSA_WITHOUT_FLIP
 
 
@@ -270,7 +301,7 @@ def test_how_a_pool_is_trained_is_part_of_the_key(builder: str, monkeypatch: pyt
         return memory_unit(run, dataset, "set 0", [0, 1], {})
 
     trained, random = unit("trained:50-100"), unit("random")
-    assert trained.spec["beyond"]["pool"]["round"] == 20
+    assert trained.spec["beyond"]["pool"]["networks"] == 2  # what smoke sets, if the network is chosen by --networks
     cfg = memory.find(builder).config
     assert condensing_flop(cfg, dataset, random.spec) is not None
     assert condensing_flop(cfg, dataset, trained.spec) is None  # how long the pool trains is not known before
