@@ -17,7 +17,7 @@ class Preset:
 
 
 PRESETS = {
-    "paper": Preset("the published protocol to the letter"),
+    "paper": Preset("the published protocol; products without a gradient are in bfloat16 where the hardware has it"),
     "quick": Preset(
         "a real answer on two CPU cores in about ten minutes",
         run={
