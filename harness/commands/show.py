@@ -108,7 +108,7 @@ def recipe_page(name: str) -> Lines:
     yield f"{name}: a recipe, how a network is trained on a memory"
     yield from wrap(_description(recipe))
     yield from ("", "SETTINGS for CIFAR-10; --set NAME=VALUE changes one")
-    yield from list_settings(recipe("cifar10", False), "recipe.")
+    yield from list_settings(recipe("cifar10", models.parse("convnet3")), "recipe.")
     yield from ("", f"harness run condense --recipe {name} --preset quick")
 
 

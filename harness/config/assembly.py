@@ -139,7 +139,7 @@ def _default_config(run: Run, settings: Settings) -> MethodConfig:
         return FileMemory()
     if run.memory in run.without_builder:
         return NoMemory()
-    train = change(dm_recipe(run.dataset, has_batchnorm=False), PRESETS[run.preset].recipe)
+    train = change(dm_recipe(run.dataset, models.parse(run.model)), PRESETS[run.preset].recipe)
     config: MethodConfig = memory.find(run.memory).config.adapt(run.model, augmentation(run.dataset), train)
     config = change(config, settings, OF_MEMORY).for_setting(run.dataset, run.ipc)
     return change(change(config, config.preset(run.preset, run.track)), settings, OF_MEMORY)
@@ -147,7 +147,7 @@ def _default_config(run: Run, settings: Settings) -> MethodConfig:
 
 def _named_recipe(run: Run, model: str) -> TrainConfig:
     """The run's recipe, by its name, for the run's data and a network."""
-    return find_recipe(run.recipe)(run.dataset, models.parse(model).norm == "batchnorm")
+    return find_recipe(run.recipe)(run.dataset, models.parse(model))
 
 
 def recipe_for(run: Run, model: str) -> TrainConfig:

@@ -1,5 +1,6 @@
 """How a network is trained on labelled images: the recipes, by name, and their hyper-parameters."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 from harness.core import augment, registry
 from harness.core.augment import AugmentName
 from harness.core.fields import Count, Momentum, NonNegative, Positive, Probability, configuration, one_of
+from harness.core.models import ConvNetSpec, Spec
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,25 @@ class TrainConfig:
         return SCHEDULES[self.schedule].drops(self.epochs)
 
 
-def dm_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
+def dm_recipe(dataset: str, network: Spec) -> TrainConfig:
     """The evaluation of DSA and DM: 1000 epochs under the Siamese operations, one for each batch."""
     return TrainConfig(augment=augmentation(dataset))
 
 
-def dc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
-    """The evaluation of DC: 300 epochs as they come, but 1000 augmented ones of digits and under BatchNorm."""
-    strategy = augment.DC_NOISE if has_batchnorm else augment.DC_DIGITS if dataset in ("mnist", "digits") else "none"
+def dc_recipe(dataset: str, network: Spec) -> TrainConfig:
+    """The evaluation of DC: 300 epochs without augmentation, or 1000 with, for digits and ConvNets with BatchNorm.
+
+    Other networks with BatchNorm are trained like those without, as in the authors' script.
+    """
+    strategy = "none"
+    if isinstance(network, ConvNetSpec) and network.has_batchnorm:
+        strategy = augment.DC_NOISE
+    elif dataset in ("mnist", "digits"):
+        strategy = augment.DC_DIGITS
     return TrainConfig(epochs=300 if strategy == "none" else 1000, augment=strategy)
 
 
-def idc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
+def idc_recipe(dataset: str, network: Spec) -> TrainConfig:
     """The evaluation of IDC: 1000 epochs in batches of 64 under all colours, flips and a CutMix every other batch.
 
     The authors' script leaves CutMix out for MNIST under `idc` and for SVHN under `idc-i` with one image per class,
@@ -89,32 +98,39 @@ def idc_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
     return TrainConfig(batch_size=64, augment=strategy, cutmix=0.5, schedule="idc")
 
 
-def nas_recipe(dataset: str, has_batchnorm: bool) -> TrainConfig:
+def nas_recipe(dataset: str, network: Spec) -> TrainConfig:
     """A search's candidates: DM's 200 epochs in batches of 250 under the Siamese operations; the optimiser is ours."""
     return TrainConfig(epochs=200, batch_size=250, augment=augmentation(dataset), schedule="nas")
 
 
-Recipe = Callable[[str, bool], TrainConfig]  # (data set, whether the network has BatchNorm) -> how to train it
-
+Recipe = Callable[[str, Spec], TrainConfig]  # (data set, network) -> how to train the network
 
 RECIPES: dict[str, Recipe] = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe, "nas": nas_recipe}
-
-
-GROUP = "harness.recipes"  # of entry points, where other packages offer recipes
+GROUP = "harness.recipes"  # the entry points through which other packages offer recipes
 
 
 def recipe_names() -> list[str]:
-    """Every recipe that can be asked for, those of other packages included."""
+    """The names of all recipes, including those of other packages."""
     return registry.names(RECIPES, GROUP)
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe of that name.
+
+    A recipe of another package is a function of the data set and of whether the network has BatchNorm.
 
     Raises:
-        ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
+        ValueError: no recipe has the name (the message suggests the nearest one), or another package's cannot be
+            imported.
     """
-    recipe: Recipe = registry.find(name, RECIPES, GROUP, "recipe")
+    if name in RECIPES:
+        return RECIPES[name]
+    offered: Callable[[str, bool], TrainConfig] = registry.find(name, {}, GROUP, "recipe", besides=RECIPES)
+
+    @functools.wraps(offered)
+    def recipe(dataset: str, network: Spec) -> TrainConfig:
+        return offered(dataset, network.has_batchnorm)
+
     return recipe
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from harness.config import CLRun, CondenseRun, Run, assemble, recipe_for
 from harness.core import registry
+from harness.core.models import parse
 from harness.core.recipes import GROUP, RECIPES, TrainConfig
 from harness.memory.shared.embedding import EmbeddingConfig
 
@@ -22,12 +23,12 @@ def recipes(recipe: str, *tested: str, **settings: Any) -> list[TrainConfig]:
     return [recipe_for(run, model) for model in (run.model, *tested)]
 
 
-def test_recipe_dc_tells_networks_with_batchnorm_apart() -> None:
-    usual, with_norm, mlp = recipes("dc", "convnet3-bn", "mlp")
-    assert (usual.epochs, usual.augment) == (mlp.epochs, mlp.augment) == (300, "none")
+def test_recipe_dc_tells_convnets_with_batchnorm_apart() -> None:
+    usual, with_norm, *others = recipes("dc", "convnet3-bn", "mlp", "resnet18-bn", "vgg11-bn")
+    assert (usual.epochs, usual.augment) == (300, "none")
     assert (with_norm.epochs, with_norm.augment) == (1000, "dc:crop_noise")
-    of_norm, without = recipes("dc", "convnet3", model="resnet18-bn")
-    assert (of_norm, without) == (with_norm, usual)
+    assert others == [usual] * 3
+    assert recipes("dc", "convnet3", "convnet3-bn", model="resnet18-bn") == [usual, usual, with_norm]
 
 
 def test_recipe_settings_of_the_user_hold_for_every_network() -> None:
@@ -45,9 +46,9 @@ def test_other_recipes_train_all_networks_alike(recipe: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 @pytest.mark.parametrize("dataset", ["cifar10", "digits"])
-@pytest.mark.parametrize("has_batchnorm", [False, True])
-def test_every_recipe_is_complete(name: str, dataset: str, has_batchnorm: bool) -> None:
-    assert isinstance(RECIPES[name](dataset, has_batchnorm), TrainConfig)
+@pytest.mark.parametrize("model", ["convnet3", "resnet18-bn"])
+def test_every_recipe_is_complete(name: str, dataset: str, model: str) -> None:
+    assert isinstance(RECIPES[name](dataset, parse(model)), TrainConfig)
 
 
 def test_another_package_offers_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness.core import train
+from harness.core.models import parse
 from harness.core.recipes import RECIPES, TrainConfig
 from harness.core.train import set_rate
 from tests.core.training import CFG, new_network
@@ -19,10 +20,10 @@ def rates_of(cfg: TrainConfig) -> list[float]:
     return rates
 
 
-@pytest.mark.parametrize("has_batchnorm", [False, True])
-def test_the_recipe_is_that_of_the_papers(has_batchnorm: bool) -> None:
+@pytest.mark.parametrize("model", ["convnet3", "convnet3-bn"])
+def test_the_recipe_is_that_of_the_papers(model: str) -> None:
     # methods.md 5: SGD .01, momentum .9, decay 5e-4, batch 256, 1000 + 1 epochs, x .1 after the one of index 501
-    dm = RECIPES["dm"]("cifar10", has_batchnorm)
+    dm = RECIPES["dm"]("cifar10", parse(model))
     assert (dm.epochs, dm.lr, dm.momentum, dm.weight_decay, dm.batch_size) == (1000, 0.01, 0.9, 5e-4, 256)
     assert (dm.augment, dm.cutmix) == ("color_crop_cutout_flip_scale_rotate", 0.0)
     assert (dm.rounds, dm.drops) == (1001, (502,))
@@ -31,29 +32,29 @@ def test_the_recipe_is_that_of_the_papers(has_batchnorm: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "has_batchnorm", "epochs", "strategy"),
+    ("dataset", "model", "epochs", "strategy"),
     [
-        ("cifar10", False, 300, "none"),
-        ("svhn", False, 300, "none"),
-        ("fashionmnist", False, 300, "none"),
-        ("mnist", False, 1000, "dc:crop_scale_rotate"),
-        ("digits", False, 1000, "dc:crop_scale_rotate"),
-        ("cifar10", True, 1000, "dc:crop_noise"),
-        ("mnist", True, 1000, "dc:crop_noise"),
+        ("cifar10", "convnet3", 300, "none"),
+        ("svhn", "mlp", 300, "none"),
+        ("fashionmnist", "resnet18-bn", 300, "none"),
+        ("mnist", "convnet3", 1000, "dc:crop_scale_rotate"),
+        ("digits", "vgg11-bn", 1000, "dc:crop_scale_rotate"),
+        ("cifar10", "convnet3-bn", 1000, "dc:crop_noise"),
+        ("mnist", "convnet3-w32-bn", 1000, "dc:crop_noise"),
     ],
 )
-def test_dc_augments_digits_and_what_batchnorm_is_trained_on(
-    dataset: str, has_batchnorm: bool, epochs: int, strategy: str
+def test_dc_augments_digits_and_for_convnets_with_batchnorm(
+    dataset: str, model: str, epochs: int, strategy: str
 ) -> None:
     # methods.md 3, the table of DC's evaluation, and 5: 300 epochs without augmentation, else 1000
-    assert RECIPES["dc"](dataset, has_batchnorm) == TrainConfig(epochs, 0.01, 0.9, 5e-4, 256, strategy)
+    assert RECIPES["dc"](dataset, parse(model)) == TrainConfig(epochs, 0.01, 0.9, 5e-4, 256, strategy)
 
 
 @pytest.mark.parametrize(("dataset", "flip"), [("cifar10", "_flip"), ("mnist", ""), ("svhn", ""), ("digits", "")])
 def test_idc_trains_in_small_batches_with_cutmix(dataset: str, flip: str) -> None:
     # methods.md 4.8: 1000 epochs, batch 64, x .2 at 2/3 and 5/6, without cutout, CutMix with probability .5
     expected = TrainConfig(1000, 0.01, 0.9, 5e-4, 64, f"idc:color_crop{flip}_scale_rotate", 0.5, "idc")
-    assert RECIPES["idc"](dataset, False) == RECIPES["idc"](dataset, True) == expected
+    assert RECIPES["idc"](dataset, parse("convnet3")) == RECIPES["idc"](dataset, parse("convnet3-bn")) == expected
     assert (expected.rounds, expected.drops) == (1000, (666, 833))
 
 

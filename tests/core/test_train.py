@@ -151,7 +151,7 @@ def test_cutmix_mixes_images_and_targets_by_the_same_share() -> None:
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_network_learns_under_cutmix(soft: bool, stripes: tuple[Tensor, Tensor]) -> None:
     images, labels = stripes
-    recipe = replace(RECIPES["idc"]("cifar10", False), epochs=30, batch_size=16)
+    recipe = replace(RECIPES["idc"]("cifar10", models.parse("convnet3")), epochs=30, batch_size=16)
     network = new_network()
     fit(network, images, F.one_hot(labels, 2).float() if soft else labels, recipe, seeded(3))
     assert correct_by_class(network, images, labels, 2).tolist() == [20, 20]
