@@ -120,10 +120,7 @@ def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[M
 
 def resolve(path: Path, dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
     """The configuration with the last entry named, where entries look like snapshots of one set and none is named."""
-    entries = _entries(path, dataset)
-    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
-        return replace(cfg, set="-1")
-    return cfg
+    return _resolve(_entries(path, dataset), dataset, cfg)
 
 
 def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
@@ -133,10 +130,11 @@ def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
         return ""
     alike = look_like_snapshots(entries, dataset)
     looks = "they look like snapshots of one set" if alike else "they look like independent sets"
-    if resolve(path, dataset, cfg).set in (ASSUMED, ALL):
+    cfg = _resolve(entries, dataset, cfg)
+    if cfg.set in (ASSUMED, ALL):
         other = "for one of them: --set memory.set=N, or -1 for the last"
         return f"{show(path)}: its {len(entries)} entries are judged as independent sets; {looks}; {other}"
-    (number,) = _choose(len(entries), resolve(path, dataset, cfg))
+    (number,) = _choose(len(entries), cfg)
     other = "if they are independent: --set memory.set=all"
     return f"{show(path)}: entry {number} of 0 .. {len(entries) - 1} is judged alone; {looks}; {other}"
 
@@ -152,6 +150,13 @@ def _require(path: Path) -> Path:
 def _entries(path: Path, dataset: DataSet) -> list[LabelledImages]:
     """The entries of a file, unchecked; none for a memory's file of ours."""
     return [] if _require(path).suffix == ".safetensors" else layouts.read(path, dataset).entries
+
+
+def _resolve(entries: list[LabelledImages], dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
+    """The configuration that names the last entry, if it names none and the entries look like snapshots of one set."""
+    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
+        return replace(cfg, set="-1")
+    return cfg
 
 
 def _choose(count: int, cfg: FileConfig) -> list[int]:
@@ -186,9 +191,7 @@ def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: 
 def _convert(contents: layouts.Contents, dataset: DataSet, cfg: FileConfig) -> list[Memory]:
     """The chosen entries as memories, if they fit the data set."""
     entries = contents.entries
-    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
-        cfg = replace(cfg, set="-1")
-    entries = [entries[number] for number in _choose(len(entries), cfg)]
+    entries = [entries[number] for number in _choose(len(entries), _resolve(entries, dataset, cfg))]
     space = cfg.space
     if all(entry.images.dtype == torch.uint8 for entry in entries):  # pixels, which says what the numbers are
         if space not in ("declared", "unit"):
