@@ -8,7 +8,7 @@ Reading never runs code from the file.
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from harness.core import atomic as files
 from harness.core import foreign_layouts as layouts
 from harness.core import memory_file
 from harness.core.data import KNOWN, DataSet, per_channel
-from harness.core.fields import Count, configuration, one_of, satisfies
+from harness.core.fields import ADDED_LATER, Count, configuration, one_of, satisfies
 from harness.core.foreign_layouts import LabelledImages
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
@@ -56,11 +56,9 @@ class FileConfig:
     by those of another data set, as the scripts of DCC and MTT normalise CIFAR-100 by the constants of CIFAR-10."""
     factor: Count = 1
     "An image stores factor x factor smaller ones (IDC)."
-    set: Annotated[str, satisfies(_check_set)] = ASSUMED
+    set: Annotated[str, satisfies(_check_set)] = field(default=ASSUMED, metadata=ADDED_LATER)
     """Which of several entries of a file: a number, -1 for the last, or all, which says that they are independent sets.
     By default all, unless they look like snapshots of one set, of which the last is taken."""
-
-    added_later: ClassVar[tuple[str, ...]] = ("set",)  # left out of the names of results where it has its default
 
     per_class: ClassVar[bool] = False  # a file holds all classes
 
