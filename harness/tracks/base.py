@@ -188,7 +188,7 @@ def do_unit(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     clock = Clock()
     try:
         with (
-            preserve_global_state(),
+            preserve_global_state(device),
             compute.on(device),
             compute.precision("float32", device),
             peak_memory(device) as peak,
