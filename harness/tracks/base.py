@@ -189,7 +189,7 @@ def do_unit(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     try:
         with (
             preserve_global_state(device),
-            compute.on(device),
+            compute.use_device(device),
             compute.precision("float32", device),
             peak_memory(device) as peak,
         ):
