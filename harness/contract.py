@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from _pytest.mark import ParameterSet
 from torch import Generator, Tensor
 
 import harness
@@ -304,7 +303,7 @@ def offered() -> list[str]:
     return sorted(set(memory.names()) - memory.BUILDERS.keys())
 
 
-def cases(names: list[str]) -> list[ParameterSet]:
+def cases(names: list[str]) -> list[Any]:
     """A case for each builder and check; where there is no builder, one that says how to offer one."""
     if not names:
         return [pytest.param("", "", marks=pytest.mark.skip(reason=HOW), id="none")]

@@ -161,11 +161,11 @@ class MeanMatching:
         both_ways = chunk if images.is_cuda else compute.gradient_chunk(self.network)
         self.classes_at_once = classes if together else max(1, both_ways // ipc)
         real, synthetic = (
-            compute.fast(self.network, "embed", cfg.compute, dtype, images.device)
+            compute.prepare(self.network, "embed", cfg.compute, dtype, images.device)
             for dtype in (cfg.real_dtype, cfg.synthetic_dtype)
         )
-        self.embed_real = real if together else compute.chunked(real, chunk)
-        self.embed_synthetic = synthetic if together else compute.chunked(synthetic, self.classes_at_once * ipc)
+        self.embed_real = real if together else compute.apply_in_chunks(real, chunk)
+        self.embed_synthetic = synthetic if together else compute.apply_in_chunks(synthetic, self.classes_at_once * ipc)
 
     def backward(self, pixels: Tensor, real_rows: list[Tensor], parameters: augment.Parameters) -> Tensor:
         """Add the loss's gradient to `pixels.grad`; the loss, on the device.

@@ -108,7 +108,7 @@ def test_float32_is_ieee(form: str) -> None:
     images = torch.randn(16, 3, 32, 32, generator=generator("images")).to(device)
     with torch.no_grad():
         exact = network.double()(images.double())
-        got = compute.fast(network.float(), "forward", form, "float32", device)(images)
+        got = compute.prepare(network.float(), "forward", form, "float32", device)(images)
     assert relative_error(got, exact) < 3e-5  # ten times better than the 11 bits of TF32 allow
 
 

@@ -225,7 +225,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+PART = r"(\d+(?:\.\d+)?)\s*(sec|s|min|m|h|d)\s*"  # a number with its unit, such as 30min
 
 
 def parse_seconds(text: str | None) -> float | None:
@@ -240,10 +241,11 @@ def parse_seconds(text: str | None) -> float | None:
     if match := re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", written):
         days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|)(?![a-z])\s*", written)
-    if not parts or re.fullmatch(r"(?:\d+(?:\.\d+)?\s*(?:s|sec|m|min|h|d)\s*)+|\d+(?:\.\d+)?", written) is None:
+    if re.fullmatch(r"\d+(\.\d+)?", written):
+        return float(written)
+    if not re.fullmatch(f"({PART})+", written):
         raise ValueError(f"--time-limit: expected a time such as 90s, 30min, 1h30m or 01:30:00, got {text!r}")
-    return sum(float(number) * UNIT_SECONDS[unit[:1]] for number, unit in parts)
+    return sum(float(number) * UNIT_SECONDS[unit[0]] for number, unit in re.findall(PART, written))
 
 
 def remaining_seconds(limit: float | None, start: float) -> float | None:

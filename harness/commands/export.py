@@ -13,6 +13,7 @@ from harness.commands import figures
 from harness.core import atomic as files
 from harness.core.data import DataSet
 from harness.core.memory import Memory
+from harness.core.memory_file import to_uint8
 from harness.results.figures import saving
 
 
@@ -36,12 +37,14 @@ def export(run: Path, output: Path | None = None, data_dir: Path | None = None) 
     target = output or run / "export"
     contents: dict[Path, bytes] = {}
     for path in figures.memories_of(run):
-        held = figures.read_memory(path, data_dir)
+        loaded = figures.read_memory(path, data_dir)
         contents[target / path.name] = path.read_bytes()
-        contents[target / f"{path.stem}.json"] = json.dumps(held.card, indent=2).encode() + b"\n"
-        contents[target / f"{path.stem}.pt"] = encode_pt(held.memory)
-        contents[target / f"{path.stem}.png"] = _draw_grid(path, data_dir)
-        for name, content in _encode_images(held.memory, held.dataset):
+        contents[target / f"{path.stem}.json"] = json.dumps(loaded.card, indent=2).encode() + b"\n"
+        contents[target / f"{path.stem}.pt"] = encode_pt(loaded.memory)
+        contents[target / f"{path.stem}.png"] = saving.to_bytes(
+            figures.draw_memory(loaded), "grid.png", "memory-images"
+        )
+        for name, content in _encode_images(loaded.memory, loaded.dataset):
             contents[target / path.stem / name] = content
     new = {path: content for path, content in contents.items() if not path.exists()}
     for path, content in contents.items():
@@ -67,7 +70,7 @@ def encode_pt(memory: Memory) -> bytes:
 def _encode_images(memory: Memory, dataset: DataSet) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Each image as a PNG of 8 bits, with its name: the folder of its class, and its number among all images."""
     folders = _name_folders(dataset.classes)
-    pixels = (dataset.denormalise(memory.images) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels = to_uint8(memory.images, dataset).permute(0, 2, 3, 1).numpy()
     for number, (image, label) in enumerate(zip(pixels, memory.labels.tolist(), strict=True)):
         buffer = io.BytesIO()
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
@@ -79,8 +82,3 @@ def _name_folders(classes: tuple[str, ...]) -> list[str]:
     if all(re.fullmatch(r"[\w\-][\w\-. ]*", name) for name in classes) and len(set(classes)) == len(classes):
         return list(classes)
     return [str(label) for label in range(len(classes))]
-
-
-def _draw_grid(path: Path, data_dir: Path | None) -> bytes:
-    """Draw the images of a memory; the bytes of the PNG file."""
-    return saving.to_bytes(figures.memory_figure(path, data_dir), "grid.png", "memory-images")

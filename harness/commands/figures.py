@@ -96,24 +96,18 @@ def draw(name: str, runs: Sequence[Path], output: Path | None, data_dir: Path | 
     return list(contents)
 
 
-def memory_figure(path: Path, data_dir: Path | None = None) -> Figure:
-    """Draw the images in a memory's file as networks see them; see `draw_memory_images`.
-
-    Raises:
-        ValueError, FileNotFoundError: no such file, a damaged one, or not the data it was made from.
-    """
-    held = read_memory(path, data_dir)
-    title = (
-        f"{memory_label(held.card['builder'])}, {held.dataset.name}, {quantity(held.card['ipc'], 'image')} per class"
-    )
-    return images.draw_memory_images(_pixels(held), held.memory.labels.numpy(), list(held.dataset.classes), title)
+def draw_memory(loaded: LoadedMemory) -> Figure:
+    """Draw the images of a memory as networks see them; see `draw_memory_images`."""
+    _, memory, card, dataset = loaded
+    title = f"{memory_label(card['builder'])}, {dataset.name}, {quantity(card['ipc'], 'image')} per class"
+    return images.draw_memory_images(_pixels(loaded), memory.labels.numpy(), list(dataset.classes), title)
 
 
 def memory_images(runs: Sequence[Path], data_dir: Path | None = None) -> Made:
     """The images of memories as networks see them, ten classes and ten images of each: several runs side by side."""
     paths = [_memory_of(run) for run in runs]
     if len(paths) == 1:
-        return memory_figure(paths[0], data_dir), None
+        return draw_memory(read_memory(paths[0], data_dir)), None
     loaded = _read_all(paths, data_dir)
     shown = [
         ImageSet(name, _pixels(held), held.memory.labels.numpy())

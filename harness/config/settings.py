@@ -127,14 +127,12 @@ def dotted(config: "DataclassInstance", prefix: str = "") -> dict[str, object]:
 def plain(config: Any) -> dict[str, Any]:
     """A configuration as JSON-able values, by the fields' own names.
 
-    A field that the class lists in `added_later` is left out where it has its default: results of older versions, which
-    did not have it, keep their names.
+    A field declared with `harness.core.fields.ADDED_LATER` is left out where it has its default.
     """
-    later = getattr(config, "added_later", ())
     values = {
         field.name: getattr(config, field.name)
         for field in fields(config)
-        if field.name not in later or getattr(config, field.name) != field.default
+        if not field.metadata.get("added_later") or getattr(config, field.name) != field.default
     }
     return {
         name: plain(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value

@@ -26,6 +26,10 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+# Metadata of a field that older versions did not have. Unit keys leave the field out where it has its default, so that
+# results of those versions keep their keys.
+ADDED_LATER: Mapping[str, object] = {"added_later": True}
+
 
 def one_of(choices: Collection[str], what: str) -> AfterValidator:
     """Accept a name only if it is one of `choices`; the error calls it `what` and names the nearest choice."""

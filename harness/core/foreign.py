@@ -8,7 +8,7 @@ Reading never runs code from the file.
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from harness.core import atomic as files
 from harness.core import foreign_layouts as layouts
 from harness.core import memory_file
 from harness.core.data import KNOWN, DataSet, per_channel
-from harness.core.fields import Count, configuration, one_of, satisfies
+from harness.core.fields import ADDED_LATER, Count, configuration, one_of, satisfies
 from harness.core.foreign_layouts import LabelledImages
 from harness.core.memory import Memory, from_stored, of_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
@@ -56,11 +56,9 @@ class FileConfig:
     by those of another data set, as the scripts of DCC and MTT normalise CIFAR-100 by the constants of CIFAR-10."""
     factor: Count = 1
     "An image stores factor x factor smaller ones (IDC)."
-    set: Annotated[str, satisfies(_check_set)] = ASSUMED
+    set: Annotated[str, satisfies(_check_set)] = field(default=ASSUMED, metadata=ADDED_LATER)
     """Which of several entries of a file: a number, -1 for the last, or all, which says that they are independent sets.
     By default all, unless they look like snapshots of one set, of which the last is taken."""
-
-    added_later: ClassVar[tuple[str, ...]] = ("set",)  # left out of the names of results where it has its default
 
     per_class: ClassVar[bool] = False  # a file holds all classes
 
@@ -120,10 +118,7 @@ def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[M
 
 def resolve(path: Path, dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
     """The configuration with the last entry named, where entries look like snapshots of one set and none is named."""
-    entries = _entries(path, dataset)
-    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
-        return replace(cfg, set="-1")
-    return cfg
+    return _resolve(_entries(path, dataset), dataset, cfg)
 
 
 def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
@@ -133,10 +128,11 @@ def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
         return ""
     alike = look_like_snapshots(entries, dataset)
     looks = "they look like snapshots of one set" if alike else "they look like independent sets"
-    if resolve(path, dataset, cfg).set in (ASSUMED, ALL):
+    cfg = _resolve(entries, dataset, cfg)
+    if cfg.set in (ASSUMED, ALL):
         other = "for one of them: --set memory.set=N, or -1 for the last"
         return f"{show(path)}: its {len(entries)} entries are judged as independent sets; {looks}; {other}"
-    (number,) = _choose(len(entries), resolve(path, dataset, cfg))
+    (number,) = _choose(len(entries), cfg)
     other = "if they are independent: --set memory.set=all"
     return f"{show(path)}: entry {number} of 0 .. {len(entries) - 1} is judged alone; {looks}; {other}"
 
@@ -152,6 +148,13 @@ def _require(path: Path) -> Path:
 def _entries(path: Path, dataset: DataSet) -> list[LabelledImages]:
     """The entries of a file, unchecked; none for a memory's file of ours."""
     return [] if _require(path).suffix == ".safetensors" else layouts.read(path, dataset).entries
+
+
+def _resolve(entries: list[LabelledImages], dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
+    """The configuration that names the last entry, if it names none and the entries look like snapshots of one set."""
+    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
+        return replace(cfg, set="-1")
+    return cfg
 
 
 def _choose(count: int, cfg: FileConfig) -> list[int]:
@@ -186,9 +189,7 @@ def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: 
 def _convert(contents: layouts.Contents, dataset: DataSet, cfg: FileConfig) -> list[Memory]:
     """The chosen entries as memories, if they fit the data set."""
     entries = contents.entries
-    if cfg.set == ASSUMED and len(entries) > 1 and look_like_snapshots(entries, dataset):
-        cfg = replace(cfg, set="-1")
-    entries = [entries[number] for number in _choose(len(entries), cfg)]
+    entries = [entries[number] for number in _choose(len(entries), _resolve(entries, dataset, cfg))]
     space = cfg.space
     if all(entry.images.dtype == torch.uint8 for entry in entries):  # pixels, which says what the numbers are
         if space not in ("declared", "unit"):

@@ -1,4 +1,4 @@
-"""Keeps what code of other packages changes in the libraries that everyone shares from the work that follows it."""
+"""Undoes what code of other packages changes in the global state of shared libraries."""
 
 import random
 from collections.abc import Iterator
@@ -9,31 +9,32 @@ import torch
 
 
 @contextmanager
-def preserve_global_state() -> Iterator[None]:
+def preserve_global_state(device: torch.device) -> Iterator[None]:
     """Restore, on exit, the global state of torch, NumPy and Python that a number can depend on.
 
-    This is torch's default type and device, whether gradients are recorded, its number of threads, whether it keeps to
-    deterministic algorithms, its anomaly detection, and the generators of all three.
+    The state is torch's default dtype and device, grad mode, number of threads, deterministic algorithms and anomaly
+    detection, and the global generators of torch, NumPy and Python. Of the generators on CUDA, only that of `device` is
+    restored.
     """
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    records, threads = torch.is_grad_enabled(), torch.get_num_threads()
-    is_deterministic, only_warns = (
+    default_dtype, default_device = torch.get_default_dtype(), torch.get_default_device()
+    grad_enabled, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    deterministic, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    detects, checks = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
-    of_python, of_numpy = random.getstate(), np.random.get_state()
+    detect_anomaly, check_nan = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(device_type="cuda"):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
-        torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
-        torch.set_grad_enabled(records)
+        torch.set_default_dtype(default_dtype)
+        if torch.get_default_device() != default_device:
+            torch.set_default_device(default_device)
+        torch.set_grad_enabled(grad_enabled)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(is_deterministic, warn_only=only_warns)
-        torch.autograd.set_detect_anomaly(detects, checks)
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.autograd.set_detect_anomaly(detect_anomaly, check_nan)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

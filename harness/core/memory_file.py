@@ -26,13 +26,14 @@ def round_to_8_bits(memory: Memory, dataset: DataSet) -> Memory | None:
     if not memory.form.stores_pixels:
         return None
     stored = memory.stored.get("images", memory.images)
-    pixels = dataset.normalise(_to_uint8(stored, dataset))
+    pixels = dataset.normalise(to_uint8(stored, dataset))
     if not memory.stored:
         return replace(memory, images=pixels, is_rounded=True)
     return replace(memory, images=memory.form.decode({"images": pixels}), stored={"images": pixels}, is_rounded=True)
 
 
-def _to_uint8(images: Tensor, dataset: DataSet) -> Tensor:
+def to_uint8(images: Tensor, dataset: DataSet) -> Tensor:
+    """The normalised images (N, C, H, W) as uint8 pixels: de-normalised, clipped to 0 .. 255 and rounded."""
     return (dataset.denormalise(images) * 255).round().to(torch.uint8)
 
 
@@ -45,7 +46,7 @@ def encode(memory: Memory, dataset: DataSet, origin: Mapping[str, object]) -> tu
     """
     if memory.not_finite:
         raise FloatingPointError(f"memory: {memory.not_finite} is not finite")
-    tensors = dict(memory.stored) or {"images": _to_uint8(memory.images, dataset) if memory.real else memory.images}
+    tensors = dict(memory.stored) or {"images": to_uint8(memory.images, dataset) if memory.real else memory.images}
     if memory.real and not torch.allclose(dataset.normalise(tensors["images"]), memory.images, rtol=0, atol=1e-3):
         raise ValueError("memory: its images are said to be real, but 8 bits a value do not hold them; leave real out")
     if memory.soft is not None:

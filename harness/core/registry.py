@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TypeVar
 
+from harness.core.reading import join_lines
+
 Thing = TypeVar("Thing")
 
 
@@ -28,7 +30,7 @@ def find(name: str, ours: Mapping[str, Thing], group: str, what: str, besides: C
             thing: Thing = entry.load()
             return thing
         except Exception as error:  # whatever another package's module raises when it is imported
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = f"{type(error).__name__}: {join_lines(error)}"
             raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({reason})") from error
     raise unknown(name, dict.fromkeys((*names(ours, group), *besides)), what)
 

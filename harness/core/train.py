@@ -67,10 +67,10 @@ def training_form(network: nn.Module, cfg: TrainConfig, device: torch.device) ->
     On a CPU the compiled form works on chunks that fit the cache; their gradients add up to the batch's. BatchNorm
     needs the batch whole.
     """
-    logits = compute.fast(network, "forward", cfg.compute, cfg.dtype, device)
+    logits = compute.prepare(network, "forward", cfg.compute, cfg.dtype, device)
     if cfg.compute == "eager" or device.type != "cpu" or has_batch_statistics(network):
         return logits
-    return compute.chunked(logits, compute.gradient_chunk(network))
+    return compute.apply_in_chunks(logits, compute.gradient_chunk(network))
 
 
 def targets(labels: Tensor, network: nn.Module, cfg: TrainConfig) -> Tensor:

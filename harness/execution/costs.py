@@ -90,7 +90,7 @@ def _measure(model: str, shape: Shape, form: str, dtype: str, device: torch.devi
         models.draw_weights(network, rng)
         most = tuning.CUDA_GRADIENT_CHUNK if training else tuning.EVALUATED
         chunk = min(most, compute.chunk_size(device, models.bytes_per_image(network, shape)))
-        forward = compute.fast(network, "forward", form, dtype, device)
+        forward = compute.prepare(network, "forward", form, dtype, device)
         images = torch.randn(chunk, *shape, generator=rng).to(device)
 
         def once() -> Tensor | None:
@@ -103,8 +103,8 @@ def _measure(model: str, shape: Shape, form: str, dtype: str, device: torch.devi
             forward(batch).square().mean().backward()
             return None
 
-        with compute.on(device), compute.precision(dtype, device):
-            compute.despite_cut_short(once)
+        with compute.use_device(device), compute.precision(dtype, device):
+            compute.retry_without_damaged_libraries(once)
             _synchronize(device)
             # On a CPU, the seconds of this process: other work on the machine would make the cached rate too low.
             clock = time.perf_counter if device.type == "cuda" else time.process_time

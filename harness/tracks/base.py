@@ -188,8 +188,8 @@ def do_unit(unit: Unit, store: Store, progress: Progress, do: Callable[..., Resu
     clock = Clock()
     try:
         with (
-            preserve_global_state(),
-            compute.on(device),
+            preserve_global_state(device),
+            compute.use_device(device),
             compute.precision("float32", device),
             peak_memory(device) as peak,
         ):

@@ -52,7 +52,7 @@ class GradientMatching:
         self._chunk = compute.gradient_chunk(network) if on_cpu else tuning.CUDA_GRADIENT_CHUNK
         self._at_once = tuning.CPU_GRAPH if on_cpu else tuning.CUDA_GRADIENT_CHUNK  # images in one graph, at most
         self.second = compute.second_order_form(form, device, flop)  # form of the synthetic side
-        self._logits = compute.fast(network, "forward", form, real_dtype, device)
+        self._logits = compute.prepare(network, "forward", form, real_dtype, device)
         # Batched by vmap, a layer norm's second derivative is wrong: it leaves out that mean and variance depend on the
         # image (torch 2.15; pytorch/functorch issue 534).
         self._has_layer_norm = any(isinstance(module, nn.LayerNorm) for module in network.modules())

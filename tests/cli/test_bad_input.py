@@ -191,7 +191,7 @@ def test_cuda_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatc
 @pytest.mark.parametrize("setting", ["recipe.dtype=tf32", "real_dtype=tf32", "memory.synthetic_dtype=tf32"])
 def test_tf32_where_there_is_none(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = complaint([*DIGITS, "--memory", "dm", "--device", "cpu", "--set", setting], capsys)
-    assert said == "dtype: tf32 is of NVIDIA GPUs from Ampere on, and cpu is none; use float32"
+    assert said == "dtype: tf32 needs an NVIDIA GPU from Ampere on, and cpu is none; use float32"
 
 
 def test_a_config_that_is_no_toml(capsys: pytest.CaptureFixture[str]) -> None:

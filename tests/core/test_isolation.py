@@ -25,7 +25,7 @@ def state() -> list[object]:
 def test_global_state_is_as_before_even_after_an_error() -> None:
     before = state()
     try:
-        with preserve_global_state():
+        with preserve_global_state(torch.device("cpu")):
             torch.set_default_dtype(torch.float64)
             torch.set_default_device("meta")
             torch.set_grad_enabled(False)

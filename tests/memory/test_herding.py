@@ -88,7 +88,7 @@ def test_a_memory_is_herded_on_the_trained_features(model: str) -> None:
     rng = seeded(1)
     network = models.build(model, (3, 8, 8), 3, rng)
     fit(network, images, torch.tensor([2, 0, 1] * 12), CFG.train, rng)
-    embed, expected = compute.chunked(network.eval().embed, tuning.CPU_CHUNK), []
+    embed, expected = compute.apply_in_chunks(network.eval().embed, tuning.CPU_CHUNK), []
     with torch.no_grad():
         for c in (2, 5, 7):
             of_class = images[labels == c]

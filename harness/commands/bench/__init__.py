@@ -54,7 +54,7 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
     before = torch.get_num_threads()
     torch.set_num_threads(threads or usable_cpus())
     try:
-        with compute.on(where), compute.precision("float32", where):
+        with compute.use_device(where), compute.precision("float32", where):
             result = BENCHMARKS[name](preset, seconds, where)
         machine = {"threads": torch.get_num_threads(), "device": str(where), "processor": hardware.processor()}
         if where.type == "cuda":

@@ -134,7 +134,7 @@ def _score_candidate(unit: Unit, store: Store, progress: Progress) -> None:
     """Train and score a candidate in a worker process."""
     recipe = recipe_from(unit.spec["recipe"])
     weights, rng, device = generator("weights"), generator("batches"), torch.device(unit.context["device"])
-    with compute.on(device), compute.precision("float32", device):
+    with compute.use_device(device), compute.precision("float32", device):
         train, validation, test = _make_images(*unit.spec["images"], device)
         score = proxy.score(
             unit.spec["model"], train, validation, test, 10, recipe, weights, rng, curve_every=0, progress=progress

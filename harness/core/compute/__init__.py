@@ -1,17 +1,17 @@
-"""How networks are computed: the form, how many images at a time, and what was measured about hardware (`tuning`)."""
+"""How networks are run: eager or compiled, in which precision, and how many images at a time."""
 
-from harness.core.compute.chunks import chunk_size, chunked, evaluation_form, gradient_chunk
+from harness.core.compute.chunks import apply_in_chunks, chunk_size, evaluation_form, gradient_chunk
 from harness.core.compute.forms import (
     DTYPES,
     FORMS,
     Batch,
-    despite_cut_short,
-    fast,
-    on,
     precision,
-    remove_cut_short,
+    prepare,
+    remove_damaged_library,
     resolve,
     resolve_dtype,
+    retry_without_damaged_libraries,
+    use_device,
 )
 from harness.core.compute.tracing import second_order_form, trace
 
@@ -19,17 +19,17 @@ __all__ = [
     "DTYPES",
     "FORMS",
     "Batch",
+    "apply_in_chunks",
     "chunk_size",
-    "chunked",
-    "despite_cut_short",
     "evaluation_form",
-    "fast",
     "gradient_chunk",
-    "on",
     "precision",
-    "remove_cut_short",
+    "prepare",
+    "remove_damaged_library",
     "resolve",
     "resolve_dtype",
+    "retry_without_damaged_libraries",
     "second_order_form",
     "trace",
+    "use_device",
 ]

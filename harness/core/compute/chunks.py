@@ -1,46 +1,50 @@
-"""How many images are pushed through a network at a time."""
+"""The number of images that pass through a network at a time."""
 
 import torch
 from torch import Tensor, nn
 
 from harness.core import models
 from harness.core.compute import tuning
-from harness.core.compute.forms import Batch, fast
+from harness.core.compute.forms import Batch, prepare
 
 
 def chunk_size(device: torch.device, bytes_per_image: int) -> int:
-    """Images to push through a network at a time: what fits a CPU's cache, or an eighth of a GPU's memory.
+    """Return how many images to run forward at a time, to fit a CPU's cache or an eighth of a GPU's memory.
 
-    Of all its memory, not of what is free: the same GPU always computes in the same chunks.
+    The share is of the GPU's total memory rather than its free memory, so that a GPU always uses the same chunks.
     """
     if device.type == "cpu":
         return tuning.CPU_CHUNK
-    whole = torch.cuda.get_device_properties(device).total_memory
-    return max(tuning.CPU_CHUNK, min(65_536, whole // tuning.CUDA_SHARE // bytes_per_image))
+    total = torch.cuda.get_device_properties(device).total_memory
+    return max(tuning.CPU_CHUNK, min(65_536, total // tuning.CUDA_SHARE // bytes_per_image))
 
 
 def gradient_chunk(network: nn.Module) -> int:
-    """Images to push forward and backward at a time on a CPU; see `tuning.CPU_GRADIENT_MAPS`."""
+    """Return the number of images to run forward and backward at a time on a CPU; see `tuning.CPU_GRADIENT_MAPS`."""
     filters = [module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
     return max(8, min(tuning.CPU_CHUNK, tuning.CPU_GRADIENT_MAPS // max(filters, default=1)))
 
 
 def evaluation_form(network: models.Network, method: str, compute: str, images: Tensor) -> Batch:
-    """`network.<method>` of any number of images like `images` (N, C, H, W), in float32, without gradient."""
+    """Return `network.<method>` in float32 as a function of any number of images.
+
+    Args:
+        images: (N, C, H, W); the function takes images of this shape, on this device. It is for use without gradients.
+    """
     device, shape = images.device, (images.shape[1], images.shape[2], images.shape[3])
     if device.type == "cpu":
         chunk = tuning.CPU_CHUNK
     else:
         chunk = min(tuning.EVALUATED, chunk_size(device, models.bytes_per_image(network, shape)))
-    return chunked(fast(network, method, compute, "float32", device), chunk)
+    return apply_in_chunks(prepare(network, method, compute, "float32", device), chunk)
 
 
-def chunked(function: Batch, chunk: int) -> Batch:
-    """`function` applied to `chunk` images at a time; exact wherever an image's output depends on itself alone.
+def apply_in_chunks(function: Batch, chunk: int) -> Batch:
+    """Return a function that applies `function` to `chunk` images at a time and concatenates the outputs.
 
-    A last, short chunk is filled up with zeros, which are cut off again: to a quarter, half, three quarters or all of a
-    chunk, and to all of it after eight whole ones. So the calls have few shapes, and little is computed for nothing. A
-    batch of one chunk or less is left as it is: small memories come in one size.
+    The result is exact if the output for an image depends on that image alone. To limit the shapes that `function`
+    sees, the last chunk is padded with zeros to a multiple of a quarter of `chunk`, or to a whole chunk if the batch
+    has more than eight chunks; outputs of padding are dropped. A batch of at most `chunk` images is not padded.
     """
 
     def in_chunks(images: Tensor) -> Tensor:

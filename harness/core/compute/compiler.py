@@ -1,4 +1,4 @@
-"""The compiler that torch.compile calls: whether there is one, and whether what it compiles can be loaded here."""
+"""The compiler that torch.compile calls: whether it exists, and whether a library that it compiles can be loaded."""
 
 import ctypes
 import importlib.util
@@ -20,14 +20,15 @@ TRIAL_SECONDS = 60
 
 
 def find_compiler(device: torch.device) -> tuple[str, str]:
-    """Return the compiler for `device` ("" for none) and what keeps it from being used ("" for nothing).
+    """Return the compiler for `device`, or "", and the reason why it cannot be used, or "".
 
-    For a CPU it is one of C++; on CUDA, Triton's kernels are launched by C that includes Python's headers.
+    A CPU needs a C++ compiler. CUDA needs Triton, a C compiler and Python's headers, since Triton launches its kernels
+    from C.
     """
     on_cuda = device.type == "cuda"
     names = ("gcc", "clang") if on_cuda else ("clang++",) if sys.platform == "darwin" else ("g++",)
     variable = "CC" if on_cuda else "CXX"
-    given = os.environ.get(variable, "").split()  # may have arguments; it is called in place of the usual ones
+    given = os.environ.get(variable, "").split()  # a command, perhaps with arguments, that replaces the defaults
     command = given or next(([name] for name in names if shutil.which(name)), [])
     if not command or not shutil.which(command[0]):
         return "", f"there is no C{'' if on_cuda else '++'} compiler ({given[0] if given else names[0]})"
@@ -43,10 +44,10 @@ def find_compiler(device: torch.device) -> tuple[str, str]:
 
 
 def library_dir() -> Path:
-    """Return where Inductor keeps what it has compiled, by the kind of processor.
+    """Return the directory of Inductor's cache, which is separate for each kind of processor.
 
-    It takes code compiled for the instructions of one processor for the same on any other, so that hosts which share a
-    home directory need a place for each kind.
+    Inductor does not record for which processor it compiled its code, so hosts that share a home directory must not
+    share one cache.
     """
     given = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     return Path(given) if given else cache_dir() / "inductor" / hardware.instructions()
@@ -54,9 +55,9 @@ def library_dir() -> Path:
 
 @cache
 def try_compiler(command: tuple[str, ...], language: str, cache: Path) -> str:
-    """Compile one function, load it from `cache` and call it; return what went wrong, or "".
+    """Compile a function, load it from the directory `cache` and call it; return what went wrong, or "".
 
-    A process tries each compiler once.
+    The result is cached, so that a process tries each compiler once.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ def try_compiler(command: tuple[str, ...], language: str, cache: Path) -> str:
             except OSError:
                 return f"{cache} lets no library be loaded (mounted noexec?): set HARNESS_CACHE to another place"
     except subprocess.TimeoutExpired:
-        return f"{command[0]} is there, but does not come to an end"
+        return f"{command[0]} is there, but does not finish"
     except OSError as error:
         return f"{cache} cannot be written ({error.strerror}): set HARNESS_CACHE to a writable place"
     return ""

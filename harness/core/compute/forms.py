@@ -1,11 +1,11 @@
 """The form of computing: eager or compiled, float32, tf32 or bfloat16. Results depend on it, so it is decided once.
 
-Two cores do real work when a network is compiled and fed chunks that fit the cache: 3 to 12 times the eager forward
-pass of a narrow ConvNet. `resolve` turns `auto` into a form and a reason once, where a run is assembled;
-`fast` then makes a function of a batch run in that form. What stays in float32 is IEEE float32 on every device:
-`precision` keeps cuDNN from its own default, TF32, wherever nobody asked for that.
+On two CPU cores, a narrow ConvNet that is compiled and gets its images in chunks that fit the cache runs forward 3 to
+12 times as fast as an eager one. `resolve` replaces `auto` by a form, with a reason, when a run is assembled; `prepare`
+returns a network's forward pass in that form. float32 means IEEE float32 on every device: `precision` overrides cuDNN's
+default, TF32, unless the run asks for it.
 
-On CUDA the same draws do not give the same bits twice: some backward passes add in the order in which threads arrive.
+On CUDA, the same seeds do not give bitwise equal results: some backward passes add in the order in which threads run.
 """
 
 import logging
@@ -35,10 +35,10 @@ Batch = Callable[[Tensor], Tensor]
 
 
 def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
-    """`compute` as "eager" or "compiled", and why.
+    """Resolve `compute` to "eager" or "compiled"; return the form and the reason for it.
 
     Raises:
-        ValueError: not one of FORMS, or compiled was asked for where that needs what is not there.
+        ValueError: `compute` is not one of FORMS, or is "compiled" where no compiler can be used.
     """
     known(compute, FORMS, "compute")
     if compute == "eager":
@@ -55,24 +55,24 @@ def resolve(compute: str, device: torch.device, smoke: bool) -> tuple[str, str]:
 
 
 def set_up_inductor() -> None:
-    """Let what is compiled outlive the process, without a pool of compilers beside each; a user's settings stand.
+    """Store compiled code for later processes, and compile in this process rather than in a pool of workers.
 
-    Torch reads these variables once, when it first imports its compiler: a forward pass on the meta device already
-    does so.
+    Environment variables that the user has set are left alone. Torch reads them once, when it first imports its
+    compiler; a forward pass on the meta device is enough to import it.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(library_dir()))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 def resolve_dtype(dtype: str, compute: str, device: torch.device) -> str:
-    """`auto` as "bfloat16" where the form is compiled and the hardware multiplies it fast, else as "float32".
+    """Resolve "auto" to "bfloat16" if the form is compiled and the hardware multiplies bfloat16 fast, else "float32".
 
     Raises:
-        ValueError: not one of DTYPES, or tf32 where the hardware has none: rows would name what was not done.
+        ValueError: `dtype` is not one of DTYPES, or is "tf32" on a device without TF32.
     """
     known(dtype, DTYPES, "dtype")
     if dtype == "tf32" and not (device.type == "cuda" and _is_ampere_or_later(device)):
-        raise ValueError(f"dtype: tf32 is of NVIDIA GPUs from Ampere on, and {device} is none; use float32")
+        raise ValueError(f"dtype: tf32 needs an NVIDIA GPU from Ampere on, and {device} is none; use float32")
     if dtype != "auto":
         return dtype
     return "bfloat16" if compute == "compiled" and _has_fast_bfloat16(device) else "float32"
@@ -89,28 +89,28 @@ def _is_ampere_or_later(device: torch.device) -> bool:
 
 
 @contextmanager
-def on(device: torch.device) -> Iterator[None]:
-    """Inside, `device` is CUDA's current device and ready for use: a process's first asks after it find it there."""
+def use_device(device: torch.device) -> Iterator[None]:
+    """Make `device` the current CUDA device inside the context, and initialise CUDA; do nothing on a CPU."""
     if device.type != "cuda":
         yield
         return
-    torch.cuda.init()  # or its memory statistics cannot be reset
+    torch.cuda.init()  # memory statistics cannot be reset before
     with torch.cuda.device(device):
         yield
 
 
 @contextmanager
 def precision(dtype: str, device: torch.device) -> Iterator[None]:
-    """Inside, float32 is multiplied on CUDA as TF32 under "tf32", and as IEEE float32 under any other dtype.
+    """Multiply float32 on CUDA as TF32 if `dtype` is "tf32", and as IEEE float32 otherwise, inside the context.
 
-    For whole passes: a backward pass is multiplied as is asked where it runs. What was set before comes back; the
-    settings are the process's, for all its threads and devices. On a CPU nothing changes.
+    A backward pass uses the setting in force when it runs, so it must run inside the context as well. The setting holds
+    for all threads and devices of the process, and is restored on exit. On a CPU nothing changes.
     """
     if device.type != "cuda":
         yield
         return
-    _let_torch_deprecate()
-    before = _precisions()
+    _silence_deprecation()
+    before = _get_precisions()
     wanted = ("high", "tf32") if dtype == "tf32" else ("highest", "ieee")
     if before == wanted:
         yield
@@ -123,23 +123,23 @@ def precision(dtype: str, device: torch.device) -> Iterator[None]:
 
 
 @cache
-def _let_torch_deprecate() -> None:
-    """Have torch 2.9 and 2.10 say, unheard, that a newer way is there; they say it once."""
+def _silence_deprecation() -> None:
+    """Trigger and silence the deprecation warning that torch 2.9 and 2.10 give once per process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.get_float32_matmul_precision()
 
 
-def _precisions() -> tuple[str, str]:
-    """How cuBLAS multiplies (highest, high or medium), and how cuDNN convolves (ieee or tf32)."""
+def _get_precisions() -> tuple[str, str]:
+    """Return the precision of cuBLAS (highest, high or medium) and that of cuDNN's convolutions (ieee or tf32)."""
     if not hasattr(torch.backends.cudnn, "conv"):  # torch before 2.9
         return torch.get_float32_matmul_precision(), "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
     return torch.get_float32_matmul_precision(), torch.backends.cudnn.conv.fp32_precision
 
 
 def _set_precisions(products: str, convolutions: str) -> None:
-    # Products can be set in two ways, each of which makes reading by the other an error, but for this one: and some
-    # versions of torch.compile read by the one, others by the other.
+    # Torch has two settings for products. Setting one makes reading the other an error, except after this call, and
+    # versions of torch.compile differ in which they read.
     torch.set_float32_matmul_precision(products)
     if hasattr(torch.backends.cudnn, "conv"):
         torch.backends.cudnn.conv.fp32_precision = convolutions
@@ -153,12 +153,19 @@ _Form = Callable[[nn.Module, Tensor], Tensor]
 _COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[str, str, str, torch.Size], _Form]] = WeakKeyDictionary()
 
 
-def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torch.device) -> Batch:
-    """`network.<method>` of a batch in the asked form: float32 in and out, multiplied in `dtype`.
+def prepare(network: nn.Module, method: str, compute: str, dtype: str, device: torch.device) -> Batch:
+    """Return `network.<method>` as a function of a batch that runs in the form `compute`.
 
-    That is the pass forward; `precision` is for whoever goes backward as well. The compiled form is compiled anew for
-    each shape of batch: give it few (`chunked` makes them one). What is compiled is kept with the network, as long as
-    that lives; its weights may be redrawn in place at will.
+    Inputs and outputs are float32; products are computed in `dtype`. A caller that also runs backward does so inside
+    `precision`. The compiled form is compiled once for each shape of batch, so shapes should be few; `apply_in_chunks`
+    limits them. Compiled code is cached for as long as the network lives, and stays valid when weights change in place.
+
+    Args:
+        network: the network, on `device`.
+        method: the name of a method that takes a batch, such as "forward" or "embed".
+        compute: "eager" or "compiled".
+        dtype: "float32", "tf32" or "bfloat16".
+        device: the device of the network and of the batches.
     """
 
     def in_float32(network: nn.Module, batch: Tensor) -> Tensor:
@@ -177,43 +184,43 @@ def fast(network: nn.Module, method: str, compute: str, dtype: str, device: torc
 
     if compute == "eager":
         return eager
-    # What is compiled takes the network as an argument: were it enclosed, neither would ever be forgotten.
-    known = _COMPILED.setdefault(network, {})
+    # Compiled functions take the network as an argument: a closure over it would keep it in the cache for ever.
+    functions = _COMPILED.setdefault(network, {})
 
     def compiled(batch: Tensor) -> Tensor:
         key = (method, dtype, device.type, batch.shape)
-        if key not in known:
+        if key not in functions:
             set_up_inductor()
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it reports that a CPU has no CUDA
-            # Dynamo fails at the ninth variant of one code object, whatever networks and shapes they are for: so a
-            # code object for each.
-            own = FunctionType(form.__code__.replace(), form.__globals__, closure=form.__closure__)
-            known[key] = torch.compile(own, dynamic=False, fullgraph=True)
+            # Dynamo compiles one code object at most eight times, over all networks and shapes: give each its own.
+            function = FunctionType(form.__code__.replace(), form.__globals__, closure=form.__closure__)
+            functions[key] = torch.compile(function, dynamic=False, fullgraph=True)
             with precision(dtype, device), warnings.catch_warnings():
-                # Torch 2.11 recommends TF32 where it compiles without: that is not for it to choose.
+                # Torch 2.11 recommends TF32 when it compiles without; `dtype` decides.
                 warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
-                return known[key](network, batch)
+                return functions[key](network, batch)
         with precision(dtype, device):
-            return known[key](network, batch)
+            return functions[key](network, batch)
 
     return compiled
 
 
-def despite_cut_short(call: Callable[[], object]) -> None:
-    """Make a call that compiles, again after each library that `remove_cut_short` removes."""
+def retry_without_damaged_libraries(call: Callable[[], object]) -> None:
+    """Run `call`, which may compile; run it again for each damaged library that made it fail, once that is removed."""
     while True:
         try:
             call()
             return
         except Exception as error:
-            if not remove_cut_short(error):
+            if not remove_damaged_library(error):
                 raise
 
 
-def remove_cut_short(error: Exception) -> bool:
-    """Whether `error` came of a library that a killed compiler left unfinished, which is removed: it is made anew then.
+def remove_damaged_library(error: Exception) -> bool:
+    """Remove the library that `error` reports as incomplete; return whether there was one.
 
-    Inductor keeps what it has compiled for later processes, and would fail on such a file in each of them.
+    A compiler that is killed can leave an incomplete library in Inductor's cache, where every later process would fail
+    to load it.
     """
     found = re.search(r"(/\S+\.so): (?:file too short|invalid ELF header)", str(error))
     if found is None or not Path(found[1]).exists():

@@ -1,4 +1,4 @@
-"""The processor, as far as seconds, and what a compiler makes of it, depend on it."""
+"""The processor: its name, and a digest of the instructions that compiled code may use."""
 
 import hashlib
 import platform
@@ -11,20 +11,20 @@ CPUINFO = Path("/proc/cpuinfo")  # Linux has it
 
 
 def processor() -> str:
-    """Its name and what torch's own kernels use of it, such as "AMD EPYC, AVX2"."""
-    return f"{_described().get('model name', 'CPU')}, {torch.backends.cpu.get_cpu_capability()}"
+    """Return the processor's name and the instruction set that torch's kernels use, such as "AMD EPYC, AVX2"."""
+    return f"{_read_cpuinfo().get('model name', 'CPU')}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def instructions() -> str:
-    """Eight letters that differ wherever a compiler that is asked for this processor's own code may differ."""
-    found = _described()
+    """Return eight hexadecimal digits that differ between processors whose native compiled code may differ."""
+    found = _read_cpuinfo()
     fields = ("cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")  # of x86, and of Arm
-    told = [platform.machine(), *(found.get(name, "") for name in fields)] if found else [platform.processor()]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+    values = [platform.machine(), *(found.get(name, "") for name in fields)] if found else [platform.processor()]
+    return hashlib.sha256("\n".join(values).encode()).hexdigest()[:8]
 
 
-def _described() -> dict[str, str]:
-    """What Linux says of the first core, asked of that alone; elsewhere nothing."""
+def _read_cpuinfo() -> dict[str, str]:
+    """Return the fields of /proc/cpuinfo for the first core; an empty dict on systems other than Linux."""
     if not CPUINFO.exists():
         return {}
     with CPUINFO.open() as cores:

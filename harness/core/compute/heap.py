@@ -1,4 +1,4 @@
-"""What a process does with memory that it has freed."""
+"""Whether a process returns freed memory to the system."""
 
 import ctypes
 import sys
@@ -9,9 +9,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees for its next batch, where glibc allocates; elsewhere nothing is changed.
+    """Have glibc keep freed memory for the next batch, which makes training faster; see `tuning.KEPT_BYTES`.
 
-    Training is faster so: see `tuning.KEPT_BYTES`.
+    Has no effect where another library allocates memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # musl has none
     if mallopt is not None:

@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from harness.core.compute import tuning
-from harness.core.compute.forms import remove_cut_short, set_up_inductor
+from harness.core.compute.forms import remove_damaged_library, set_up_inductor
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -83,7 +83,7 @@ def _compile(function: Callable[..., Result], *args: object) -> tuple[Callable[.
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            if remove_cut_short(error):
+            if remove_damaged_library(error):
                 continue
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             warnings.warn(f"a second derivative stays eager, for it does not compile ({reason})", stacklevel=2)

@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -75,7 +75,7 @@ def _split(source: Source, name: str) -> dict[str, list[Picture]]:
     if source.holdout is not None:
         if test:
             raise ValueError(f"{source.root}: has test images; leave holdout out, or name train/ alone")
-        train, test = _hold_out(train, source.holdout)
+        train, test = _draw_test_images(train, source.holdout)
     advice = ", or hold a share of each class out by folder:PATH,holdout=0.2" if name == "folder" else ""
     for split, found in (("train", train), ("test", test)):
         if not found:
@@ -83,17 +83,28 @@ def _split(source: Source, name: str) -> dict[str, list[Picture]]:
     return {"train": train, "test": test}
 
 
-def _hold_out(pictures: list[Picture], share: float) -> tuple[list[Picture], list[Picture]]:
-    """Draw a share of each class, at least one image and not all of them; the draw is the same every time."""
+def _draw_test_images(pictures: list[Picture], share: float) -> tuple[list[Picture], list[Picture]]:
+    """Split off a share of each class, at least one image and not all of them, by a draw with a fixed seed.
+
+    Returns:
+        The images that remain to train on, and those to test on.
+    Raises:
+        ValueError: a class has one image only.
+    """
+    by_class: dict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        by_class[picture.label].append(picture)
     rng = np.random.default_rng(0)
-    held: set[Picture] = set()
-    for label, count in sorted(Counter(picture.label for picture in pictures).items()):
+    test: set[Picture] = set()
+    for label, members in sorted(by_class.items()):
+        count = len(members)
         if count < 2:
             raise ValueError(f"holdout: class {show(label)} has one image, which cannot be in train and in test")
-        own = [picture for picture in pictures if picture.label == label]
         size = min(max(1, round(share * count)), count - 1)
-        held |= {own[row] for row in rng.permutation(count)[:size]}
-    return [one for one in pictures if one not in held], [one for one in pictures if one in held]
+        test |= {members[row] for row in rng.permutation(count)[:size]}
+    return [picture for picture in pictures if picture not in test], [
+        picture for picture in pictures if picture in test
+    ]
 
 
 def _class_names(source: Source, pictures: dict[str, list[Picture]]) -> list[str]:

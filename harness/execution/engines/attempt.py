@@ -93,7 +93,7 @@ def attempt(
             tell(Event("started", unit.key, unit.label))
             start = time.monotonic()
             try:
-                compute.despite_cut_short(
+                compute.retry_without_damaged_libraries(
                     lambda: work(unit, store, UnitProgress(unit, store, deadline=deadline, stop=stop, report=report))
                 )
                 if not store.has(unit.key):

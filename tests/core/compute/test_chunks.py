@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core import compute, models
-from harness.core.compute import chunk_size, chunked, chunks, evaluation_form, tuning
+from harness.core.compute import apply_in_chunks, chunk_size, chunks, evaluation_form, tuning
 from harness.core.recipes import TrainConfig
 from harness.core.train import training_form
 from tests.core.compute.nets import CHUNK, CPU, CUDA, SHAPE
@@ -30,7 +30,7 @@ def test_a_chunk_fits_a_cache_or_an_eighth_of_cuda(monkeypatch: pytest.MonkeyPat
         calls.append(len(batch))
         return batch.flatten(1)
 
-    monkeypatch.setattr(chunks, "fast", lambda *_: counted)
+    monkeypatch.setattr(chunks, "prepare", lambda *_: counted)
     there: Any = SimpleNamespace(device=CUDA, shape=(1, *SHAPE))
     evaluation_form(network, "forward", "eager", there)(normal(250, *SHAPE))
     assert calls == [100, 100, 50]
@@ -58,7 +58,7 @@ def test_chunks_equal_the_whole_and_so_do_their_gradients(images: int, sizes: li
         logits: Tensor = network(batch)
         return logits
 
-    expected, got = network(whole), chunked(watched, CHUNK)(parts)
+    expected, got = network(whole), apply_in_chunks(watched, CHUNK)(parts)
     torch.testing.assert_close(got, expected)
     assert shapes == [(size, *SHAPE) for size in sizes]
     weights = [whole, *network.parameters()], [parts, *network.parameters()]
@@ -94,7 +94,7 @@ def test_training_cuts_a_batch_up_only_where_that_is_exact(
 
         return call
 
-    monkeypatch.setattr(compute, "fast", recorder)
+    monkeypatch.setattr(compute, "prepare", recorder)
     network = models.build(model, SHAPE, 4, seeded(0))
     images = normal(40, *SHAPE)
     got = training_form(network, TrainConfig(compute=form), CPU)(images)

@@ -26,7 +26,7 @@ def test_a_compiler_that_fails_is_named_with_what_it_says(tmp_path: Path) -> Non
 def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.core.compute.compiler.TRIAL_SECONDS", 0.05)
     command = script(tmp_path / "cc", "exec sleep 60")
-    assert try_compiler(command, "c++", tmp_path) == f"{command[0]} is there, but does not come to an end"
+    assert try_compiler(command, "c++", tmp_path) == f"{command[0]} is there, but does not finish"
 
 
 def test_a_cache_from_which_nothing_loads_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from harness.core import models
-from harness.core.compute import chunked, fast
+from harness.core.compute import apply_in_chunks, prepare
 from tests.core.compute.nets import CHUNK, CPU, SHAPE, Line
 from tests.core.draws import normal, seeded
 
@@ -19,7 +19,7 @@ def gradients(logits: Tensor, network: nn.Module) -> list[Tensor]:
 def test_compiled_equals_eager_and_sees_redrawn_weights() -> None:
     network = models.build("convnet2-w8", SHAPE, 4, seeded(0))
     images = normal(2 * CHUNK + 3, *SHAPE)
-    form = chunked(fast(network, "forward", "compiled", "float32", CPU), CHUNK)
+    form = apply_in_chunks(prepare(network, "forward", "compiled", "float32", CPU), CHUNK)
     compiled_graphs = 0
     for seed in (1, 2, 3):
         models.draw_weights(network, seeded(seed))
@@ -39,7 +39,7 @@ def test_bfloat16_is_close_and_comes_back_as_float32() -> None:
     exact = network.embed(images)
     for form in ("eager", "compiled"):
         with torch.no_grad():
-            got = fast(network, "embed", form, "bfloat16", CPU)(images)
+            got = prepare(network, "embed", form, "bfloat16", CPU)(images)
         assert got.dtype == torch.float32
         relative = ((got - exact).norm() / exact.norm()).item()
         assert 1e-4 < relative < 0.02  # 8 bits of mantissa: 2^-9 a rounding; and it is not float32 after all
@@ -49,8 +49,8 @@ def test_bfloat16_is_close_and_comes_back_as_float32() -> None:
 def test_eager_float32_is_the_network_itself() -> None:
     network = models.build("convnet2-w8", SHAPE, 4, seeded(0))
     images = normal(5, *SHAPE)
-    assert torch.equal(fast(network, "forward", "eager", "float32", CPU)(images), network(images))
-    assert torch.equal(fast(network, "embed", "eager", "float32", CPU)(images), network.embed(images))
+    assert torch.equal(prepare(network, "forward", "eager", "float32", CPU)(images), network(images))
+    assert torch.equal(prepare(network, "embed", "eager", "float32", CPU)(images), network.embed(images))
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_any_number_of_networks_and_shapes_can_be_compiled() -> None:
     form = "compiled"
     with torch.no_grad():
         for slope in range(10):
-            got = fast(Line(slope), "forward", form, "float32", CPU)(torch.ones(1, 2))
+            got = prepare(Line(slope), "forward", form, "float32", CPU)(torch.ones(1, 2))
             assert got.tolist() == [[slope] * 2 + [0] * slope]
-        line = fast(Line(3), "forward", form, "float32", CPU)
+        line = prepare(Line(3), "forward", form, "float32", CPU)
         for rows in range(1, 11):
             assert line(torch.ones(rows, 2)).shape == (rows, 5)
 
@@ -76,9 +76,9 @@ def test_any_number_of_networks_and_shapes_can_be_compiled() -> None:
 def test_what_is_compiled_for_a_network_is_found_again() -> None:
     line = Line(11)
     with torch.no_grad():
-        fast(line, "forward", "compiled", "float32", CPU)(torch.ones(1, 2))
+        prepare(line, "forward", "compiled", "float32", CPU)(torch.ones(1, 2))
         graphs = counters["stats"]["unique_graphs"]
-        fast(line, "forward", "compiled", "float32", CPU)(torch.ones(1, 2))
+        prepare(line, "forward", "compiled", "float32", CPU)(torch.ones(1, 2))
         assert counters["stats"]["unique_graphs"] == graphs
-        fast(line, "forward", "compiled", "float32", CPU)(torch.ones(2, 2))
+        prepare(line, "forward", "compiled", "float32", CPU)(torch.ones(2, 2))
     assert counters["stats"]["unique_graphs"] == graphs + 1

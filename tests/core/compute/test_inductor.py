@@ -35,10 +35,10 @@ def test_a_library_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:
     library = tmp_path / "a.main.so"
     library.touch()
     error = RuntimeError(f"ImportError: {library}: file too short")
-    assert compute.remove_cut_short(error)
+    assert compute.remove_damaged_library(error)
     assert not library.exists()
-    assert not compute.remove_cut_short(error)  # not there: removing mends nothing
-    assert not compute.remove_cut_short(RuntimeError("another"))
+    assert not compute.remove_damaged_library(error)  # not there: removing mends nothing
+    assert not compute.remove_damaged_library(RuntimeError("another"))
 
 
 def test_compiling_is_retried_after_a_cut_short_library(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_compiling_is_retried_after_a_cut_short_library(tmp_path: Path) -> None:
             if library.exists():
                 raise ImportError(f"{library}: file too short")
 
-    compute.despite_cut_short(load)
+    compute.retry_without_damaged_libraries(load)
     assert not any(library.exists() for library in libraries)
     with pytest.raises(ZeroDivisionError):
-        compute.despite_cut_short(lambda: 1 / 0)
+        compute.retry_without_damaged_libraries(lambda: 1 / 0)

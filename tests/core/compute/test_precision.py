@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.core import compute
-from harness.core.compute import fast, forms, precision, resolve_dtype
+from harness.core.compute import forms, precision, prepare, resolve_dtype
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit
 from tests.core.compute.nets import CPU, CUDA, SHAPE, Line
@@ -43,9 +43,9 @@ def test_cuda_starts_on_the_units_own_device(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.cuda, "init", lambda: said.append("started"))
     monkeypatch.setattr(torch.cuda, "device", current)
-    with compute.on(torch.device("cuda:1")):
+    with compute.use_device(torch.device("cuda:1")):
         said.append("work")
-    with compute.on(CPU):
+    with compute.use_device(CPU):
         pass
     assert said == ["started", torch.device("cuda:1"), "work", "back"]
 
@@ -108,7 +108,7 @@ def test_both_passes_of_a_training_are_in_the_recipes_precision(dtype: str, insi
     assert set(network.forward_seen) == set(network.backward_seen) == {inside}
     network.forward_seen.clear()
     with torch.no_grad(), precision("tf32", CUDA):  # the curve of a training in TF32 is still measured in float32
-        fast(network, "forward", "eager", "float32", CPU)(normal(8, *SHAPE))
+        prepare(network, "forward", "eager", "float32", CPU)(normal(8, *SHAPE))
     assert network.forward_seen == [FLOAT32]
 
 
@@ -117,7 +117,7 @@ def test_tf32_is_refused_where_the_hardware_has_none(monkeypatch: pytest.MonkeyP
     assert resolve_dtype("tf32", "eager", CUDA) == "tf32"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     for device in (CPU, CUDA):
-        with pytest.raises(ValueError, match=rf"^dtype: tf32 is of NVIDIA GPUs from Ampere on, and {device} is none"):
+        with pytest.raises(ValueError, match=rf"^dtype: tf32 needs an NVIDIA GPU from Ampere on, and {device} is none"):
             resolve_dtype("tf32", "eager", device)
 
 
@@ -131,4 +131,4 @@ def test_compiling_in_float32_warns_of_no_tf32(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch, "compile", compile_as_torch_2_11_does)
     with torch.no_grad():
-        assert fast(Line(2), "forward", "compiled", "float32", CPU)(torch.ones(1, 2)).shape == (1, 4)
+        assert prepare(Line(2), "forward", "compiled", "float32", CPU)(torch.ones(1, 2)).shape == (1, 4)
