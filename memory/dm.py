@@ -1,7 +1,7 @@
 """Memory condensed by distribution matching (Zhao & Bilen, WACV 2023, arXiv:2110.04181)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Annotated, ClassVar, Self
 
 import torch
@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from harness.core import augment, compute, models
 from harness.core.augment import AugmentName
-from harness.core.fields import Count, Momentum, Positive, configuration, satisfies
+from harness.core.fields import ADDED_LATER, Count, Momentum, Positive, configuration, satisfies
 from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import Parametrisation, Pixels, Start
 from harness.core.progress import SILENT, Progress
@@ -51,15 +51,13 @@ class DMConfig(MethodConfig):
     "Type of products where no gradient passes."
     synthetic_dtype: str = "float32"
     "Type of products where the gradient passes; auto decides by the hardware."
-    pool_size: Count = 1000
+    pool_size: Count = field(default=1000, metadata=ADDED_LATER)
     "Networks in the pool of trained ones."
 
     presets: ClassVar[Presets] = {
         "quick": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
         "smoke": {"iterations": 3, "real_batch": 16},
     }
-
-    added_later: ClassVar[tuple[str, ...]] = ("pool_size",)
 
     def preset(self, name: str, track: str) -> Settings:
         """What a preset sets of this method; a smaller pool, where there is one, in the short presets."""

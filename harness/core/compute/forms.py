@@ -139,12 +139,12 @@ def _get_precisions() -> tuple[str, str]:
 
 def _set_precisions(products: str, convolutions: str) -> None:
     # Torch has two settings for products. Setting one makes reading the other an error, except after this call, and
-    # versions of torch.compile differ in which they read.
+    # versions of torch.compile differ in which they read. `allow_tf32` sets RNNs as well: where they differ from
+    # convolutions, reading it is an error.
     torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions == "tf32"
     if hasattr(torch.backends.cudnn, "conv"):
         torch.backends.cudnn.conv.fp32_precision = convolutions
-    else:
-        torch.backends.cudnn.allow_tf32 = convolutions == "tf32"
 
 
 _Form = Callable[[nn.Module, Tensor], Tensor]

@@ -64,6 +64,8 @@ def test_float32_is_ieee_on_cuda_and_tf32_only_where_asked(
             assert precisions() == TF32
             with precision("float32", CUDA):
                 assert precisions() == FLOAT32
+                assert not CUDNN.allow_tf32  # other code may read it by its older name
+            assert CUDNN.allow_tf32
             assert precisions() == TF32
         assert precisions() == inside
     assert precisions() == as_torch_has_it
