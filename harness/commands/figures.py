@@ -23,7 +23,7 @@ from harness.core.models import Network
 from harness.core.recipes import TrainConfig, augmentation
 from harness.core.registry import known
 from harness.core.rng import generator, seed_of
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.results import rows
 from harness.results.figures import images, registry, saving
 from harness.results.figures import images as memory_plots
@@ -292,7 +292,7 @@ def _accuracy(network: Network, dataset: DataSet, classes: Sequence[int]) -> flo
     """Test accuracy (%) on the images of some classes, among all that the data have."""
     rows = torch.isin(dataset.test_labels, torch.tensor(classes))
     images, labels = dataset.normalise(dataset.test_images[rows]), dataset.test_labels[rows]
-    return 100 * float(correct_by_class(network, images, labels, dataset.num_classes).sum()) / len(labels)
+    return 100 * float(count_correct_by_class(network, images, labels, dataset.num_classes).sum()) / len(labels)
 
 
 def _beside(run: Path, name: str) -> Path:

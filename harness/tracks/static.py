@@ -13,7 +13,7 @@ from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.progress import Progress
 from harness.core.rng import generator
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.execution.units import Spec, Store, Unit
 from harness.memory.method import MethodConfig
 from harness.results.wording import quantity
@@ -201,7 +201,7 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     test, labels = dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
     logits = compute.evaluation_form(network, "forward", recipe.compute, test)
     with models.evaluating(network):
-        right = correct_by_class(logits, test, labels, dataset.num_classes)
+        right = count_correct_by_class(logits, test, labels, dataset.num_classes)
     card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}
     return {"right": right, "total": torch.bincount(labels.cpu(), minlength=dataset.num_classes)}, card
 

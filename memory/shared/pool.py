@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from harness.core import compute, models
 from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.memory.method import Settings
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, shape_of
@@ -112,7 +112,7 @@ class Networks:
         logits = compute.evaluation_form(network, "forward", "eager", self.images)
         for rounds in range(done, MOST_ROUNDS):
             with models.evaluating(network):
-                right = correct_by_class(logits, self.images[held.to(device)], local[held.to(device)], classes)
+                right = count_correct_by_class(logits, self.images[held.to(device)], local[held.to(device)], classes)
             accuracy = 100 * float(right.sum()) / len(held)
             if wanted[0] <= accuracy < wanted[1] or accuracy == wanted[1] == 100:
                 state = network.state_dict()

@@ -13,7 +13,7 @@ from harness.core.parametrisation import STARTS, Parametrisation, Shape
 from harness.core.progress import Along, Progress, State
 from harness.core.registry import known
 from harness.core.rng import spawn
-from harness.core.train import keep_network, restore_network
+from harness.core.train import collect_network_state, restore_network_state
 from harness.memory.shared.sampling import check_enough, draw, rows_by_class
 
 
@@ -156,8 +156,8 @@ def with_network(progress: Progress, network: nn.Module, optimizer: Optimizer | 
     """
     return Along(
         progress,
-        lambda: keep_network(network, optimizer),
-        lambda kept: restore_network(kept, network, optimizer),
+        lambda: collect_network_state(network, optimizer),
+        lambda kept: restore_network_state(kept, network, optimizer),
     )
 
 

@@ -14,7 +14,7 @@ from harness.core import augment, compute, data, models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress, State
 from harness.core.recipes import TrainConfig
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.execution.units import Unit
 from harness.memory import dm
 from harness.memory.dm import DMConfig
@@ -127,7 +127,7 @@ def test_accuracies_lie_in_the_band_on_images_held_out(
 
     def correct(logits: compute.Batch, images: Tensor, labels: Tensor, classes: int) -> Tensor:
         torch.testing.assert_close(logits(images)[:1], logits(images[:1]))  # whatever else is in the batch
-        right = correct_by_class(logits, images, labels, classes)
+        right = count_correct_by_class(logits, images, labels, classes)
         looks.append((100 * int(right.sum()) / len(labels), images))
         return right
 
@@ -135,7 +135,7 @@ def test_accuracies_lie_in_the_band_on_images_held_out(
         trained_on.append(images)
         fit(network, images, labels, cfg, rng)
 
-    monkeypatch.setattr(pool, "correct_by_class", correct)
+    monkeypatch.setattr(pool, "count_correct_by_class", correct)
     monkeypatch.setattr(pool, "fit", spy)
     low, high = band(wanted) or (0.0, 0.0)
     for seed in range(3):
@@ -153,7 +153,9 @@ def test_accuracies_lie_in_the_band_on_images_held_out(
 
 
 def test_all_right_lies_in_a_band_up_to_100(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "correct_by_class", lambda logits, images, labels, classes: torch.tensor([len(labels)]))
+    monkeypatch.setattr(
+        pool, "count_correct_by_class", lambda logits, images, labels, classes: torch.tensor([len(labels)])
+    )
     assert networks("trained:70-100")._train((70.0, 100.0))
     with pytest.raises(ValueError, match=r"^networks: training stood at 100.0 % when it passed 70-90 % or gave up"):
         networks("trained:70-90")._train((70.0, 90.0))
@@ -161,7 +163,7 @@ def test_all_right_lies_in_a_band_up_to_100(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_band_out_of_reach_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MOST_ROUNDS", 2)
-    monkeypatch.setattr(pool, "correct_by_class", lambda *_: torch.tensor([3]))
+    monkeypatch.setattr(pool, "count_correct_by_class", lambda *_: torch.tensor([3]))
     message = r"^networks: training stood at 25.0 % when it passed 80-90 % or gave up; use a wider or another band$"
     with pytest.raises(ValueError, match=message):
         networks("trained:80-90").fill(SILENT, 1)
