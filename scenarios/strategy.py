@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import Dataset
 
 from harness.core import compute
-from harness.core.memory import Budget, Builder, Memory, join, on_cpu
+from harness.core.memory import Budget, Builder, Memory, join, to_cpu
 from harness.core.models import draw_weights
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
@@ -53,7 +53,7 @@ def condense_with(
         samples = list(experience.dataset.eval())
         images = torch.stack([sample[0] for sample in samples]).to(device)
         labels = torch.tensor([int(sample[1]) for sample in samples], device=device)
-        return on_cpu(builder(images, labels, budget, rng, cfg))
+        return to_cpu(builder(images, labels, budget, rng, cfg))
 
     return condense
 

@@ -22,7 +22,7 @@ from harness.core.memory_file import decode
 from harness.core.models import Network
 from harness.core.recipes import TrainConfig, augmentation
 from harness.core.registry import known
-from harness.core.rng import generator, seed_of
+from harness.core.rng import derive_seed, generator
 from harness.core.train import count_correct_by_class, fit
 from harness.results import rows
 from harness.results.figures import images, registry, saving
@@ -156,7 +156,7 @@ def embed_in_plane(features: Images, seed: int) -> Images:
 
     perplexity = min(30.0, (len(features) - 1) / 3)
     places: Images = TSNE(
-        perplexity=perplexity, init="pca", random_state=seed_of("tsne", seed) % 2**32, n_jobs=1
+        perplexity=perplexity, init="pca", random_state=derive_seed("tsne", seed) % 2**32, n_jobs=1
     ).fit_transform(features)
     return places
 

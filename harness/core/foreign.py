@@ -21,7 +21,7 @@ from harness.core import memory_file
 from harness.core.data import KNOWN, DataSet, per_channel
 from harness.core.fields import ADDED_LATER, Count, configuration, one_of, satisfies
 from harness.core.foreign_layouts import LabelledImages
-from harness.core.memory import Memory, from_stored, of_classes
+from harness.core.memory import Memory, from_stored, select_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
 from harness.core.reading import ExplainedError, expand, explain_failures, require_text, show
 from harness.core.snapshots import is_plain, look_like_snapshots
@@ -70,7 +70,7 @@ class FileConfig:
 AnyFileConfig = TypeVar("AnyFileConfig", bound=FileConfig)
 
 
-def path_of(name: str) -> Path:
+def parse_path(name: str) -> Path:
     """The path in "file:PATH".
 
     Raises:
@@ -170,20 +170,20 @@ def _choose(count: int, cfg: FileConfig) -> list[int]:
 def _load_ours(path: Path, dataset: DataSet, cfg: FileConfig) -> Memory:
     with explain_failures(path, "a memory's file", path):
         try:
-            return _ours(files.load(path), dataset, cfg)
+            return _decode_ours(files.load(path), dataset, cfg)
         except files.DamagedFileError as error:
             raise ExplainedError(str(error)) from error
         except ValueError as error:
             raise ExplainedError(f"{show(path)}: {error}") from error
 
 
-def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: FileConfig) -> Memory:
+def _decode_ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: FileConfig) -> Memory:
     if (cfg.space, cfg.factor) != (FileConfig.space, FileConfig.factor):
         raise ValueError("a memory's file says itself how it is stored; leave memory.space and memory.factor out")
     _choose(1, cfg)
     memory = memory_file.decode(*content, dataset, same_copy=False)
     _check_labels(memory.labels, dataset)
-    return of_classes(memory, list(range(dataset.num_classes)))
+    return select_classes(memory, list(range(dataset.num_classes)))
 
 
 def _convert(contents: layouts.Contents, dataset: DataSet, cfg: FileConfig) -> list[Memory]:

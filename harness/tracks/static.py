@@ -147,7 +147,7 @@ def _lengths(run: CondenseRun) -> list[MethodConfig]:
 def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
     """Return whether rounding to 8 bits changes the memory: selected images have 8 bits, factors no pixels."""
     if is_file(run.memory):
-        first = imported.load(imported.path_of(run.memory), dataset, file_config(run))[0]
+        first = imported.load(imported.parse_path(run.memory), dataset, file_config(run))[0]
         return first.form.stores_pixels and not first.real
     return run.method.total is not None and run.method.stores_pixels
 

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from harness.core import augment
 from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import STARTS, Parametrisation, Shape
-from harness.core.progress import Along, Progress, State
+from harness.core.progress import ExtendedProgress, Progress, State
 from harness.core.registry import known
 from harness.core.rng import spawn
 from harness.core.train import collect_network_state, restore_network_state
@@ -154,7 +154,7 @@ def with_network(progress: Progress, network: nn.Module, optimizer: Optimizer | 
     Args:
         optimizer: one that lives as long, whose momentum is kept too.
     """
-    return Along(
+    return ExtendedProgress(
         progress,
         lambda: collect_network_state(network, optimizer),
         lambda kept: restore_network_state(kept, network, optimizer),
