@@ -49,7 +49,7 @@ class Checked(NamedTuple):
 
 @configuration
 class FileConfig:
-    """How to read a file that does not say it itself; a memory's file of ours does."""
+    """How to read a file whose layout does not describe its contents; the harness's own files do."""
 
     space: Annotated[str, one_of(SPACES, "space")] = "declared"
     """What the numbers are: unit, pixels in [0, 1]; normalised, by the data set's mean and deviation; normalised:NAME,
@@ -71,10 +71,10 @@ AnyFileConfig = TypeVar("AnyFileConfig", bound=FileConfig)
 
 
 def parse_path(name: str) -> Path:
-    """The path in "file:PATH".
+    """Return the path in "file:PATH".
 
     Raises:
-        ValueError: there is none, or it is no text.
+        ValueError: the path is missing, or is not valid UTF-8.
     """
     if name == PREFIX:
         raise ValueError("memory: file: wants a path, such as file:memory.safetensors")
@@ -89,9 +89,10 @@ def digest(path: Path) -> str:
 
 
 def describe(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> tuple[int, int]:
-    """How many sets a file holds, and how many images of each class, of the data set's size, have as many numbers.
+    """Return the number of sets in a file, and the images per class that have as many numbers as one set.
 
-    Soft labels count: 10 images of each class with soft labels have as many numbers as 11 without.
+    The images are of the data set's size, and the number is rounded up. Soft labels count: a set of 10 images per class
+    with soft labels may have as many numbers as 11 images without.
 
     Raises:
         ValueError, FileNotFoundError: as `load`.
@@ -101,11 +102,12 @@ def describe(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> tu
 
 
 def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[Memory]:
-    """The sets that `cfg` names in a file, each class by class, classes ascending.
+    """Load the sets that `cfg` selects from a file; the images of each are in order of class.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is damaged, of another layout, asks for more than tensors, or its sets do not fit the data set.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, its layout is unknown, its pickle asks for more than tensors, or its sets do
+            not fit the data set.
     """
     if _require(path).suffix == ".safetensors":
         return [_load_ours(path, dataset, cfg)]
@@ -117,12 +119,12 @@ def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[M
 
 
 def resolve(path: Path, dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
-    """The configuration with the last entry named, where entries look like snapshots of one set and none is named."""
+    """Return `cfg` with its choice of entries resolved: the last, if it names none and they look like snapshots."""
     return _resolve(_entries(path, dataset), dataset, cfg)
 
 
 def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
-    """Which entries of a file are judged and why, in one line; "" for a file of one entry."""
+    """Explain in one line which entries of a file are judged; return "" for a file of one entry."""
     entries = _entries(path, dataset)
     if len(entries) < 2:
         return ""
