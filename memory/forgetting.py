@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from harness.core.fields import configuration, one_of
 from harness.core.memory import Budget, Memory
-from harness.core.progress import SILENT, Along, Progress, State
+from harness.core.progress import SILENT, ExtendedProgress, Progress, State
 from harness.core.recipes import TrainConfig
 from harness.memory.method import Method, MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.embedding import quick_on_all, trained
@@ -75,7 +75,7 @@ def times_forgotten(
 ) -> Tensor:
     """How often each image is forgotten while a network is trained, (N,) int64; every epoch if it is never learned."""
     record = Record(renumbered(labels))
-    along = Along(progress, record.keep, record.restore)
+    along = ExtendedProgress(progress, record.keep, record.restore)
     trained(cfg.model, images, labels, cfg.train, rng, along, record.observe)
     return record.times_forgotten(cfg.train.rounds)
 

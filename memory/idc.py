@@ -16,7 +16,7 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import MultiFormation, Pixels, Shape, Start
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
-from harness.core.train import fit, optimizer_for
+from harness.core.train import fit, make_optimizer
 from harness.memory.method import Form, Method, MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.distances import DISTANCES
 from harness.memory.shared.gradients import GradientMatching, matching_statistics
@@ -163,7 +163,7 @@ def build(
         flop=models.forward_flop(network, shape_of(images)) * cfg.total * classes * own,
         weights=lambda name, weight: weight.ndim == 4,
     )
-    local, optimizer = renumbered(labels), optimizer_for(network, cfg.train)
+    local, optimizer = renumbered(labels), make_optimizer(network, cfg.train)
     # [0, 1] as the real images fill it: a gradient of pixels there is one of normalised ones times the range, and a
     # move of them is that of normalised ones over the range.
     low, high = (of.view(-1, 1, 1) for of in (images.amin((0, 2, 3)), images.amax((0, 2, 3))))

@@ -13,7 +13,7 @@ from harness.core import compute, models
 from harness.core.compute import tuning
 from harness.core.progress import SILENT, Progress, State
 from harness.core.recipes import TrainConfig
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 
 LabelledImages = tuple[Tensor, Tensor]  # images (N, C, H, W) float32, normalised, and their classes (N,) int64
 
@@ -72,7 +72,7 @@ def score(
 
     def count_correct(held_out: LabelledImages) -> int:
         with models.evaluating(network):
-            return int(correct_by_class(logits, *held_out, num_classes).sum())
+            return int(count_correct_by_class(logits, *held_out, num_classes).sum())
 
     curve = _ValidationCurve(progress, curve_every, lambda: count_correct(validation))
     try:

@@ -25,12 +25,21 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import Dataset
 
 from harness.core import compute
-from harness.core.memory import Budget, Builder, Memory, join, on_cpu
+from harness.core.memory import Budget, Builder, Memory, join, to_cpu
 from harness.core.models import draw_weights
 from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import batches, check_finite, keep, optimizer_for, restore, set_rate, targets, training_form
+from harness.core.train import (
+    check_finite,
+    collect_state,
+    encode_targets,
+    iterate_batches,
+    make_optimizer,
+    restore_state,
+    set_learning_rate,
+    training_form,
+)
 
 Condense = Callable[[DatasetExperience], Memory]  # an experience -> the memory of its classes
 
@@ -44,7 +53,7 @@ def condense_with(
         samples = list(experience.dataset.eval())
         images = torch.stack([sample[0] for sample in samples]).to(device)
         labels = torch.tensor([int(sample[1]) for sample in samples], device=device)
-        return on_cpu(builder(images, labels, budget, rng, cfg))
+        return to_cpu(builder(images, labels, budget, rng, cfg))
 
     return condense
 
@@ -125,7 +134,7 @@ class TensorLoader:
         return -(-len(self.labels) // self.cfg.batch_size)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        for images, labels, _ in batches(self.images, self.labels, self.cfg, self.rng):
+        for images, labels, _ in iterate_batches(self.images, self.labels, self.cfg, self.rng):
             yield [images, labels, self._tasks[: len(labels)]]
 
 
@@ -154,7 +163,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
     ) -> None:
         super().__init__(
             model=model,
-            optimizer=optimizer_for(model, recipe),
+            optimizer=make_optimizer(model, recipe),
             criterion=nn.CrossEntropyLoss(),
             train_mb_size=recipe.batch_size,
             train_epochs=recipe.rounds,
@@ -195,7 +204,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
             )
         self._rng = generator("batches", *self.seed, self._classes_seen())
         images, labels = self.memory.tensors()
-        self.dataloader = TensorLoader(images, targets(labels, self.model, self.recipe), self.recipe, self._rng)
+        self.dataloader = TensorLoader(images, encode_targets(labels, self.model, self.recipe), self.recipe, self._rng)
 
     def check_model_and_optimizer(self, **kwargs: object) -> None:
         """Draw fresh weights in place and clear the optimiser, or restore both from a checkpoint."""
@@ -203,8 +212,8 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         draw_weights(self.model, generator("weights", *self.seed, self._classes_seen()))
         self.optimizer.state.clear()
         state = self.progress.resume()
-        self._epoch = 0 if state is None else restore(state, self.model, self.optimizer, self._rng)
-        set_rate(self.optimizer, self.recipe, self._epoch)
+        self._epoch = 0 if state is None else restore_state(state, self.model, self.optimizer, self._rng)
+        set_learning_rate(self.optimizer, self.recipe, self._epoch)
         self.train_epochs = self.recipe.rounds - self._epoch
         self.clock.train_iterations += self._epoch * len(self.dataloader)  # loggers count on from the checkpoint
         self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the last experience and undo the redraw
@@ -220,7 +229,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
 
     def _before_training_epoch(self, **kwargs: object) -> None:
         if self.recipe.drops:  # a constant rate is left to plugins
-            set_rate(self.optimizer, self.recipe, self._epoch)
+            set_learning_rate(self.optimizer, self.recipe, self._epoch)
         super()._before_training_epoch(**kwargs)
 
     def _after_training_epoch(self, **kwargs: object) -> None:
@@ -228,7 +237,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self._epoch += 1
         super()._after_training_epoch(**kwargs)
         self.progress.tick(
-            self._epoch, self.recipe.rounds, lambda: keep(self.model, self.optimizer, self._rng, self._epoch)
+            self._epoch, self.recipe.rounds, lambda: collect_state(self.model, self.optimizer, self._rng, self._epoch)
         )
 
     def forward(self) -> Tensor:

@@ -22,8 +22,8 @@ from harness.core.memory_file import decode
 from harness.core.models import Network
 from harness.core.recipes import TrainConfig, augmentation
 from harness.core.registry import known
-from harness.core.rng import generator, seed_of
-from harness.core.train import correct_by_class, fit
+from harness.core.rng import derive_seed, generator
+from harness.core.train import count_correct_by_class, fit
 from harness.results import rows
 from harness.results.figures import images, registry, saving
 from harness.results.figures import images as memory_plots
@@ -156,7 +156,7 @@ def embed_in_plane(features: Images, seed: int) -> Images:
 
     perplexity = min(30.0, (len(features) - 1) / 3)
     places: Images = TSNE(
-        perplexity=perplexity, init="pca", random_state=seed_of("tsne", seed) % 2**32, n_jobs=1
+        perplexity=perplexity, init="pca", random_state=derive_seed("tsne", seed) % 2**32, n_jobs=1
     ).fit_transform(features)
     return places
 
@@ -292,7 +292,7 @@ def _accuracy(network: Network, dataset: DataSet, classes: Sequence[int]) -> flo
     """Test accuracy (%) on the images of some classes, among all that the data have."""
     rows = torch.isin(dataset.test_labels, torch.tensor(classes))
     images, labels = dataset.normalise(dataset.test_images[rows]), dataset.test_labels[rows]
-    return 100 * float(correct_by_class(network, images, labels, dataset.num_classes).sum()) / len(labels)
+    return 100 * float(count_correct_by_class(network, images, labels, dataset.num_classes).sum()) / len(labels)
 
 
 def _beside(run: Path, name: str) -> Path:

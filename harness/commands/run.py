@@ -96,7 +96,7 @@ class Prepared:
         """Which of several sets in the file of the run are judged, and why; "" where there is no choice."""
         if not is_file(self.run.memory):
             return ""
-        path = foreign.path_of(self.run.memory)
+        path = foreign.parse_path(self.run.memory)
         return foreign.explain_choice(path, load_dataset(self.run, self.place), file_config(self.run))
 
     @cached_property

@@ -47,7 +47,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def save(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
     """Write `tensors` (any device, any shape) and `card` (JSON-able) to `path`."""
-    tensors = {name: _packed(tensor.detach().cpu()) for name, tensor in sorted(tensors.items())}
+    tensors = {name: _pack(tensor.detach().cpu()) for name, tensor in sorted(tensors.items())}
     text = json.dumps(card, sort_keys=True)
     seal = {"card": text, "sha256": _digest(tensors, text)}
     write_bytes(path, to_bytes(tensors, {"harness": json.dumps(seal)}))  # one key: safetensors shuffles several
@@ -80,10 +80,10 @@ def _digest(tensors: dict[str, Tensor], card: str) -> str:
     digest = hashlib.sha256(card.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_packed(tensor).flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(_pack(tensor).flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _packed(tensor: Tensor) -> Tensor:
+def _pack(tensor: Tensor) -> Tensor:
     """Return the tensor with the strides of its shape; `contiguous` keeps any stride of a dimension of one element."""
     return tensor.clone(memory_format=torch.contiguous_format)

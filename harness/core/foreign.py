@@ -21,7 +21,7 @@ from harness.core import memory_file
 from harness.core.data import KNOWN, DataSet, per_channel
 from harness.core.fields import ADDED_LATER, Count, configuration, one_of, satisfies
 from harness.core.foreign_layouts import LabelledImages
-from harness.core.memory import Memory, from_stored, of_classes
+from harness.core.memory import Memory, from_stored, select_classes
 from harness.core.parametrisation import MultiFormation, Parametrisation, Pixels, Shape
 from harness.core.reading import ExplainedError, expand, explain_failures, require_text, show
 from harness.core.snapshots import is_plain, look_like_snapshots
@@ -49,7 +49,7 @@ class Checked(NamedTuple):
 
 @configuration
 class FileConfig:
-    """How to read a file that does not say it itself; a memory's file of ours does."""
+    """How to read a file whose layout does not describe its contents; the harness's own files do."""
 
     space: Annotated[str, one_of(SPACES, "space")] = "declared"
     """What the numbers are: unit, pixels in [0, 1]; normalised, by the data set's mean and deviation; normalised:NAME,
@@ -70,11 +70,11 @@ class FileConfig:
 AnyFileConfig = TypeVar("AnyFileConfig", bound=FileConfig)
 
 
-def path_of(name: str) -> Path:
-    """The path in "file:PATH".
+def parse_path(name: str) -> Path:
+    """Return the path in "file:PATH".
 
     Raises:
-        ValueError: there is none, or it is no text.
+        ValueError: the path is missing, or is not valid UTF-8.
     """
     if name == PREFIX:
         raise ValueError("memory: file: wants a path, such as file:memory.safetensors")
@@ -89,9 +89,10 @@ def digest(path: Path) -> str:
 
 
 def describe(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> tuple[int, int]:
-    """How many sets a file holds, and how many images of each class, of the data set's size, have as many numbers.
+    """Return the number of sets in a file, and the images per class that have as many numbers as one set.
 
-    Soft labels count: 10 images of each class with soft labels have as many numbers as 11 without.
+    The images are of the data set's size, and the number is rounded up. Soft labels count: a set of 10 images per class
+    with soft labels may have as many numbers as 11 images without.
 
     Raises:
         ValueError, FileNotFoundError: as `load`.
@@ -101,11 +102,12 @@ def describe(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> tu
 
 
 def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[Memory]:
-    """The sets that `cfg` names in a file, each class by class, classes ascending.
+    """Load the sets that `cfg` selects from a file; the images of each are in order of class.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is damaged, of another layout, asks for more than tensors, or its sets do not fit the data set.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, its layout is unknown, its pickle asks for more than tensors, or its sets do
+            not fit the data set.
     """
     if _require(path).suffix == ".safetensors":
         return [_load_ours(path, dataset, cfg)]
@@ -117,12 +119,12 @@ def load(path: Path, dataset: DataSet, cfg: FileConfig = FileConfig()) -> list[M
 
 
 def resolve(path: Path, dataset: DataSet, cfg: AnyFileConfig) -> AnyFileConfig:
-    """The configuration with the last entry named, where entries look like snapshots of one set and none is named."""
+    """Return `cfg` with its choice of entries resolved: the last, if it names none and they look like snapshots."""
     return _resolve(_entries(path, dataset), dataset, cfg)
 
 
 def explain_choice(path: Path, dataset: DataSet, cfg: FileConfig) -> str:
-    """Which entries of a file are judged and why, in one line; "" for a file of one entry."""
+    """Explain in one line which entries of a file are judged; return "" for a file of one entry."""
     entries = _entries(path, dataset)
     if len(entries) < 2:
         return ""
@@ -170,20 +172,20 @@ def _choose(count: int, cfg: FileConfig) -> list[int]:
 def _load_ours(path: Path, dataset: DataSet, cfg: FileConfig) -> Memory:
     with explain_failures(path, "a memory's file", path):
         try:
-            return _ours(files.load(path), dataset, cfg)
+            return _decode_ours(files.load(path), dataset, cfg)
         except files.DamagedFileError as error:
             raise ExplainedError(str(error)) from error
         except ValueError as error:
             raise ExplainedError(f"{show(path)}: {error}") from error
 
 
-def _ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: FileConfig) -> Memory:
+def _decode_ours(content: tuple[dict[str, Tensor], files.Card], dataset: DataSet, cfg: FileConfig) -> Memory:
     if (cfg.space, cfg.factor) != (FileConfig.space, FileConfig.factor):
         raise ValueError("a memory's file says itself how it is stored; leave memory.space and memory.factor out")
     _choose(1, cfg)
     memory = memory_file.decode(*content, dataset, same_copy=False)
     _check_labels(memory.labels, dataset)
-    return of_classes(memory, list(range(dataset.num_classes)))
+    return select_classes(memory, list(range(dataset.num_classes)))
 
 
 def _convert(contents: layouts.Contents, dataset: DataSet, cfg: FileConfig) -> list[Memory]:

@@ -1,4 +1,4 @@
-"""A memory: the small labelled set that stands in for the full data, and its budget."""
+"""The memory, a small labelled set that replaces the full data, and its budget."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ Builder = Callable[..., "Memory"]  # build(images, labels, budget, rng, cfg) -> 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be kept: the numbers of ipc images of each class, of the data set's own size."""
+    """The size a memory may have: as many numbers as ipc images of each class in the data set have."""
 
     ipc: int
 
@@ -27,9 +27,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Memory:
-    """A labelled set kept from the data, as networks see it, and how it is stored.
+    """A labelled set of images as networks see them, and the form in which it is stored.
 
-    images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids; class by class.
+    images: (N, C, H, W) float32, normalised; labels: (N,) int64, the data set's class numbers. Images are in order of
+    class.
     """
 
     images: Tensor
@@ -38,8 +39,8 @@ class Memory:
     league: str = "pixel"  # one of LEAGUES: what may be ranked against what
     soft: Tensor | None = None  # (N, K) class probabilities to train on instead of the labels
     form: Parametrisation = field(default_factory=Pixels)  # how the images are stored
-    stored: Mapping[str, Tensor] = field(default_factory=dict)  # what is stored, where that is not the images
-    is_rounded: bool = False  # learned pixels after a round trip through 8 bits, which hold them exactly from then on
+    stored: Mapping[str, Tensor] = field(default_factory=dict)  # stored tensors, if not the images
+    is_rounded: bool = False  # learned pixels that were rounded to 8 bits, which hold them exactly
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.labels.shape != (len(self.images),):
@@ -61,7 +62,7 @@ class Memory:
 
     @property
     def scalars(self) -> int:
-        """Numbers stored: those of the images or of what decodes into them, and of soft labels."""
+        """The count of stored numbers: of the images, or of the tensors that decode into them, and of soft labels."""
         return self._image_scalars + (0 if self.soft is None else self.soft.numel())
 
     @property
@@ -71,7 +72,7 @@ class Memory:
 
     @property
     def not_finite(self) -> str | None:
-        """What holds an infinity or a NaN, "an image" or "a soft label"; None where all is finite."""
+        """Which part has an infinity or a NaN: "an image" or "a soft label"; None if all values are finite."""
         if not all(bool(part.isfinite().all()) for part in (self.images, *self.stored.values())):
             return "an image"
         return "a soft label" if self.soft is not None and not self.soft.isfinite().all() else None
@@ -82,12 +83,16 @@ class Memory:
 
     @property
     def targets(self) -> Tensor:
-        """What to train on: soft labels where there are any."""
+        """The targets of training: soft labels (N, K) if there are any, else labels (N,)."""
         return self.labels if self.soft is None else self.soft
 
 
 def from_stored(form: Parametrisation, stored: Mapping[str, Tensor], labels: Tensor) -> Memory:
-    """The memory of what is stored in `form`; labels (N,) are those of the stored images."""
+    """Return the memory that `stored` decodes into by `form`.
+
+    Args:
+        labels: (N,) int64, of the stored images; each holds for all the images that one stored image decodes into.
+    """
     stored = {name: part.detach() for name, part in stored.items()}
     images = form.decode(stored)
     if isinstance(form, Pixels):
@@ -96,10 +101,10 @@ def from_stored(form: Parametrisation, stored: Mapping[str, Tensor], labels: Ten
 
 
 def join(parts: list[Memory]) -> Memory:
-    """Memories of different classes as one, in the order given.
+    """Join memories of different classes, in the given order.
 
     Raises:
-        ValueError: they are of different kinds.
+        ValueError: their leagues, parametrisations or kinds of labels differ.
     """
     first = parts[0]
     if any(_kind(part) != _kind(first) for part in parts):
@@ -119,8 +124,8 @@ def _kind(memory: Memory) -> tuple[object, ...]:
     return memory.league, memory.form, set(memory.stored), memory.soft is None
 
 
-def of_classes(memory: Memory, classes: list[int]) -> Memory:
-    """The part of a memory that holds `classes`, in that order."""
+def select_classes(memory: Memory, classes: list[int]) -> Memory:
+    """Return the part of a memory that belongs to `classes`, in that order."""
     views = memory.form.views
     labels = memory.labels[::views]  # of the stored images
     order = torch.cat([(labels == c).nonzero().squeeze(1) for c in classes])
@@ -134,8 +139,8 @@ def of_classes(memory: Memory, classes: list[int]) -> Memory:
     )
 
 
-def on_cpu(memory: Memory) -> Memory:
-    """The same memory with all its tensors on the CPU."""
+def to_cpu(memory: Memory) -> Memory:
+    """Return the memory with all its tensors on the CPU."""
     return replace(
         memory,
         images=memory.images.cpu(),

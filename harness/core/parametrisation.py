@@ -1,7 +1,7 @@
-"""How a synthetic image is stored, and what a network sees of it: pixels, low-rank factors, several images in one.
+"""The forms in which synthetic images are stored: pixels, low-rank factors, several images in one.
 
-Each is a small frozen value with `init` (where learning starts), `decode` (what networks see, differentiable) and
-`images_in` (how many fit a budget). A memory's file names its parametrisation by `plain`; `parse` reads it back.
+Each is a frozen dataclass with `init` (the start of learning), `decode` (the images that networks see; differentiable)
+and `stored_in` (how many stored images fit a budget). A memory's file has it as `plain` writes and `parse` reads it.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Start = Annotated[str, one_of(STARTS, "init")]  # what learning starts from, as 
 
 
 class Parametrisation(Protocol):
-    """What the condensation loops need to know of a form of storage."""
+    """The interface of a form of storage."""
 
     name: ClassVar[str]
     league: ClassVar[str]  # pixel, or storage where the same numbers hold more images
@@ -29,16 +29,16 @@ class Parametrisation(Protocol):
 
     @property
     def views(self) -> int:
-        """Images that one stored image decodes into."""
+        """The number of images that one stored image decodes into."""
 
     def stored_in(self, ipc: int, shape: Shape) -> int:
-        """Stored images whose numbers fit those of ipc images (C, H, W)."""
+        """The number of stored images that need no more numbers than ipc images (C, H, W)."""
 
     def init(self, real: Tensor, start: str, rng: Generator) -> Stored:
-        """Where learning starts: from real images (N * views, C, H, W), or from noise where `start` says so."""
+        """Return the start of learning: from real images (N * views, C, H, W), or noise if `start` is "noise"."""
 
     def decode(self, stored: Stored) -> Tensor:
-        """Images (N * views, C, H, W), those of one stored image together."""
+        """Decode into images (N * views, C, H, W); those of one stored image follow each other."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class MultiFormation:
         return ipc
 
     def init(self, real: Tensor, start: str, rng: Generator) -> Stored:
-        """Real images, made smaller and put side by side."""
+        """Return real images, reduced in size and tiled, or noise."""
         f = self.factor
         if start == "noise":
             return {"images": _noise((len(real) // self.views, *real.shape[1:]), rng, real)}
@@ -156,15 +156,15 @@ PARAMETRISATIONS: dict[str, type[Parametrisation]] = {form.name: form for form i
 
 
 def plain(form: Parametrisation) -> dict[str, Any]:
-    """A parametrisation as JSON-able values."""
+    """Return a parametrisation as JSON-able values."""
     return {"name": form.name, **asdict(form)}  # type: ignore[call-overload]
 
 
 def parse(values: Mapping[str, object]) -> Parametrisation:
-    """The parametrisation `plain` made `values` from.
+    """Return the parametrisation that `plain` wrote as `values`.
 
     Raises:
-        ValueError: it is none of ours.
+        ValueError: the name or a value is unknown.
     """
     fields = dict(values)
     name = fields.pop("name", None)

@@ -1,4 +1,4 @@
-"""What a long computation tells its caller, and where it picks up after a kill."""
+"""How a long computation reports its progress, and resumes after an interruption."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,17 @@ State = dict[str, Tensor]
 
 
 class Progress:
-    """Nothing is reported, kept or stopped: the default for whoever calls a long function directly."""
+    """Reports and saves nothing, and never stops the work: the default when a long function is called directly."""
 
     def resume(self) -> State | None:
-        """The state last kept by an earlier, interrupted call of the same work; None to start afresh."""
+        """The last saved state of an earlier, interrupted call of the same work; None to start from the beginning."""
         return None
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
-        """Say that `done` of `total` rounds are finished.
+        """Report that `done` of `total` rounds are finished.
 
-        Called every round, so it must cost next to nothing; `state` is called only when a checkpoint is due and
-        returns all that the remaining rounds depend on. May raise to stop the work, after keeping its state.
+        It is called in every round, so it must be cheap. `state` returns all that the remaining rounds depend on, and
+        is called only when a checkpoint is due. May raise to stop the work, after saving its state.
         """
 
     def cache(self, name: str, make: Callable[[], State]) -> State:
@@ -36,8 +36,14 @@ class Progress:
 SILENT = Progress()
 
 
-class Along(Progress):
-    """A progress that keeps more than the work it is handed to knows of: `more` is put beside its state."""
+class ExtendedProgress(Progress):
+    """A progress that saves further tensors with the state of the work.
+
+    Args:
+        progress: the progress to report to.
+        more: returns the further tensors, under names that the work does not use.
+        restore: is called with the whole saved state when the work resumes.
+    """
 
     def __init__(self, progress: Progress, more: Callable[[], State], restore: Callable[[State], None]) -> None:
         self.progress, self.more, self.restore = progress, more, restore

@@ -1,4 +1,4 @@
-"""Things by name: ours in a table, those of other packages through an entry-point group."""
+"""Objects by name: those of this package in a table, those of other packages by an entry-point group."""
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -11,17 +11,21 @@ Thing = TypeVar("Thing")
 
 
 def names(ours: Mapping[str, object], group: str) -> list[str]:
-    """Every name that can be asked for, those of other packages included."""
+    """Return all names, sorted, including those that other packages offer."""
     return sorted({*ours, *(entry.name for entry in entry_points(group=group))})
 
 
 def find(name: str, ours: Mapping[str, Thing], group: str, what: str, besides: Collection[str] = ()) -> Thing:
-    """The thing of that name: ours, or what another package offers in an entry-point group.
+    """Return the object called `name`, from `ours` or from the entry-point group of other packages.
 
     Args:
-        besides: what else may be asked for, elsewhere; for the message alone.
+        name: its name.
+        ours: the objects of this package, by name.
+        group: the entry-point group.
+        what: the kind of object, for the message of an error.
+        besides: further names to list in the message.
     Raises:
-        ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
+        ValueError: the name is unknown, and the message suggests the nearest; or the object cannot be imported.
     """
     if name in ours:
         return ours[name]
@@ -36,10 +40,10 @@ def find(name: str, ours: Mapping[str, Thing], group: str, what: str, besides: C
 
 
 def known(name: str, choices: Collection[str], what: str) -> str:
-    """`name` if it is one of `choices`.
+    """Return `name` if it is one of `choices`.
 
     Raises:
-        ValueError: it is not, and the message names the nearest.
+        ValueError: it is not one of them; the message suggests the nearest.
     """
     if name in choices:
         return name
@@ -47,7 +51,7 @@ def known(name: str, choices: Collection[str], what: str) -> str:
 
 
 def unknown(name: str, choices: Collection[str], what: str, hint_cutoff: float = 0.6) -> ValueError:
-    """The error that says a name is unknown, names the nearest, and all there are."""
+    """Return the error for an unknown name, which suggests the nearest choice and lists all."""
     near = get_close_matches(name.lower(), list(choices), 1, hint_cutoff)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return ValueError(f"{what}: {name!r} is unknown{hint}; choose from {', '.join(choices)}")

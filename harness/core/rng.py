@@ -1,4 +1,4 @@
-"""Seeds from names: every generator of a run is made from what it is for, so nothing depends on who draws first."""
+"""Seeds derived from names: each generator of a run has its own seed, so the order of draws does not matter."""
 
 import hashlib
 
@@ -6,19 +6,19 @@ import torch
 from torch import Generator
 
 
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from the texts of `parts`, such as ("memory", 0, "dm", 3)."""
+def derive_seed(*parts: object) -> int:
+    """Return a 63-bit seed derived from the texts of `parts`, such as ("memory", 0, "dm", 3)."""
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(*parts: object, device: torch.device | str = "cpu") -> Generator:
-    """A generator seeded by `seed_of(*parts)`."""
-    return Generator(device).manual_seed(seed_of(*parts))
+    """Return a generator seeded by `derive_seed(*parts)`."""
+    return Generator(device).manual_seed(derive_seed(*parts))
 
 
 def spawn(rng: Generator, device: torch.device) -> Generator:
-    """A generator on `device` seeded from `rng`: `rng` itself on a CPU, where drawing there costs nothing."""
+    """Return a generator on `device`, seeded by a draw from `rng`; on a CPU, `rng` itself."""
     if device.type == "cpu":
         return rng
     seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))

@@ -1,4 +1,4 @@
-"""Whether the entries of a file are independent sets, or snapshots of one set."""
+"""Tells whether the entries of a file are independent sets or snapshots of one set."""
 
 from itertools import pairwise
 
@@ -8,17 +8,17 @@ from torch import Tensor
 from harness.core.data import DataSet
 from harness.core.foreign_layouts import LabelledImages
 
-# When entries of a file are one set at several moments. Independent sets, as DC's five for MNIST at one image per
-# class, correlate by 0.66 to 0.84 once the mean of the class is taken out, and lie equally far apart.
-ALIKE = 0.95  # the correlation of successive entries from which they are taken for one set
-NEARER = 0.85  # the distance of successive entries, as a share of that of others, below which they are
+# Thresholds above and below which entries count as snapshots. Independent sets, such as the five of DC for MNIST at one
+# image per class, correlate by 0.66 to 0.84 after the mean of the class is subtracted, and are equally far apart.
+ALIKE = 0.95  # snapshots: a correlation of successive entries above this
+NEARER = 0.85  # snapshots: a mean distance of successive entries below this share of the mean distance of the others
 
 
 def look_like_snapshots(entries: list[LabelledImages], dataset: DataSet) -> bool:
-    """Whether entries are one set at several moments: the same labels, and successive ones nearer than others.
+    """Whether the entries are snapshots of one set: equal labels, and successive entries nearer than other pairs.
 
-    Sets condensed independently lie equally far from each other, whatever their order. Two entries tell nothing of an
-    order; they are snapshots where they are nearly the same.
+    Independent sets are equally far from each other in any order. Two entries have no other pair to compare with, so
+    they are snapshots only if they are nearly equal.
     """
     first = entries[0]
     if not all(_is_comparable(entry) and _have_same_kind(entry, first) for entry in entries):
@@ -46,19 +46,19 @@ def _have_same_kind(one: LabelledImages, other: LabelledImages) -> bool:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds real numbers, one beside the other, on the CPU."""
+    """Whether a tensor is dense, on the CPU, and neither complex nor quantised."""
     is_dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     return is_dense and not tensor.is_complex()
 
 
 def _correlation(first: LabelledImages, second: LabelledImages, dataset: DataSet) -> float:
-    """How alike the images of two entries are, one by one: the median over them."""
-    one, other = (_less_class_means(entry, dataset).flatten(1) for entry in (first, second))
+    """The median over images of the cosine similarity between an image of one entry and its counterpart."""
+    one, other = (_subtract_class_means(entry, dataset).flatten(1) for entry in (first, second))
     return float(torch.cosine_similarity(one, other).nan_to_num().median())
 
 
-def _less_class_means(entry: LabelledImages, dataset: DataSet) -> Tensor:
-    """Images standardised one by one, less the mean image of their class: what tells one digit 1 from another."""
+def _subtract_class_means(entry: LabelledImages, dataset: DataSet) -> Tensor:
+    """Standardise each image and remove its component along the mean image of its class, which all sets share."""
     images = _standardise(entry.images.float())
     if entry.labels.ndim != 1 or len(entry.labels) != len(images) or images.shape[1:] != dataset.image_shape:
         return images
@@ -67,9 +67,9 @@ def _less_class_means(entry: LabelledImages, dataset: DataSet) -> Tensor:
         if len(rows):
             mean = _standardise(dataset.normalise(dataset.train_images[rows])).mean(0)
             mean = mean / mean.square().mean().sqrt().clamp_min(1e-6)
-            own = images[entry.labels == c]
-            share = (own * mean).flatten(1).mean(1).view(-1, 1, 1, 1)
-            images[entry.labels == c] = own - share * mean
+            members = images[entry.labels == c]
+            projection = (members * mean).flatten(1).mean(1).view(-1, 1, 1, 1)
+            images[entry.labels == c] = members - projection * mean
     return images
 
 

@@ -15,7 +15,7 @@ from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.data.holdout import hold_out
 from harness.core.isolation import preserve_global_state
-from harness.core.progress import Along, Progress, State
+from harness.core.progress import ExtendedProgress, Progress, State
 from harness.execution.resources import device_name, peak_memory
 from harness.execution.units import Store, Unit
 
@@ -136,7 +136,7 @@ def adopt_file_budget(run: AnyRun, dataset: DataSet) -> AnyRun:
         return run
     if run.track != "nas" and has_seen_validation(run, dataset):
         raise ValueError("split: a set that others condensed has seen the validation images; judge it on test")
-    path = foreign.path_of(run.memory)
+    path = foreign.parse_path(run.memory)
     run = replace(run, memory_config=foreign.resolve(path, dataset, file_config(run)))
     sets, ipc = foreign.describe(path, dataset, file_config(run))
     if isinstance(run, CondenseRun):
@@ -148,13 +148,13 @@ def has_seen_validation(run: Run, dataset: DataSet) -> bool:
     """Return whether a set from a file may hold the validation images: unless its card says that it does not."""
     if run.split == "test" or not is_file(run.memory):
         return False
-    path = foreign.path_of(run.memory)
+    path = foreign.parse_path(run.memory)
     return path.suffix != ".safetensors" or atomic.load(path)[1].get("dataset_digest") != dataset.digest
 
 
 def memory_name(run: Run) -> str:
     """Return the name of the memory of a run, as rows have it: a file without its folders."""
-    return foreign.PREFIX + foreign.path_of(run.memory).name if is_file(run.memory) else run.memory
+    return foreign.PREFIX + foreign.parse_path(run.memory).name if is_file(run.memory) else run.memory
 
 
 def is_file(name: str) -> bool:
@@ -237,4 +237,4 @@ class Clock:
         def restore(state: State) -> None:
             self._before = float(state.get(SECONDS, torch.zeros(())))
 
-        return Along(progress, lambda: {SECONDS: torch.tensor(self.seconds, dtype=torch.float64)}, restore)
+        return ExtendedProgress(progress, lambda: {SECONDS: torch.tensor(self.seconds, dtype=torch.float64)}, restore)

@@ -70,7 +70,7 @@ def memory_unit(
 
 def file_unit(run: Run, dataset: DataSet, number: int, context: Spec) -> Unit:
     """Return the unit that reads set `number` from the file of a run."""
-    path = foreign.path_of(run.memory)
+    path = foreign.parse_path(run.memory)
     spec = {
         "builder": foreign.PREFIX + path.name,
         "config": config.plain(run.method),
@@ -102,7 +102,7 @@ def build_memory(unit: Unit, store: Store, dataset: DataSet, device: torch.devic
     more = {name: value for name, value in offered.items() if name in method.takes}
     built = method(images, labels, budget, rng, cfg, **more)
     check_memory(built, spec, dataset, images.device)
-    tensors, card = memory_file.encode(memory_files.on_cpu(built), dataset, origin(spec))
+    tensors, card = memory_file.encode(memory_files.to_cpu(built), dataset, origin(spec))
     if (flop := condensing_flop(cfg, dataset, spec)) is not None:
         card["cost"] = {"flop": flop}
     if spec.get("continues"):

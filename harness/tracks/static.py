@@ -13,7 +13,7 @@ from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.progress import Progress
 from harness.core.rng import generator
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.execution.units import Spec, Store, Unit
 from harness.memory.method import MethodConfig
 from harness.results.wording import quantity
@@ -147,7 +147,7 @@ def _lengths(run: CondenseRun) -> list[MethodConfig]:
 def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
     """Return whether rounding to 8 bits changes the memory: selected images have 8 bits, factors no pixels."""
     if is_file(run.memory):
-        first = imported.load(imported.path_of(run.memory), dataset, file_config(run))[0]
+        first = imported.load(imported.parse_path(run.memory), dataset, file_config(run))[0]
         return first.form.stores_pixels and not first.real
     return run.method.total is not None and run.method.stores_pixels
 
@@ -201,7 +201,7 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     test, labels = dataset.normalise(dataset.test_images.to(device)), dataset.test_labels.to(device)
     logits = compute.evaluation_form(network, "forward", recipe.compute, test)
     with models.evaluating(network):
-        right = correct_by_class(logits, test, labels, dataset.num_classes)
+        right = count_correct_by_class(logits, test, labels, dataset.num_classes)
     card = {"stored_bytes": memory.nbytes, "images": len(memory.labels), "league": memory.league}
     return {"right": right, "total": torch.bincount(labels.cpu(), minlength=dataset.num_classes)}, card
 

@@ -114,7 +114,7 @@ def _check(run: CLRun, dataset: DataSet) -> None:
     split(range(dataset.num_classes), run.steps)
     check_fit(run, dataset, [run.model])
     if is_file(run.memory):
-        _check_labels(imported.load(imported.path_of(run.memory), dataset, file_config(run))[0])
+        _check_labels(imported.load(imported.parse_path(run.memory), dataset, file_config(run))[0])
 
 
 def _check_labels(memory: Memory) -> None:
@@ -172,12 +172,12 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 
     def condense(experience: "NCExperience") -> Memory:
         new = experience.classes_in_this_experience  # a set
-        return memories.of_classes(memory, [c for c in spec["classes"] if c in new])
+        return memories.select_classes(memory, [c for c in spec["classes"] if c in new])
 
     buffer = CondensedBuffer(condense, device)
     old = spec["classes"][: -len(stream.train_stream[t].classes_in_this_experience)]
     if old:
-        buffer.append(memories.of_classes(memory, old))
+        buffer.append(memories.select_classes(memory, old))
     recipe = recipe_from(spec["recipe"])
     counts = RightByClass(dataset.num_classes)
     model = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)

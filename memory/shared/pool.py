@@ -17,7 +17,7 @@ from harness.core import compute, models
 from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.memory.method import Settings
 from harness.memory.shared.sampling import draw, renumbered
 from harness.memory.shared.synthetic import Draws, shape_of
@@ -184,7 +184,7 @@ class _Training:
         """Return the accuracy on the held-out images, in percent."""
         rows = self.held_out.to(self.pool.images.device)
         with models.evaluating(self.network):
-            correct = correct_by_class(self.logits, self.pool.images[rows], self.labels[rows], self.classes)
+            correct = count_correct_by_class(self.logits, self.pool.images[rows], self.labels[rows], self.classes)
         return 100 * float(correct.sum()) / len(rows)
 
     def _state(self) -> State:

@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 from harness.core import augment
 from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import STARTS, Parametrisation, Shape
-from harness.core.progress import Along, Progress, State
+from harness.core.progress import ExtendedProgress, Progress, State
 from harness.core.registry import known
 from harness.core.rng import spawn
-from harness.core.train import keep_network, restore_network
+from harness.core.train import collect_network_state, restore_network_state
 from harness.memory.shared.sampling import check_enough, draw, rows_by_class
 
 
@@ -154,10 +154,10 @@ def with_network(progress: Progress, network: nn.Module, optimizer: Optimizer | 
     Args:
         optimizer: one that lives as long, whose momentum is kept too.
     """
-    return Along(
+    return ExtendedProgress(
         progress,
-        lambda: keep_network(network, optimizer),
-        lambda kept: restore_network(kept, network, optimizer),
+        lambda: collect_network_state(network, optimizer),
+        lambda kept: restore_network_state(kept, network, optimizer),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.core.data import DataSet
-from harness.core.foreign import FileConfig, describe, digest, load, path_of
+from harness.core.foreign import FileConfig, describe, digest, load, parse_path
 from harness.core.parametrisation import MultiFormation, Pixels
 from tests.core.foreign_sets import (
     LABELS,
@@ -38,9 +38,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_path_in_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert path_of("file:sets/a:b.pt") == Path("sets/a:b.pt")
+    assert parse_path("file:sets/a:b.pt") == Path("sets/a:b.pt")
     monkeypatch.setenv("HOME", "/home/me")
-    assert path_of("file:~/a.pt") == Path("/home/me/a.pt")
+    assert parse_path("file:~/a.pt") == Path("/home/me/a.pt")
 
 
 def test_the_digest_is_that_of_the_bytes_there_now(path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.core.data import DataSet
-from harness.core.memory import Budget, Memory, from_stored, join, of_classes, on_cpu
+from harness.core.memory import Budget, Memory, from_stored, join, select_classes, to_cpu
 from harness.core.memory_file import round_to_8_bits
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
 from tests.core.memories import (
@@ -125,20 +125,20 @@ def test_what_is_joined_comes_apart_again(form: Parametrisation, has_soft: bool)
         first, second = with_soft(first), with_soft(second)
     joined = join([first, second])
     assert joined.labels[:: 2 * form.views].tolist() == [2, 0, 1]
-    assert_same(of_classes(joined, [2, 0]), first)
-    assert_same(of_classes(joined, [1]), second)
+    assert_same(select_classes(joined, [2, 0]), first)
+    assert_same(select_classes(joined, [1]), second)
 
 
 @each_form
 def test_of_classes_takes_what_is_stored_along(form: Parametrisation) -> None:
     memory = resolve_form(form, (2, 0, 1))
-    part = of_classes(memory, [1, 2])
+    part = select_classes(memory, [1, 2])
     views = form.views
     assert part.labels.tolist() == [1] * 2 * views + [2] * 2 * views
     assert torch.equal(part.images, torch.cat([memory.images[4 * views :], memory.images[: 2 * views]]))
     if not isinstance(form, Pixels):
         torch.testing.assert_close(form.decode(dict(part.stored)), part.images)
-    assert_same(of_classes(part, [1, 2]), part)
+    assert_same(select_classes(part, [1, 2]), part)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_forms_of_different_sizes_are_not_joined() -> None:
 @each_form
 def test_on_the_cpu_all_is_the_same(form: Parametrisation) -> None:
     memory = with_soft(resolve_form(form))
-    assert_same(on_cpu(memory), memory)
+    assert_same(to_cpu(memory), memory)
 
 
 # --- 8 bits ---------------------------------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ def test_what_is_not_rounded(dataset: DataSet) -> None:
 
 def test_of_classes_keeps_the_order_asked_for() -> None:
     memory = replace(synthetic(0, (2, 0, 1)), real=True, league="storage")
-    part = of_classes(memory, [1, 2])
+    part = select_classes(memory, [1, 2])
     assert part.labels.tolist() == [1, 1, 2, 2]
     assert torch.equal(part.images, memory.images[[4, 5, 0, 1]])
     assert part.real
     assert part.league == "storage"
-    assert of_classes(memory, [2, 0, 1]).labels.tolist() == memory.labels.tolist()
+    assert select_classes(memory, [2, 0, 1]).labels.tolist() == memory.labels.tolist()

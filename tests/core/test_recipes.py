@@ -6,16 +6,16 @@ import torch
 from harness.core import train
 from harness.core.models import parse
 from harness.core.recipes import RECIPES, TrainConfig
-from harness.core.train import set_rate
+from harness.core.train import set_learning_rate
 from tests.core.training import CFG, new_network
 
 
 def rates_of(cfg: TrainConfig) -> list[float]:
     """The learning rate of each epoch."""
-    optimizer = train.optimizer_for(new_network(), cfg)
+    optimizer = train.make_optimizer(new_network(), cfg)
     rates = []
     for epoch in range(cfg.rounds):
-        set_rate(optimizer, cfg, epoch)
+        set_learning_rate(optimizer, cfg, epoch)
         rates.append(optimizer.param_groups[0]["lr"])
     return rates
 
@@ -27,7 +27,7 @@ def test_the_recipe_is_that_of_the_papers(model: str) -> None:
     assert (dm.epochs, dm.lr, dm.momentum, dm.weight_decay, dm.batch_size) == (1000, 0.01, 0.9, 5e-4, 256)
     assert (dm.augment, dm.cutmix) == ("color_crop_cutout_flip_scale_rotate", 0.0)
     assert (dm.rounds, dm.drops) == (1001, (502,))
-    group = train.optimizer_for(new_network(), dm).param_groups[0]
+    group = train.make_optimizer(new_network(), dm).param_groups[0]
     assert (group["momentum"], group["weight_decay"], group["nesterov"], group["dampening"]) == (0.9, 5e-4, False, 0)
 
 
@@ -95,10 +95,10 @@ def test_a_constant_schedule_runs_the_epochs_asked_for(epochs: int) -> None:
 )
 def test_momentum_is_forgotten_where_the_schedule_says_so(schedule: str, expected: list[bool]) -> None:
     cfg = replace(CFG, schedule=schedule)
-    optimizer = train.optimizer_for(new_network(), cfg)
+    optimizer = train.make_optimizer(new_network(), cfg)
     kept = []
     for epoch in range(cfg.rounds):
-        set_rate(optimizer, cfg, epoch)
+        set_learning_rate(optimizer, cfg, epoch)
         kept.append(len(optimizer.state) > 0)
         for group in optimizer.param_groups:
             for weight in group["params"]:

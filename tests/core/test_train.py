@@ -11,7 +11,7 @@ from harness.core import augment, models, train
 from harness.core.compute import tuning
 from harness.core.progress import Progress, State
 from harness.core.recipes import RECIPES, TrainConfig
-from harness.core.train import batches, correct_by_class, fit, training_form
+from harness.core.train import count_correct_by_class, fit, iterate_batches, training_form
 from tests.core.draws import seeded
 from tests.core.training import CFG, SHAPE, new_network
 
@@ -77,7 +77,7 @@ def test_fit_learns_and_depends_on_its_generator_alone(stripes: tuple[Tensor, Te
         network = new_network()
         fit(network, images, labels, replace(CFG, epochs=20, lr=0.02), seeded(seed))
         trained.append(weights_of(network))
-        assert correct_by_class(network, images, labels, 2).tolist() == [20, 20]
+        assert count_correct_by_class(network, images, labels, 2).tolist() == [20, 20]
     assert same(trained[0], trained[1])
     assert not same(trained[0], trained[2])
     assert torch.equal(torch.get_rng_state(), unused)
@@ -88,7 +88,7 @@ def test_an_epoch_has_every_image_once_in_a_new_order(stripes: tuple[Tensor, Ten
     images, labels = torch.arange(40.0).view(40, 1, 1, 1), torch.arange(40)
     rng, orders = seeded(0), []
     for _ in range(3):
-        epoch = list(batches(images, labels, replace(CFG, augment="none"), rng))
+        epoch = list(iterate_batches(images, labels, replace(CFG, augment="none"), rng))
         assert [len(part) for part, _, _ in epoch] == [16, 16, 8]
         assert all(torch.equal(part.flatten().long(), theirs) for part, theirs, _ in epoch)
         assert all(torch.equal(theirs, rows) for _, theirs, rows in epoch)  # labels and rows are the same here
@@ -108,7 +108,7 @@ def test_a_batch_is_augmented_by_one_operation(stripes: tuple[Tensor, Tensor], m
     monkeypatch.setattr(augment, "apply", watched)
     rng = seeded(0)
     for _ in range(8):
-        list(batches(*stripes, CFG, rng))
+        list(iterate_batches(*stripes, CFG, rng))
     assert len(active) == 24
     assert all((rows == rows[0]).all() and rows[0].sum() == 1 for rows in active)
     assert len({int(rows[0].nonzero()) for rows in active}) > 2  # not always the same
@@ -130,7 +130,7 @@ def test_soft_labels_that_say_the_opposite_train_the_opposite(stripes: tuple[Ten
     images, labels = stripes
     network = new_network()
     fit(network, images, F.one_hot(1 - labels, 2).float(), replace(CFG, epochs=20, lr=0.02), seeded(3))
-    assert correct_by_class(network, images, labels, 2).tolist() == [0, 0]
+    assert count_correct_by_class(network, images, labels, 2).tolist() == [0, 0]
 
 
 def test_cutmix_mixes_images_and_targets_by_the_same_share() -> None:
@@ -141,7 +141,7 @@ def test_cutmix_mixes_images_and_targets_by_the_same_share() -> None:
     probabilities = F.one_hot(labels, 40).float()
     mixed = 0
     for _ in range(5):
-        for some, theirs, rows in batches(images, probabilities, cfg, rng):
+        for some, theirs, rows in iterate_batches(images, probabilities, cfg, rng):
             torch.testing.assert_close(theirs.sum(1), torch.ones(len(rows)))
             torch.testing.assert_close(some.mean((1, 2, 3)), theirs @ labels.float(), rtol=1e-4, atol=1e-4)
             mixed += int((theirs.max(1).values < 1).sum())
@@ -154,17 +154,17 @@ def test_a_network_learns_under_cutmix(soft: bool, stripes: tuple[Tensor, Tensor
     recipe = replace(RECIPES["idc"]("cifar10", models.parse("convnet3")), epochs=30, batch_size=16)
     network = new_network()
     fit(network, images, F.one_hot(labels, 2).float() if soft else labels, recipe, seeded(3))
-    assert correct_by_class(network, images, labels, 2).tolist() == [20, 20]
+    assert count_correct_by_class(network, images, labels, 2).tolist() == [20, 20]
 
 
 @pytest.mark.parametrize("model", ["convnet1-w4", "convnet1-w4-bn", "mlp", "resnet18-bn"])
 def test_mixed_targets_have_a_probability_per_output(model: str) -> None:
     network = models.scratch(model, SHAPE, 7, CPU)
-    found = train.targets(torch.tensor([6, 0]), network, replace(CFG, cutmix=0.5))
+    found = train.encode_targets(torch.tensor([6, 0]), network, replace(CFG, cutmix=0.5))
     assert found.tolist() == [[0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]]
     assert found.dtype == torch.float32
-    assert train.targets(found, network, replace(CFG, cutmix=0.5)) is found
-    assert train.targets(torch.tensor([6, 0]), network, CFG).tolist() == [6, 0]
+    assert train.encode_targets(found, network, replace(CFG, cutmix=0.5)) is found
+    assert train.encode_targets(torch.tensor([6, 0]), network, CFG).tolist() == [6, 0]
 
 
 def test_an_observer_sees_every_row_before_its_update(stripes: tuple[Tensor, Tensor]) -> None:
@@ -188,7 +188,7 @@ def test_an_observer_sees_every_row_before_its_update(stripes: tuple[Tensor, Ten
 
 def test_counts_by_class() -> None:
     guesses = torch.tensor([0, 1, 1, 2, 2, 2])
-    right = correct_by_class(
+    right = count_correct_by_class(
         lambda part: F.one_hot(guesses, 4).float(), torch.zeros(6), torch.tensor([0, 0, 1, 2, 2, 1]), 4
     )
     assert right.tolist() == [1, 1, 2, 0]
@@ -203,7 +203,7 @@ def test_counts_by_class_over_several_parts(monkeypatch: pytest.MonkeyPatch) -> 
     def logits(part: Tensor) -> Tensor:
         return F.one_hot(part.long() % 5, 5).float()
 
-    assert correct_by_class(logits, images, labels, 5).tolist() == [500] * 5
+    assert count_correct_by_class(logits, images, labels, 5).tolist() == [500] * 5
 
 
 # --- interrupted, compiled, not finite -------------------------------------------------------------------------------

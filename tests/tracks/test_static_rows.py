@@ -16,7 +16,7 @@ from harness.core import memory_file, models
 from harness.core.data import DataSet
 from harness.core.progress import SILENT
 from harness.core.rng import generator
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.execution.costs import flop_per_image
 from harness.execution.engines import Event
 from harness.execution.units import Store
@@ -112,7 +112,7 @@ def test_row_accuracy_is_that_of_a_trained_network(
     recipe = run_of(**FULL).recipe_config
     assert recipe is not None
     fit(network, kept.images, kept.labels, recipe, generator("batches", 0, 1, 1))
-    right = correct_by_class(network.eval(), digits.normalise(digits.test_images), digits.test_labels, 10)
+    right = count_correct_by_class(network.eval(), digits.normalise(digits.test_images), digits.test_labels, 10)
     metric = "test_accuracy_uint8" if is_rounded else "test_accuracy"
     rows = finished.rows[finished.rows["metric"] == metric]
     row = rows.query("set == 1 and iterations == 4 and model == 'mlp' and repeat == 1")

@@ -15,7 +15,7 @@ from harness.core.data import DataSet
 from harness.core.memory import Memory
 from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
-from harness.core.train import batches, fit
+from harness.core.train import fit, iterate_batches
 
 
 def bench_fit(preset: str, seconds: float, device: torch.device) -> Result:
@@ -59,7 +59,7 @@ def bench_stream(preset: str, seconds: float, device: torch.device) -> Result:
         network, rng = models.build(model, CIFAR, 10, generator("bench")).to(device), generator("bench")
         optimizer = torch.optim.SGD(network.parameters(), cfg.lr, cfg.momentum, weight_decay=cfg.weight_decay)
         for _ in range(cfg.rounds):
-            for batch, targets, _ in batches(images, labels, cfg, rng):
+            for batch, targets, _ in iterate_batches(images, labels, cfg, rng):
                 loss = F.cross_entropy(network(batch), targets)
                 optimizer.zero_grad()
                 loss.backward()

@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def crop(images: Tensor, u: Tensor, mean: Tensor) -> Tensor:
-    """Shift by whole pixels, the mean colour moving in.
+    """Shift by whole pixels, and fill with the mean colour.
 
-    The authors pad by 4 and draw where to cut from 0 .. 7 rather than 0 .. 8: the image moves down and right by 4 at
-    most, up and left by 3. The published numbers rest on that.
+    The authors pad by 4 and draw the start of the crop from 0 .. 7 rather than 0 .. 8, so the image moves down and
+    right by at most 4, up and left by at most 3. The published numbers depend on that.
     """
     height, width = images.shape[2:]
     start = (u * 8).floor().long() - 4  # (N, 3): first row, first column; the third is not used
@@ -24,10 +24,10 @@ def crop(images: Tensor, u: Tensor, mean: Tensor) -> Tensor:
 
 
 def scale(images: Tensor, u: Tensor, _: Tensor) -> Tensor:
-    """Resized to 0.8 .. 1.2 of the height on either side, by the nearest pixel, then centred; 0 around it.
+    """Resize each side to 0.8 .. 1.2 of the height, by the nearest pixel, and centre the result on zeros.
 
-    As published, the height is the measure of both sides, and the result is centred in a square that holds it and the
-    image, from whose centre the image is cut.
+    As published, both sides are scaled from the height. The result is centred in a square that is large enough for it
+    and the image, and the centre of the square is cut out.
     """
     height, width = images.shape[2:]
     size = ((0.8 + 0.4 * u[:, :2]) * height).floor().long()  # (N, 2)
@@ -40,15 +40,15 @@ def scale(images: Tensor, u: Tensor, _: Tensor) -> Tensor:
 
 
 def rotate(images: Tensor, u: Tensor, mean: Tensor) -> Tensor:
-    """A turn by -45 .. 44 whole degrees, by cubic splines; the mean colour around it.
+    """Rotate by -45 .. 44 whole degrees, by cubic splines, and fill with the mean colour.
 
-    That of `scipy.ndimage.rotate(image, angle, (2, 3), reshape=False, cval=mean)`, channel by channel. The authors
-    turn with reshape=True and cut out the middle: half a pixel off where the difference in size is odd. They fill all
-    channels with one number, the mean over channels, but turn only MNIST, which has one.
+    The result is that of `scipy.ndimage.rotate(image, angle, (2, 3), reshape=False, cval=mean)`, channel by channel.
+    The authors rotate with reshape=True and cut out the middle, which is half a pixel off if the difference in size is
+    odd. They fill all channels with the mean over channels, but rotate only MNIST, which has one channel.
     """
     height, width = images.shape[2:]
     angle = ((u[:, 0].double() * 90).floor() - 45).deg2rad().view(-1, 1, 1)
-    # In float64: rounding must not move a place on the border outside.
+    # In float64, so that rounding moves no position on the border outside.
     down = torch.arange(height, device=images.device, dtype=torch.float64).unsqueeze(1) - (height - 1) / 2  # (H, 1)
     right = torch.arange(width, device=images.device, dtype=torch.float64) - (width - 1) / 2  # (W,)
     rows = angle.cos() * down + angle.sin() * right + (height - 1) / 2  # (N, H, W): where each pixel comes from
@@ -66,12 +66,12 @@ def rotate(images: Tensor, u: Tensor, mean: Tensor) -> Tensor:
 
 
 def noise(images: Tensor, u: Tensor, _: Tensor) -> Tensor:
-    """Normal noise of standard deviation 0.001; the image's three numbers are its seed."""
+    """Add normal noise of standard deviation 0.001, seeded by the three numbers of each image."""
     return images + 0.001 * _normal(u, images[0].numel()).view_as(images).to(images)
 
 
 def _read(images: Tensor, rows: Tensor, columns: Tensor, fill: Tensor) -> Tensor:
-    """Images read at `rows` (N, H) and `columns` (N, W), int64; `fill` where these lie outside."""
+    """Read images at `rows` (N, H) and `columns` (N, W), int64, and use `fill` for positions outside."""
     height, width = images.shape[2:]
     inside = ((rows >= 0) & (rows < height)).unsqueeze(2) & ((columns >= 0) & (columns < width)).unsqueeze(1)
     source = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(0, width - 1).unsqueeze(1)
@@ -101,7 +101,7 @@ def _normal(u: Tensor, count: int) -> Tensor:
 
     Each place 0 .. count - 1 is hashed together with the row's three numbers, of 24 bits as torch.rand gives them.
     """
-    bits = _hash(torch.arange(count, device=u.device))  # hashed, or close keys would but reorder the places
+    bits = _hash(torch.arange(count, device=u.device))  # without this hash, close keys would only permute the positions
     for key in (u * 2**24).long().unsqueeze(2).unbind(1):  # 3 of (N, 1)
         bits = _hash(bits ^ key)
     numbers: Tensor = torch.special.ndtri((bits.double() + 0.5) / 2**32)

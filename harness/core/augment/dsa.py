@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def color(images: Tensor, u: Tensor, _: bool) -> Tensor:
-    """Brightness, then saturation, then contrast; u (N, 3) holds a uniform number for each."""
+    """Change brightness, then saturation, then contrast; u (N, 3) holds a uniform number for each."""
     brightness, saturation, contrast = u.view(-1, 3, 1, 1, 1).unbind(1)
     images = images + (brightness - 0.5)
     grey = images.mean(1, keepdim=True)
@@ -35,7 +35,7 @@ def crop(images: Tensor, u: Tensor, _: bool) -> Tensor:
 
 
 def cutout(images: Tensor, u: Tensor, _: bool) -> Tensor:
-    """A square of half the height set to 0, its centre anywhere in the image."""
+    """Set a square of half the height to 0; its centre is anywhere in the image."""
     height, width = images.shape[2:]
     side = int(height * 0.5 + 0.5)
     places = torch.tensor([height, width, 1]).to(images.device, non_blocking=True) + (1 - side % 2)
@@ -47,26 +47,26 @@ def cutout(images: Tensor, u: Tensor, _: bool) -> Tensor:
 
 
 def flip(images: Tensor, u: Tensor, _: bool) -> Tensor:
-    """Left becomes right with probability one half."""
+    """Flip left and right with probability 0.5."""
     return torch.where(u[:, 0].view(-1, 1, 1, 1) < 0.5, images.flip(3), images)
 
 
 def scale(images: Tensor, u: Tensor, align_corners: bool) -> Tensor:
-    """Height and width zoomed independently by a factor in 1/1.2 .. 1.2."""
+    """Scale height and width independently, each by a factor in 1/1.2 .. 1.2."""
     least, most = 1 / 1.2, 1.2
     factor = least + u[:, :2] * (most - least)
     return _sample(images, torch.diag_embed(factor), align_corners)
 
 
 def rotate(images: Tensor, u: Tensor, align_corners: bool) -> Tensor:
-    """A turn by -15 .. 15 degrees."""
+    """Rotate by -15 .. 15 degrees."""
     angle = (u[:, 0] - 0.5) * 2 * (15 / 180 * torch.pi)
     cos, sin = angle.cos(), angle.sin()
     return _sample(images, torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2), align_corners)
 
 
 def _sample(images: Tensor, matrix: Tensor, align_corners: bool) -> Tensor:
-    """Images read at `matrix` (N, 2, 2) times the pixel's place, bilinearly, 0 outside."""
+    """Read images at `matrix` (N, 2, 2) times each pixel's position, by bilinear interpolation, with 0 outside."""
     grid = F.affine_grid(F.pad(matrix, (0, 1)), list(images.shape), align_corners=align_corners)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
 

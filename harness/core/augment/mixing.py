@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True)
 class CutMix:
-    """One box for the whole batch, which every image fills from a partner."""
+    """One box for the whole batch, in which each image takes the pixels of its partner."""
 
     partner: Tensor  # (n,) int64, on the CPU: a permutation of the batch
     kept: float  # share of the image around the box, before the box is clipped: the paper's lambda; 1 mixes nothing
@@ -18,14 +18,15 @@ class CutMix:
 
 
 def draw_cutmix(n: int, probability: float, alpha: float, rng: Generator) -> CutMix:
-    """A mix for a batch of n images, or, but for `probability`, one that leaves it as it is.
+    """Draw a mix for a batch of n images, which leaves the batch unchanged with 1 - `probability`.
 
     Args:
-        probability: of mixing; 0 draws nothing from rng.
-        alpha: the share kept follows Beta(alpha, alpha); 1 is uniform.
-        rng: advanced by the call, as far whether it mixes or not.
+        n: images in the batch.
+        probability: of mixing; at 0 nothing is drawn from rng.
+        alpha: the share of an image outside the box is drawn from Beta(alpha, alpha); 1 is uniform.
+        rng: advanced by the call, by as many numbers whether the batch is mixed or not.
     Raises:
-        ValueError: probability outside 0 .. 1, or alpha not above 0.
+        ValueError: probability is outside 0 .. 1, or alpha is not above 0.
     """
     if not 0 <= probability <= 1 or not alpha > 0:
         raise ValueError(f"cutmix: probability lies in 0 .. 1 and alpha above 0, got {probability} and {alpha}")
@@ -38,19 +39,23 @@ def draw_cutmix(n: int, probability: float, alpha: float, rng: Generator) -> Cut
 
 
 def cutmix(images: Tensor, targets: Tensor, draw: CutMix) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) with the box filled from their partners, and targets mixed by area; inputs left as they are.
+    """Fill the box in each image from its partner, and mix the targets by area; the inputs are not changed.
 
     Args:
-        targets: class probabilities, (N, K).
+        images: (N, C, H, W).
+        targets: class probabilities (N, K).
+        draw: from `draw_cutmix`.
+    Returns:
+        The images and the targets, of the same shapes.
     Raises:
-        ValueError: targets are not of that shape: labels, perhaps.
+        ValueError: targets are not of shape (N, K), for example because they are labels.
     """
     if targets.ndim != 2:
         raise ValueError(f"cutmix: targets are class probabilities (N, K), got shape {tuple(targets.shape)}")
     height, width = images.shape[2:]
     side = math.sqrt(1 - draw.kept)
     rows, columns = _span(draw.centre[0], side, height), _span(draw.centre[1], side, width)
-    share = len(rows) * len(columns) / (height * width)  # what is left of 1 - kept after rounding and clipping
+    share = len(rows) * len(columns) / (height * width)  # 1 - kept, after rounding and clipping
     if share == 0:
         return images, targets
     box = (..., slice(rows.start, rows.stop), slice(columns.start, columns.stop))

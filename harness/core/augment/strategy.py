@@ -29,7 +29,7 @@ IDC_ALWAYS = ("color", "flip", "cutout")
 
 @dataclass(frozen=True)
 class Parameters:
-    """What happens to each of n images (or groups of images), and by how much."""
+    """The operations that apply to each of n images or groups of images, and their values."""
 
     active: Tensor  # (n, operations) bool, on the CPU: knowing what runs never waits for a device
     values: Tensor  # (n, operations, MOST_VALUES) float, in [0, 1)
@@ -49,29 +49,31 @@ def operations(strategy: str) -> tuple[str, ...]:
 
 
 def draw_shared(strategy: str, groups: int, rng: Generator) -> Parameters:
-    """Per group one operation and its values, for all images of the group: the Siamese draw (one group per class).
+    """Draw one operation and its values for each group, shared by its images: the Siamese draw, with a group per class.
 
-    Of family `idc`: per group one operation besides those that always run.
+    In family `idc`, it is one operation besides those that always run.
     """
     return _draw(strategy, groups, groups, rng)
 
 
 def draw_batch(strategy: str, images: int, rng: Generator) -> Parameters:
-    """One operation for the whole batch, its values per image: the draw for training on a memory.
+    """Draw one operation for the batch, and its values for each image: the draw for training on a memory.
 
-    Of family `idc`: one operation for the batch besides those that always run. Of family `dc`: one per image.
+    In family `idc`, it is one operation besides those that always run; in family `dc`, one operation for each image.
     """
     family, _ = _parse(strategy)
     return _draw(strategy, images if family == "dc" else 1, images, rng)
 
 
 def apply(strategy: str, images: Tensor, parameters: Parameters, align_corners: bool = False) -> Tensor:
-    """Images (N, C, H, W) after the active operations, in the strategy's order; the input is left as it is.
+    """Apply the active operations to images (N, C, H, W), in the strategy's order; the input is not changed.
 
     Args:
-        parameters: one row per image.
-        align_corners: how scale and rotate place pixel centres, but for family `dc`; True was the default of the torch
-            version (1.2) that the published numbers were made with.
+        strategy: such as `color_crop_flip` or `dc:crop_noise`.
+        images: (N, C, H, W), normalised.
+        parameters: one row for each image.
+        align_corners: how scale and rotate place pixel centres, except in family `dc`; True was the default of torch
+            1.2, with which the published numbers were computed.
     """
     family, names = _parse(strategy)
     mean = images.mean((0, 2, 3), keepdim=True) if family == "dc" else None  # of the batch as it came
@@ -90,8 +92,8 @@ def apply(strategy: str, images: Tensor, parameters: Parameters, align_corners: 
             images = run(name, images, values)
         else:
             rows = chosen.nonzero().squeeze(1)
-            there = rows.to(images.device, non_blocking=True)
-            images = images.index_copy(0, there, run(name, images[there], values[rows]))
+            device_rows = rows.to(images.device, non_blocking=True)
+            images = images.index_copy(0, device_rows, run(name, images[device_rows], values[rows]))
     return images
 
 

@@ -1,4 +1,4 @@
-"""From a name to a network, and its weights from a generator."""
+"""Builds networks from their names, and draws their weights from a generator."""
 
 import math
 from functools import lru_cache
@@ -15,10 +15,10 @@ Spec = ConvNetSpec | OtherSpec
 
 
 def parse(name: str) -> Spec:
-    """The network a name stands for (the grammar is at the top of this package).
+    """Return the specification of the network called `name`; the package's docstring has the grammar.
 
     Raises:
-        ValueError: the name is not of the grammar; the message says which part.
+        ValueError: the name is not in the grammar; the message says which part.
     """
     spec = convnet.parse(name) or others.parse(name)
     if spec is None:
@@ -30,7 +30,9 @@ def parse(name: str) -> Spec:
 
 
 def make(model: str | Spec, image_shape: tuple[int, int, int], num_classes: int) -> Network:
-    """The network for images (C, H, W), its weights PyTorch's own first draw, or none under `torch.device("meta")`.
+    """Make a network for images (C, H, W), with weights as PyTorch initialises them.
+
+    Under `torch.device("meta")` the weights hold no data.
 
     Raises:
         ValueError: the name is unknown, or the network does not fit the images.
@@ -42,7 +44,7 @@ def make(model: str | Spec, image_shape: tuple[int, int, int], num_classes: int)
 
 
 def build(name: str, image_shape: tuple[int, int, int], num_classes: int, rng: Generator) -> Network:
-    """The named network for images (C, H, W), its weights drawn from `rng`; the global generator is unchanged."""
+    """Make a network for images (C, H, W), and draw its weights from `rng`; the global generator is unchanged."""
     with torch.random.fork_rng(devices=[]):
         network = make(name, image_shape, num_classes)
     draw_weights(network, rng)
@@ -58,10 +60,10 @@ def scratch(
     dtype: torch.dtype = torch.float32,
     trainable: bool = True,
 ) -> Network:
-    """A network whose weights the caller is about to draw: the same object for the same arguments.
+    """Return a cached network, the same object for the same arguments, whose weights the caller has yet to draw.
 
-    So what is compiled for it serves every iteration and every unit of a process. It is in train mode and belongs to
-    one caller at a time. One that is not trainable costs no gradients of its weights.
+    Code that is compiled for it serves all iterations and all units of a process. It is in train mode. Only one caller
+    may use it at a time. If it is not trainable, no gradients of its weights are computed.
     """
     with torch.random.fork_rng(devices=[]):
         return make(name, image_shape, num_classes).to(device, dtype).train().requires_grad_(trainable)
@@ -69,10 +71,10 @@ def scratch(
 
 @torch.no_grad()
 def draw_weights(network: nn.Module, rng: Generator) -> None:
-    """Redraw every weight in place from `rng`, by PyTorch's own default distributions.
+    """Draw all weights anew in place from `rng`, from PyTorch's default distributions.
 
-    Convolutions and linear layers: weights and biases uniform within 1/sqrt(fan in). Norms: weight 1, bias 0, fresh
-    running statistics. Drawn on the generator's device, in the order of `network.modules()`.
+    Weights and biases of convolutions and linear layers are uniform within 1/sqrt(fan in). Norms get weight 1, bias 0
+    and initial running statistics. Numbers are drawn on the generator's device, in the order of `network.modules()`.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

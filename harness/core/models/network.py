@@ -1,4 +1,4 @@
-"""What all networks have in common, and the blocks that most are a row of."""
+"""The base class of all networks, and the blocks that most of them are made of."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +35,9 @@ POOLINGS: dict[str, Callable[[], nn.Module]] = {
 class AveragePool(nn.AvgPool2d):
     """The mean of each 2 x 2 square, (N, C, H, W) to (N, C, H // 2, W // 2); an odd last row or column is left out.
 
-    Eager on a CPU it adds halves of the map: 2.5 times as fast, there and back, as PyTorch's, which takes a third of a
-    narrow ConvNet's step there. Channels last, compiled and on CUDA PyTorch's is as fast or faster.
+    In an eager pass on a CPU it adds slices of the map, which is 2.5 times as fast, forward and backward, as PyTorch's
+    layer; that takes a third of a step of a narrow ConvNet. PyTorch's layer is as fast or faster, and is used, on CUDA,
+    when compiled, and for maps in channels last.
     """
 
     def __init__(self) -> None:
@@ -53,11 +54,11 @@ class AveragePool(nn.AvgPool2d):
 
 
 class Convolution(nn.Conv2d):
-    """PyTorch's; compiled for a CPU, images of one channel get a second, empty one: the same sum.
+    """A convolution that, compiled for a CPU without gradients, adds a channel of zeros to images of one channel.
 
-    A compiled graph takes one channel for channels last as it stands, and oneDNN then convolves it the slow way.
-    Forward alone, on a core of an AMD EPYC, a ConvNet of width 128 is 1.7 times as fast so in bfloat16, 1.3 times in
-    float32; with gradients nothing is gained.
+    The outputs are equal. Without it, compiled code treats one channel as channels last, for which oneDNN is slow.
+    The forward pass of a ConvNet of width 128 on one core of an AMD EPYC is 1.7 times as fast in bfloat16 and 1.3 times
+    as fast in float32; a pass with gradients is not faster.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -70,13 +71,13 @@ class Convolution(nn.Conv2d):
 
 
 class Stage(nn.Sequential):
-    """Layers that give one map together, that of the last: a stage of a residual network."""
+    """A stage of a residual network, whose output is one of the network's `maps`."""
 
 
 class Network(nn.Module):
-    """Images (N, C, H, W) to logits (N, K): `features`, flattened to (N, D), then the linear `classifier`.
+    """Maps images (N, C, H, W) to logits (N, K): `features`, flattened to (N, D), then the linear `classifier`.
 
-    The weights are PyTorch's first draw; `draw_weights` replaces them by a draw from a generator.
+    Weights are initialised by PyTorch; `draw_weights` draws them from a generator.
     """
 
     def __init__(self, features: Sequence[nn.Module], embedding: int, num_classes: int) -> None:
@@ -94,9 +95,9 @@ class Network(nn.Module):
         return logits
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """What every activation gives, before any pooling, (N, C, H, W) or, of a linear layer, (N, D, 1, 1).
+        """Return the output of each activation before pooling; of a residual network, that of each stage.
 
-        Of a residual network: what each of its stages gives.
+        Shapes are (N, C, H, W), and (N, D, 1, 1) after a linear layer.
         """
         maps: list[Tensor] = []
         ends = (nn.ReLU, nn.Sigmoid, nn.LeakyReLU, nn.SiLU, Stage)
@@ -108,7 +109,7 @@ class Network(nn.Module):
 
 
 class Block(NamedTuple):
-    """A square convolution, a norm, an activation and, if pooled, 2 x 2 pooling."""
+    """A square convolution, a norm, an activation and, if `pooled`, 2 x 2 pooling."""
 
     filters: int
     kernel: int
@@ -125,12 +126,13 @@ def stack(
     pooling: str = "maxpooling",
     remedy: str = "use larger images",
 ) -> tuple[list[nn.Module], int]:
-    """The layers of `blocks`, four of each, and the side of the map they end with.
+    """Return the layers of `blocks`, four for each, and the side of the final map.
 
-    The first convolution of 1-channel images pads by 2 more: 28 x 28 becomes 32 x 32, as in the reference networks.
+    For 1-channel images the first convolution pads by 2 more, so that 28 x 28 becomes 32 x 32, as in the published
+    networks.
 
     Raises:
-        ValueError: nothing is left of images of this shape.
+        ValueError: images of this shape are too small for the blocks.
     """
     channels, size = image_shape[0], side(spec, image_shape)
     layers: list[nn.Module] = []
@@ -139,7 +141,7 @@ def stack(
         size += 2 * padding - kernel + 1
         after = size // 2 if pooled else size
         if after < 1:
-            raise pooled_away(spec, image_shape, remedy)
+            raise too_small_error(spec, image_shape, remedy)
         layers += [
             Convolution(channels, filters, kernel, padding=padding),
             NORMS[norm](filters, size),
@@ -151,10 +153,10 @@ def stack(
 
 
 def side(spec: object, image_shape: tuple[int, int, int]) -> int:
-    """The side of square images.
+    """Return the side of square images.
 
     Raises:
-        ValueError: they are not square.
+        ValueError: the images are not square.
     """
     _, height, width = image_shape
     if height != width:
@@ -162,13 +164,13 @@ def side(spec: object, image_shape: tuple[int, int, int]) -> int:
     return height
 
 
-def pooled_away(spec: object, image_shape: tuple[int, int, int], remedy: str) -> ValueError:
+def too_small_error(spec: object, image_shape: tuple[int, int, int], remedy: str) -> ValueError:
     return ValueError(f"model: {spec} pools {image_shape[1]} x {image_shape[2]} images away; {remedy}")
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Inside, `network` is in eval mode; afterwards in the mode it was in before."""
+    """Put `network` in eval mode inside the context, and restore its mode on exit."""
     was_training = network.training
     network.eval()
     try:
@@ -178,5 +180,5 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def has_batch_statistics(network: nn.Module) -> bool:
-    """Whether an image's output depends on the others in its batch (BatchNorm), so that a batch may not be cut up."""
+    """Whether the output for an image depends on the other images of its batch, as with BatchNorm."""
     return any(isinstance(module, nn.BatchNorm2d) for module in network.modules())

@@ -18,9 +18,9 @@ from harness.core.models.network import (
     Convolution,
     Network,
     Stage,
-    pooled_away,
     side,
     stack,
+    too_small_error,
 )
 
 
@@ -141,9 +141,9 @@ def resnet18(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: in
         stages.append(Stage(ResidualBlock(filters // 2, filters, spec), ResidualBlock(filters, filters, spec)))
         size = size // 2 if spec.halving == "ap" else (size + 1) // 2  # strided: 7 x 7 becomes 4 x 4
     if size == 0:
-        raise pooled_away(spec, image_shape, "use larger images")
+        raise too_small_error(spec, image_shape, "use larger images")
     if size == 1 and spec.norm == "instancenorm":
-        raise pooled_away(spec, image_shape, "use batchnorm, since an instance norm makes 1 x 1 maps zero")
+        raise too_small_error(spec, image_shape, "use batchnorm, since an instance norm makes 1 x 1 maps zero")
     if spec.halving == "ap":
         return Network(stages, 512 * size * size, num_classes)
     return Network([*stages, nn.AvgPool2d(size)], 512, num_classes)

@@ -17,7 +17,7 @@ from harness.core import augment, compute, data, models
 from harness.core.memory import Budget, Memory
 from harness.core.progress import SILENT, Progress, State
 from harness.core.recipes import TrainConfig
-from harness.core.train import correct_by_class, fit
+from harness.core.train import count_correct_by_class, fit
 from harness.execution.units import Unit
 from harness.memory import dm
 from harness.memory.dm import DMConfig
@@ -121,7 +121,7 @@ class Measured:
         self.trained_on: list[Tensor] = []
         self.weights: list[Tensor] = []  # before each training
         self.accuracies = itertools.cycle(accuracies)  # given in the place of the measured ones, one after the other
-        monkeypatch.setattr(pool, "correct_by_class", self.given if accuracies else self.correct)
+        monkeypatch.setattr(pool, "count_correct_by_class", self.given if accuracies else self.correct)
         monkeypatch.setattr(pool, "fit", self.fit)
 
     def given(self, logits: compute.Batch, images: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -129,7 +129,7 @@ class Measured:
 
     def correct(self, logits: compute.Batch, images: Tensor, labels: Tensor, classes: int) -> Tensor:
         torch.testing.assert_close(logits(images)[:1], logits(images[:1]))  # whatever else is in the batch
-        right = correct_by_class(logits, images, labels, classes)
+        right = count_correct_by_class(logits, images, labels, classes)
         self.looks.append((100 * int(right.sum()) / len(labels), images))
         return right
 
