@@ -97,10 +97,10 @@ class IDCConfig(MethodConfig):
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
         """The configuration as published for the data set; nothing depends on ipc but `lr`, which is in proportion."""
-        own = replace(self, **PUBLISHED.get(dataset, {}))
+        published = replace(self, **PUBLISHED.get(dataset, {}))
         if dataset not in WITHOUT_CUTS or self.factor == 1:
-            return own
-        return replace(own, augment=augment.IDC_NETWORK, train=replace(own.train, cutmix=0.0))
+            return published
+        return replace(published, augment=augment.IDC_NETWORK, train=replace(published.train, cutmix=0.0))
 
     def round_step(self, classes: int, ipc: int) -> tuple[float, float]:
         """The learning rate and momentum by which all images move together as far as in a round over the classes."""
@@ -111,11 +111,15 @@ class IDCConfig(MethodConfig):
         return MultiFormation(self.factor).stored_in(ipc, shape) * self.factor**2
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
-        own = 3 * classes * min(self.synthetic_batch, ipc) + min(self.trained, classes * images)
-        return Passes(0, self.real_passes(classes, images) + self.total * own)
+        trained = self.total * min(self.trained, classes * images)
+        return Passes(0, self.real_passes(classes, images) + 3 * self.count_matched(classes, ipc) + trained)
 
     def real_passes(self, classes: int, images: int) -> int:
         return self.total * classes * min(self.real_batch, images)
+
+    def count_matched(self, classes: int, images: int) -> int:
+        """Count the synthetic images that are matched in all updates, with `images` decoded images in each class."""
+        return self.total * classes * min(self.synthetic_batch, images)
 
 
 @configuration
@@ -153,14 +157,13 @@ def build(
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=lr, momentum=momentum)
     draws = Draws.of(rng, images.device)
     network = models.scratch(cfg.model, shape_of(images), classes, images.device, images.dtype)
-    own = min(cfg.synthetic_batch, len(synthetic.owner) // classes)  # images of a class in an update
     match = GradientMatching(
         network,
         DISTANCES[cfg.distance],
         form=cfg.compute,
         real_dtype=cfg.real_dtype,
         device=images.device,
-        flop=models.forward_flop(network, shape_of(images)) * cfg.total * classes * own,
+        flop=models.forward_flop(network, shape_of(images)) * cfg.count_matched(classes, synthetic.ipc),
         weights=lambda name, weight: weight.ndim == 4,
     )
     local, optimizer = renumbered(labels), optimizer_for(network, cfg.train)
@@ -176,13 +179,10 @@ def build(
         rows = [draw(of_class, cfg.real_batch, rng) for of_class in synthetic.rows]
         parameters = augment.draw_shared(cfg.augment, classes, rng)
         real = real_batches(cfg.augment, images, rows, parameters)
-        chosen = [draw(own, cfg.synthetic_batch, rng) for own in torch.arange(len(synthetic.labels)).chunk(classes)]
-        some = torch.cat(chosen)
-        seen = augment.apply(
-            cfg.augment,
-            synthetic.images[some.to(images.device, non_blocking=True)],
-            parameters.of(synthetic.owner[some]),
-        )
+        by_class = torch.arange(len(synthetic.labels)).split(synthetic.ipc)
+        synthetic_rows = torch.cat([draw(of_class, cfg.synthetic_batch, rng) for of_class in by_class])
+        synthetic_batch = synthetic.images[synthetic_rows.to(images.device, non_blocking=True)]
+        seen = augment.apply(cfg.augment, synthetic_batch, parameters.of(synthetic.owner[synthetic_rows]))
         leaf = seen.detach().requires_grad_()
         with matching_statistics(network, real, "reference"):
             match.backward(leaf, match.real_gradients(real))

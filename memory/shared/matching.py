@@ -116,11 +116,15 @@ class GradientMatchingConfig(MethodConfig):
         return Form(self.compute, "float32", self.real_dtype)
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
-        trained = (self.total - self.iterations) * (self.epochs or 1) * ipc
-        return Passes(0, self.real_passes(classes, images) + classes * (3 * self.total * ipc + trained))
+        trained = (self.total - self.iterations) * (self.epochs or 1) * classes * ipc
+        return Passes(0, self.real_passes(classes, images) + 3 * self.count_matched(classes, ipc) + trained)
 
     def real_passes(self, classes: int, images: int) -> int:
         return self.total * classes * min(self.real_batch, images)
+
+    def count_matched(self, classes: int, images: int) -> int:
+        """Count the synthetic images that are matched in all updates, with `images` decoded images in each class."""
+        return self.total * classes * images
 
 
 def match_gradients(
@@ -160,7 +164,7 @@ def match_gradients(
         form=cfg.compute,
         real_dtype=cfg.real_dtype,
         device=images.device,
-        flop=models.forward_flop(network, shape_of(images)) * cfg.total * len(synthetic.owner),
+        flop=models.forward_flop(network, shape_of(images)) * cfg.count_matched(synthetic.classes, synthetic.ipc),
     )
     inner = TrainConfig(
         epochs=epochs,

@@ -36,7 +36,8 @@ def bench_matching(name: str, preset: str, seconds: float, device: torch.device)
     cfg = replace(cfg, iterations=cfg.total, updates=1)  # as many updates, which decide the form, none with training
     if isinstance(cfg, DCCConfig):
         cfg = replace(cfg, from_iteration=0)  # the contrastive loss from the first iteration on
-    images, labels = make_noise(classes, max(cfg.real_batch, CLASS_IMAGES), device)
+    class_images = max(cfg.real_batch, CLASS_IMAGES)
+    images, labels = make_noise(classes, class_images, device)
     build = memory.find(name)
     network = use_torch_pooling(models.build(cfg.model, CIFAR, classes, generator("bench"))).to(device)
     times = compare(
@@ -45,11 +46,12 @@ def bench_matching(name: str, preset: str, seconds: float, device: torch.device)
         seconds,
     )
     forward = models.forward_flop(network, CIFAR)
-    second = compute.second_order_form(cfg.compute, device, forward * cfg.total * classes * ipc)
+    decoded = cfg.decoded(ipc, CIFAR)
+    second = compute.second_order_form(cfg.compute, device, forward * cfg.count_matched(classes, decoded))
     form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic {second}, float32"
-    passes = replace(cfg, iterations=1).passes(classes, max(cfg.real_batch, CLASS_IMAGES), ipc)
-    flop = 3 * forward * sum(passes)
-    return times.as_result(form, device, flop)
+    once = replace(cfg, iterations=1)
+    images_per_update = once.real_passes(classes, class_images) + 3 * once.count_matched(classes, decoded)
+    return times.as_result(form, device, flop=3 * forward * images_per_update)
 
 
 class OneUpdateError(Exception):
