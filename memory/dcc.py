@@ -1,8 +1,9 @@
 """Memory condensed with contrastive signals (DCC and DSAC: Lee et al., ICML 2022, arXiv:2202.02916).
 
-As published: the distance is taken class by class at first, and from then on between the means over classes of both
-sides' gradients, so that what tells classes apart is matched too. DSAC is DCC under Siamese augmentation: each class
-has one draw, shared by its real and its synthetic images.
+As published, the distance is first taken class by class, and later between the gradients' means over all classes, so
+that the differences between classes are matched too. DSAC is DCC under Siamese augmentation: the real and the synthetic
+images of a class share each random draw. Unlike here, the authors' script normalises CIFAR-100 by the mean and standard
+deviation of CIFAR-10 (`utils.py`).
 """
 
 from typing import ClassVar

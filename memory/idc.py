@@ -1,6 +1,23 @@
 """Memory that holds several images in one, learned by gradient matching (IDC: Kim et al., ICML 2022, arXiv:2205.14959).
 
-Unlike DC, the networks are trained on real images, and what is matched are the gradients of the convolutions.
+Unlike in DC, the networks are trained on real images, and only the gradients of the convolutions are matched.
+
+This differs from the authors' script, Efficient-Dataset-Condensation `condense.py`, as follows. How much each
+difference changes the results is unverified, except for the steps of the images.
+
+- Start: the script takes the first images of each class and shrinks them to the nearest pixels. Here they are drawn at
+  random and shrunk bilinearly with antialiasing. Noise is standard normal in normalised units here; the script draws
+  it with mean 0.5 and standard deviation 0.25, clamped to [0, 1].
+- Range: the script clamps pixels to [0, 1] before the first update of each network, so that the images it saves after
+  the last update are not clamped. Here they are clamped after the last update of each network, to the least and
+  greatest value of each channel among the real images.
+- Steps: the script moves all images after each class, those of other classes by their momentum alone. Here all classes
+  move together, as far as they would have by the same class's next turn; a test compares both.
+- Training: the script trains a network on whole batches until it has seen at least 2,000 real images, which makes
+  2,048 in batches of 64, and goes on through shuffled passes over the data. Here 2,000 images are drawn anew each time.
+- BatchNorm, in networks that have it: the script normalises real and synthetic images by the statistics of their own
+  batches. Here both sides are normalised by statistics of the same real images; see `matching_statistics`.
+- CIFAR-100: the script normalises it by the mean and standard deviation of CIFAR-10. Here it has its own.
 """
 
 from dataclasses import replace
@@ -139,9 +156,7 @@ def build(
 ) -> Memory:
     """Synthetic images, several stored in one, whose gradients match those of real images in trained networks.
 
-    As published, but for one thing that changes next to nothing: the script moves all images after every class, those
-    of other classes by their momentum alone; here all classes move together, as far as they would have by the same
-    class's next turn.
+    The documentation of this module lists the differences from the authors' script.
 
     Args:
         images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
