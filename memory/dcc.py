@@ -17,15 +17,18 @@ from harness.memory.shared.matching import GradientMatchingConfig, Loops, match_
 
 @configuration
 class DCCConfig(GradientMatchingConfig):
-    """Defaults are those of the authors' script, DCC `main.py`, which always starts from real images."""
+    """The defaults of the authors' script, DCC `main.py`, which always starts from real images."""
 
     augment: AugmentName = "none"
     from_iteration: WholeNumber = 250
-    "First iteration in which gradients are compared summed over classes; class by class before it."
+    "First iteration that compares gradients summed over classes; earlier ones compare them class by class."
     from_update: WholeNumber = 10
-    "First update of any iteration in which they are compared so."
+    "First update of every iteration that compares gradients summed over classes."
 
-    loops: ClassVar[Loops] = {**GradientMatchingConfig.loops, 1: (10, 5)}  # DCC `utils.py`: longer at 1 image per class
+    loops: ClassVar[Loops] = {
+        **GradientMatchingConfig.loops,
+        1: (10, 5),
+    }  # DCC `utils.py`: longer at 1 image per class
     presets: ClassVar[Presets] = {
         **GradientMatchingConfig.presets,
         "quick": {**GradientMatchingConfig.presets["quick"], "from_iteration": 5},

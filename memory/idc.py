@@ -37,39 +37,39 @@ from harness.core.train import fit, optimizer_for
 from harness.memory.method import Form, Method, MethodConfig, Passes, Presets, Settings
 from harness.memory.shared.distances import DISTANCES
 from harness.memory.shared.gradients import GradientMatching, matching_statistics
-from harness.memory.shared.sampling import draw, renumbered
-from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of, with_network
+from harness.memory.shared.sampling import draw, renumber
+from harness.memory.shared.synthetic import Draws, Synthetic, add_network, learn, real_batches, shape_of
 
-# data set -> what Efficient-Dataset-Condensation `misc/reproduce.py` sets otherwise than for CIFAR-10, at every ipc
+# data set -> settings of Efficient-Dataset-Condensation `misc/reproduce.py` that differ from CIFAR-10's, at every ipc
 PUBLISHED: Presets = {
     "mnist": {"distance": "l1", "lr": 1e-4, "trained": 500},
     "fashionmnist": {"distance": "l1", "lr": 1e-4 * (28 / 32) ** 2, "trained": 500},  # `argument.py`
     "svhn": {"trained": 500},
 }
-# and of several images in one: neither cutout where they are matched nor CutMix where networks are trained
+# data sets for which IDC (not IDC-I) uses neither cutout in matching nor CutMix in the training of networks
 WITHOUT_CUTS = ("mnist",)
 
 
 @configuration
 class IDCConfig(MethodConfig):
-    """Defaults are those of the authors' script, Efficient-Dataset-Condensation `condense.py`, for CIFAR."""
+    """The defaults of the authors' script, Efficient-Dataset-Condensation `condense.py`, for CIFAR."""
 
     iterations: Count = 2000
-    "Networks, drawn anew one after the other."
+    "Number of networks, drawn one after the other."
     updates: Count = 100
     "Updates of the images for each network."
     lr: Positive = 0.005
-    "Learning rate of the images, for SGD on pixels in [0, 1], at 10 images per class; at others in proportion."
+    "Learning rate at 10 images per class, for SGD on pixels in [0, 1]; it is proportional to the images per class."
     momentum: Momentum = 0.5
     "Momentum of the images' SGD."
     factor: Count = 2
-    "An image stores factor x factor smaller ones."
+    "Each stored image holds factor x factor smaller images."
     real_batch: Count = 64
     "Real images of each class in an update."
     synthetic_batch: Count = 128
-    "Decoded images of each class in an update, at most."
+    "Largest number of decoded images of each class in an update."
     trained: Count = 2000
-    "Real images that the network is trained on after each update."
+    "Number of real images that the network is trained on after each update."
     train: TrainConfig = TrainConfig(
         epochs=1, batch_size=64, augment=augment.IDC_NETWORK, cutmix=0.5, schedule="constant"
     )
@@ -77,17 +77,17 @@ class IDCConfig(MethodConfig):
     model: str = "convnet3"
     "The network whose gradients are matched."
     init: Start = "real"
-    "What the images start from: real images side by side, or noise."
+    "Initial images: real (several side by side) or noise."
     augment: AugmentName = augment.IDC
-    "Augmentation, one draw for each class and update, shared by real and synthetic images."
+    "Augmentation; real and synthetic images of a class share one random draw in each update."
     distance: Annotated[str, one_of(DISTANCES, "distance")] = "mse"
-    "Distance between the gradients by the convolutions' weights: rows, cos, mse or l1."
+    "Distance between the gradients of the convolutions: rows, cos, mse or l1."
     compute: str = "eager"
-    "Form of computing: eager or compiled; second derivatives are compiled where there are enough of them."
+    "Form of computing: eager or compiled; second derivatives are compiled only if that saves time."
     real_dtype: str = "float32"
-    "Type of products for the real images' gradients."
+    "Data type of products for the gradients on real images."
 
-    # part of the key: memories made with an optimiser of the network for each training do not count
+    # Part of the key: earlier versions used a new optimiser for each training of a network.
     beyond: ClassVar[Settings] = {"optimizer": "one a network"}
     presets: ClassVar[Presets] = {
         "quick": {
@@ -97,7 +97,7 @@ class IDCConfig(MethodConfig):
             "synthetic_batch": 20,
             "trained": 500,
             "lr": 0.1,
-            "distance": "mse",  # which that lr is for, whatever the data set
+            "distance": "mse",  # this lr is chosen for mse, on every data set
             "train.dtype": "auto",
         },
         "smoke": {"iterations": 2, "updates": 2, "real_batch": 8, "trained": 32},
@@ -105,7 +105,7 @@ class IDCConfig(MethodConfig):
 
     @property
     def total(self) -> int:
-        """Updates of the images in all."""
+        """Total number of updates of the images."""
         return self.iterations * self.updates
 
     @property
@@ -113,16 +113,20 @@ class IDCConfig(MethodConfig):
         return Form(self.compute, "float32", self.real_dtype)
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """The configuration as published for the data set; nothing depends on ipc but `lr`, which is in proportion."""
+        """Return the configuration published for the data set; it is the same for every ipc."""
         published = replace(self, **PUBLISHED.get(dataset, {}))
         if dataset not in WITHOUT_CUTS or self.factor == 1:
             return published
         return replace(published, augment=augment.IDC_NETWORK, train=replace(published.train, cutmix=0.0))
 
     def round_step(self, classes: int, ipc: int) -> tuple[float, float]:
-        """The learning rate and momentum by which all images move together as far as in a round over the classes."""
-        coasting = (1 - self.momentum**classes) / (1 - self.momentum)  # how far one gradient moves an image in a round
-        return self.lr * ipc / 10 * coasting, self.momentum**classes
+        """Return the learning rate and momentum of one step that equals a round of steps over all classes.
+
+        In a round, the script steps once for each class. The gradient of a class moves its images in the step of the
+        class, and by momentum in those of the other classes.
+        """
+        total_step = (1 - self.momentum**classes) / (1 - self.momentum)  # 1 + momentum + momentum^2 + ...
+        return self.lr * ipc / 10 * total_step, self.momentum**classes
 
     def decoded(self, ipc: int, shape: Shape) -> int:
         return MultiFormation(self.factor).stored_in(ipc, shape) * self.factor**2
@@ -141,7 +145,7 @@ class IDCConfig(MethodConfig):
 
 @configuration
 class IDCIConfig(IDCConfig):
-    """IDC's defaults with one image stored in one."""
+    """The defaults of IDC with full-size images."""
 
     factor: Count = 1
 
@@ -159,12 +163,17 @@ def build(
     The documentation of this module lists the differences from the authors' script.
 
     Args:
-        images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
-        budget: images kept per class; each of them decodes into factor x factor.
+        images: real images, (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
+        budget: images stored per class; each decodes into factor x factor images.
         rng: CPU generator, the only source of randomness; advanced by the call.
+        cfg: hyper-parameters.
+        progress: reports updates and saves checkpoints.
+    Returns:
+        budget.ipc stored images of each class, in ascending order of classes, on the device of `images`.
     Raises:
-        ValueError: a class has fewer than budget.ipc real images; the factor does not divide the images.
-        FloatingPointError: the images, or a network's loss, are no longer finite.
+        ValueError: a class has fewer than budget.ipc real images, or the factor does not divide height and width.
+        FloatingPointError: the synthetic images or the loss of a network are no longer finite.
     """
     classes = len(labels.unique())
     form = MultiFormation(cfg.factor) if cfg.factor > 1 else Pixels()
@@ -181,11 +190,11 @@ def build(
         flop=models.forward_flop(network, shape_of(images)) * cfg.count_matched(classes, synthetic.ipc),
         weights=lambda name, weight: weight.ndim == 4,
     )
-    local, optimizer = renumbered(labels), optimizer_for(network, cfg.train)
-    # [0, 1] as the real images fill it: a gradient of pixels there is one of normalised ones times the range, and a
-    # move of them is that of normalised ones over the range.
-    low, high = (of.view(-1, 1, 1) for of in (images.amin((0, 2, 3)), images.amax((0, 2, 3))))
-    everything = torch.arange(len(images))
+    local_labels, optimizer = renumber(labels), optimizer_for(network, cfg.train)
+    # The learning rate is for pixels in [0, 1], where `low` becomes 0 and `high` becomes 1. Gradients with respect to
+    # such pixels are larger by the factor high - low, and a step of 1 is high - low in normalised units.
+    low, high = images.amin((0, 2, 3)).view(-1, 1, 1), images.amax((0, 2, 3)).view(-1, 1, 1)
+    all_rows = torch.arange(len(images))
 
     def update(number: int) -> None:
         if number % cfg.updates == 0:
@@ -197,21 +206,21 @@ def build(
         by_class = torch.arange(len(synthetic.labels)).split(synthetic.ipc)
         synthetic_rows = torch.cat([draw(of_class, cfg.synthetic_batch, rng) for of_class in by_class])
         synthetic_batch = synthetic.images[synthetic_rows.to(images.device, non_blocking=True)]
-        seen = augment.apply(cfg.augment, synthetic_batch, parameters.of(synthetic.owner[synthetic_rows]))
-        leaf = seen.detach().requires_grad_()
+        augmented = augment.apply(cfg.augment, synthetic_batch, parameters.of(synthetic.owner[synthetic_rows]))
+        leaf = augmented.detach().requires_grad_()
         with matching_statistics(network, real, "reference"):
             match.backward(leaf, match.real_gradients(real))
-        seen.backward(leaf.grad)
+        augmented.backward(leaf.grad)
         assert synthetic.images.grad is not None
         synthetic.images.grad *= (high - low).square()
         synthetic.step()
         if number % cfg.updates == cfg.updates - 1:
             synthetic.clamp(low, high)
         else:
-            trained = draw(everything, cfg.trained, rng).to(images.device, non_blocking=True)
-            fit(network, images[trained], local[trained], cfg.train, rng, optimizer=optimizer)
+            train_rows = draw(all_rows, cfg.trained, rng).to(images.device, non_blocking=True)
+            fit(network, images[train_rows], local_labels[train_rows], cfg.train, rng, optimizer=optimizer)
 
-    return learn(synthetic, draws, cfg.total, update, with_network(progress, network, optimizer), "idc")
+    return learn(synthetic, draws, cfg.total, update, add_network(progress, network, optimizer), "idc")
 
 
 IDC = Method(build, IDCConfig(), frozenset({"progress"}))
