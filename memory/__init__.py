@@ -1,4 +1,4 @@
-"""Memory builders: every method on one screen. What a method is, and what it may have, says `method.py`."""
+"""The table of all memory builders; `method.py` describes what a method is."""
 
 import importlib.util
 import sys
@@ -47,29 +47,32 @@ BUILDERS: dict[str, Method[Any]] = {
     "idc": idc.IDC,
     "idc-i": idc.IDC_I,
     "mmd-pixel": mmd_pixel.METHOD,
-    # around others
+    # plug-ins around other methods
     "lo-dc": low_rank.around("dc", dc.METHOD),
     "lo-dm": low_rank.around("dm", dm.METHOD),
     "lo-dsa": low_rank.around("dsa", dsa.METHOD),
     "mim-dm": mutual_information.around("dm", dm.METHOD),
     "mim-dsa": mutual_information.around("dsa", dsa.METHOD),
 }
-GROUP = "harness.memories"  # of entry points, where other packages offer builders
-PLUG_INS = {"lo": low_rank.around, "mim": mutual_information.around}  # `lo-NAME` goes around any method that fits
+GROUP = "harness.memories"  # the entry points through which other packages offer builders
+PLUG_INS = {"lo": low_rank.around, "mim": mutual_information.around}  # prefix of a name such as lo-dm -> plug-in
 
 
 def names() -> list[str]:
-    """Every method that can be asked for, those of other packages included."""
+    """Return the names of all methods, including those of other packages."""
     return registry.names(BUILDERS, GROUP)
 
 
 def find(name: str, what: str = "memory", besides: Collection[str] = ()) -> Method[Any]:
-    """The method of that name.
+    """Return the method of that name.
 
     Args:
-        what: as those who ask call it; besides: what they may ask for instead. Both for the message alone.
+        name: such as dm, or lo-dm for a plug-in around another method.
+        what: what the error message calls a method.
+        besides: other values that the caller accepts, which the error message lists too.
     Raises:
-        ValueError: there is none, and the message names the nearest; or another package's cannot be imported.
+        ValueError: no method has the name (the message suggests the nearest one), or a method of another package
+            cannot be imported.
     """
     if name in BUILDERS:
         return BUILDERS[name]
@@ -78,14 +81,14 @@ def find(name: str, what: str = "memory", besides: Collection[str] = ()) -> Meth
         try:
             return PLUG_INS[plug_in](host, find(host))
         except ValueError as error:
-            raise ValueError(f"{error}; {plug_in}- goes around {', '.join(_hosts(plug_in))}") from error
+            raise ValueError(f"{error}; {plug_in}- can be used with {', '.join(_hosts(plug_in))}") from error
     with _former_names():
         offered = registry.find(name, BUILDERS, GROUP, what, besides)
     return offered if isinstance(offered, Method) else from_function(offered)
 
 
 def _hosts(plug_in: str) -> list[str]:
-    """The methods that a plug-in fits around."""
+    """Return the names of the methods that a plug-in fits around."""
     hosts = []
     for name in names():
         with suppress(ValueError):
@@ -96,9 +99,9 @@ def _hosts(plug_in: str) -> list[str]:
 
 @contextmanager
 def _former_names() -> Iterator[None]:
-    """Inside, our modules can be imported as up to version 0.3.0, such as `memory.sampling`; others' builders do so.
+    """Let other packages import the modules of this package by their names up to version 0.3.0, as `memory.sampling`.
 
-    A module of the name `memory` that is not ours is left alone.
+    A foreign module of the name `memory` keeps its name.
     """
     spec = importlib.util.find_spec("memory") if "memory" not in sys.modules else sys.modules["memory"].__spec__
     added: dict[str, ModuleType] = {}

@@ -1,7 +1,7 @@
-"""Real images chosen by their C-score, how consistent each is with the rest (Jiang et al., ICML 2021).
+"""Selection of real images by their consistency score, the C-score (Jiang et al., ICML 2021, arXiv:2002.03206).
 
-arXiv:2002.03206. The scores take very many networks and are not computed here: the user supplies them, such as the
-authors' files for CIFAR-10 and CIFAR-100 (pluskid.github.io/structural-regularity). There is none for SVHN.
+The scores require the training of very many networks and are not computed here. The user supplies them, for example
+from the authors' files for CIFAR-10 and CIFAR-100 (pluskid.github.io/structural-regularity). There is no file for SVHN.
 """
 
 from pathlib import Path
@@ -23,19 +23,19 @@ HOW = "give a file with one score per train image, in official order, by --set m
 
 @configuration
 class CScoreConfig(MethodConfig):
-    """Which file, and which of its ends."""
+    """The file of scores, and which images of the ranking are kept."""
 
     scores: str = ""
-    """File of scores: .npz of arrays `scores` and, to check the order of the images by, `labels`, which is the authors'
-    form; .npy of one array; .csv or .txt with a number per line."""
+    """File of scores: .npz with the array `scores` and, to check the order of the images, the array `labels`, as the
+    authors provide it; .npy with one array; .csv or .txt with one number per line."""
     keep: Annotated[str, one_of(KEEP, "keep")] = "easy"
-    "Images to keep: easy for the highest scores, or hard for the lowest; which one was published is unverified."
+    "Images to keep: easy (highest scores) or hard (lowest scores); which of them was published is unverified."
 
     per_class: ClassVar[bool] = True
 
     def check_data(self, labels: Tensor, rows: Tensor, of: int) -> None:
-        """Raise ValueError or FileNotFoundError unless there are scores for these images; see `scores_of`."""
-        scores_of(self.scores, labels, rows, of)
+        """Raise ValueError or FileNotFoundError if there are no scores for these images; see `load_scores`."""
+        load_scores(self.scores, labels, rows, of)
 
 
 def build(
@@ -50,16 +50,19 @@ def build(
     """Real images of each class with the highest (or lowest) published C-scores.
 
     Args:
-        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
-        rng: CPU generator; the order of equal scores.
-        rows: where these images stand in the official train set, (N,) int64; None: they are all of it, in its order.
-        of: how many images the official train set has, where `rows` is given.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
+        budget: images kept per class.
+        rng: CPU generator; it orders images of equal score.
+        rows: positions of the images in the official train set, (N,) int64; by default the images are the whole set in
+            its order.
+        of: number of images in the official train set; required with `rows`.
     Returns:
-        budget.ipc images of each class, the best first, classes ascending.
+        budget.ipc images of each class, from the best score to the worst, in ascending order of classes.
     Raises:
-        ValueError: a class has fewer than budget.ipc images; no file is given, it cannot be read, it holds other than
-            one score per train image or a NaN, or the labels in it are not these.
-        FileNotFoundError: there is no such file.
+        ValueError: a class has fewer than budget.ipc images; or no file is given, it cannot be read, it does not hold
+            one score per train image, a score is NaN, or its labels differ from those of the images.
+        FileNotFoundError: the file does not exist.
     """
     check_enough(rows_by_class(labels), budget)
     if (rows is None) != (of is None):
@@ -67,30 +70,35 @@ def build(
     if rows is None:
         rows, of = torch.arange(len(images)), len(images)
     assert of is not None
-    scores = scores_of(cfg.scores, labels, rows, of)
+    scores = load_scores(cfg.scores, labels, rows, of)
     return select(images, labels, scores, budget, rng, highest=cfg.keep == "easy")
 
 
 METHOD = Method(build, CScoreConfig(), frozenset({"rows", "of"}))
 
 
-def scores_of(file: str, labels: Tensor, rows: Tensor, of: int) -> Tensor:
-    """The scores of the images with `labels` (N,) at `rows` (N,) of an official train set of `of` images, (N,) float64.
+def load_scores(file: str, labels: Tensor, rows: Tensor, of: int) -> Tensor:
+    """Return the scores of images of the official train set, (N,) float64.
 
+    Args:
+        file: path of the file of scores.
+        labels: (N,) int64, the labels of the images.
+        rows: (N,) int64, their positions in the official train set.
+        of: number of images in the official train set.
     Raises:
-        ValueError, FileNotFoundError: as `build`.
+        ValueError, FileNotFoundError: as in `build`.
     """
-    scores, theirs = read(file)
+    scores, file_labels = read(file)
     name, rows = Path(file).name, rows.cpu()
     if len(scores) != of:
         raise ValueError(f"cscore: {name} has {len(scores)} scores, the data {of} images")
-    if theirs is not None and not torch.equal(theirs[rows], labels.cpu()):
+    if file_labels is not None and not torch.equal(file_labels[rows], labels.cpu()):
         raise ValueError(f"cscore: {name} has other labels than the data; its images come in another order")
     return scores[rows]
 
 
 def read(file: str) -> tuple[Tensor, Tensor | None]:
-    """The scores in a file, (N,) float64, and the labels beside them, (N,) int64, or None."""
+    """Read the scores in a file, (N,) float64, and its labels, (N,) int64, or None if it holds none."""
     if not file:
         raise ValueError(f"cscore: a file of scores is needed; {HOW}")
     path = Path(file)

@@ -1,7 +1,7 @@
 """Memory condensed by gradient matching (DC: Zhao, Mopuri & Bilen, ICLR 2021, arXiv:2006.05929).
 
-As published: the images start from noise, nothing is augmented, and the distance between the gradients of real and
-synthetic images is taken class by class. The loops are those of `memory/shared/matching.py`.
+As published, the images start from noise, there is no augmentation, and the distance between the gradients on real and
+on synthetic images is computed class by class. `memory/shared/matching.py` holds the training loops.
 """
 
 from typing import ClassVar
@@ -12,13 +12,13 @@ from harness.core.parametrisation import Start
 from harness.memory.method import LEARNS, Method
 from harness.memory.shared.matching import GradientMatchingConfig, Rates, match_gradients
 
-# Network -> learning rate of the images where it was published otherwise than 0.1: DatasetCondensation, for DSA too.
+# Network -> published learning rate of the images where it is not 0.1 (DatasetCondensation; also for DSA).
 RATES: Rates = {"mlp": 0.01}
 
 
 @configuration
 class DCConfig(GradientMatchingConfig):
-    """Defaults are those of the authors' script, DatasetCondensation `main.py`."""
+    """The defaults of the authors' script, DatasetCondensation `main.py`."""
 
     init: Start = "noise"
     augment: AugmentName = "none"

@@ -1,8 +1,9 @@
 """Memory condensed with contrastive signals (DCC and DSAC: Lee et al., ICML 2022, arXiv:2202.02916).
 
-As published: the distance is taken class by class at first, and from then on between the means over classes of both
-sides' gradients, so that what tells classes apart is matched too. DSAC is DCC under Siamese augmentation: each class
-has one draw, shared by its real and its synthetic images.
+As published, the distance is first taken class by class, and later between the gradients' means over all classes, so
+that the differences between classes are matched too. DSAC is DCC under Siamese augmentation: the real and the synthetic
+images of a class share each random draw. Unlike here, the authors' script normalises CIFAR-100 by the mean and standard
+deviation of CIFAR-10 (`utils.py`).
 """
 
 from typing import ClassVar
@@ -16,15 +17,18 @@ from harness.memory.shared.matching import GradientMatchingConfig, Loops, match_
 
 @configuration
 class DCCConfig(GradientMatchingConfig):
-    """Defaults are those of the authors' script, DCC `main.py`, which always starts from real images."""
+    """The defaults of the authors' script, DCC `main.py`, which always starts from real images."""
 
     augment: AugmentName = "none"
     from_iteration: WholeNumber = 250
-    "First iteration in which gradients are compared summed over classes; class by class before it."
+    "First iteration that compares gradients summed over classes; earlier ones compare them class by class."
     from_update: WholeNumber = 10
-    "First update of any iteration in which they are compared so."
+    "First update of every iteration that compares gradients summed over classes."
 
-    loops: ClassVar[Loops] = {**GradientMatchingConfig.loops, 1: (10, 5)}  # DCC `utils.py`: longer at 1 image per class
+    loops: ClassVar[Loops] = {
+        **GradientMatchingConfig.loops,
+        1: (10, 5),
+    }  # DCC `utils.py`: longer at 1 image per class
     presets: ClassVar[Presets] = {
         **GradientMatchingConfig.presets,
         "quick": {**GradientMatchingConfig.presets["quick"], "from_iteration": 5},

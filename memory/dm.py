@@ -18,16 +18,16 @@ from harness.memory.shared import pool
 from harness.memory.shared.sampling import draw
 from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, shape_of
 
-# (data set, ipc) -> learning rate where it was published otherwise than 1: DatasetCondensation's readme.
+# (data set, ipc) -> published learning rate where it is not 1 (readme of DatasetCondensation).
 PUBLISHED_LR: Mapping[tuple[str, int], float] = {("cifar10", ipc): 10.0 for ipc in (100, 200, 500, 1000, 1250)}
 
-# data set -> iterations where they were published otherwise than 20,000: DM, appendix A.1.
+# data set -> published number of iterations where it is not 20,000 (DM, appendix A.1).
 PUBLISHED_ITERATIONS: Mapping[str, int] = {"tinyimagenet": 10_000, "imagenet64": 10_000}
 
 
 @configuration
 class DMConfig(MethodConfig):
-    """Defaults are those of the authors' script, DatasetCondensation `main_DM.py`."""
+    """The defaults of the authors' script, DatasetCondensation `main_DM.py`."""
 
     iterations: Count = 20_000
     "Updates of the synthetic images."
@@ -36,23 +36,23 @@ class DMConfig(MethodConfig):
     momentum: Momentum = 0.5
     "Momentum of the images' SGD."
     real_batch: Count = 256
-    "Real images of each class in an iteration, or all where a class has fewer."
+    "Real images of each class in an iteration; all of them if a class has fewer."
     init: Start = "real"
-    "What the images start from: real images or noise."
+    "Initial images: real or noise."
     model: str = "convnet3"
-    "The network whose embeddings are matched, drawn anew every iteration."
+    "The network whose embeddings are matched; its weights are drawn anew in every iteration."
     networks: Annotated[str, satisfies(pool.band)] = "random"
-    "Networks to match in: random ones, never trained, or trained:LO-HI, from a pool of that accuracy (%)."
+    "Weights of the network: random, or trained:LO-HI for a pool of networks of that accuracy (%)."
     augment: AugmentName = augment.DSA
-    "Augmentation, one draw for each class and iteration, shared by real and synthetic images."
+    "Augmentation; real and synthetic images of a class share one random draw in each iteration."
     compute: str = "eager"
     "Form of computing: eager or compiled."
     real_dtype: str = "float32"
-    "Type of products where no gradient passes."
+    "Data type of products without gradients, for the real images."
     synthetic_dtype: str = "float32"
-    "Type of products where the gradient passes; auto decides by the hardware."
+    "Data type of products with gradients, for the synthetic images; auto selects it by the hardware."
     pool_size: Count = field(default=1000, metadata=ADDED_LATER)
-    "Networks in the pool of trained ones."
+    "Number of networks in the pool of trained networks."
 
     presets: ClassVar[Presets] = {
         "quick": {"iterations": 800, "lr": 5.0, "real_batch": 64, "synthetic_dtype": "auto"},
@@ -60,19 +60,19 @@ class DMConfig(MethodConfig):
     }
 
     def preset(self, name: str, track: str) -> Settings:
-        """What a preset sets of this method; a smaller pool, where there is one, in the short presets."""
+        """Return the settings of a preset; the short presets use a smaller pool of trained networks."""
         settings = super().preset(name, track)
         size = {"quick": 10, "smoke": 2}.get(name)
         return settings if self.networks == "random" or size is None else {**settings, "pool_size": size}
 
     @property
     def per_class(self) -> bool:
-        """Each class depends on its own images alone; not under BatchNorm, nor in networks trained on all classes."""
+        """Whether classes are independent: not with BatchNorm, and not in networks trained on all classes."""
         return models.parse(self.model).norm != "batchnorm" and self.networks == "random"
 
     @property
     def beyond(self) -> Settings:
-        """How a pool of trained networks is made, which stands in no field."""
+        """The constants of a pool of trained networks, which are not fields."""
         return {} if self.networks == "random" else {"pool": pool.settings(self.pool_size)}
 
     @property
@@ -80,12 +80,12 @@ class DMConfig(MethodConfig):
         return Form(self.compute, self.synthetic_dtype, self.real_dtype)
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """The configuration with the published learning rate and number of iterations."""
+        """Return the configuration with the published learning rate and number of iterations."""
         iterations = PUBLISHED_ITERATIONS.get(dataset, self.iterations)
         return replace(self, lr=PUBLISHED_LR.get((dataset, ipc), self.lr), iterations=iterations)
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
-        """Without the training of a pool of networks, whose length is not known before."""
+        """Count the images of all iterations, but not those that train a pool of networks, whose number varies."""
         return Passes(self.iterations * classes * min(self.real_batch, images), self.iterations * classes * ipc)
 
 
@@ -101,27 +101,31 @@ def build(
 ) -> Memory:
     """Synthetic images whose mean embeddings match the real ones, class by class.
 
-    As published: random real images to start from, a fresh random network and a fresh augmentation per class every
-    iteration, the squared distance of the means summed over features and classes. Computed in chunks that fit the
-    device: first all real means, then each chunk of classes forward and backward. Under BatchNorm, whose statistics
-    are those of all classes together, a chunk holds everything.
+    As published, the synthetic images start from random real images. Each iteration draws a new random network and, for
+    each class, a new augmentation. The loss is the squared distance between the mean embeddings of real and synthetic
+    images, summed over features and classes.
 
     Args:
-        images: real images, (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        images: real images, (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
         budget: images kept per class.
         rng: CPU generator, the only source of randomness; advanced by the call.
-        form: how the images are stored; extra_loss: a loss to add to the distance.
+        cfg: hyper-parameters.
+        progress: reports iterations and saves checkpoints.
+        form: how the images are stored.
+        extra_loss: a loss to add to the distance.
     Returns:
-        As many images of each class in `labels` as `form` stores in the budget, classes ascending, on images' device.
+        The images of each class that `form` stores in the budget, in ascending order of classes, on the device of
+        `images`.
     Raises:
-        ValueError: a class has fewer than budget.ipc real images; no network reaches the accuracy asked for.
-        FloatingPointError: the images are no longer finite.
+        ValueError: a class has fewer than budget.ipc real images, or no network of the pool reaches its accuracy.
+        FloatingPointError: the synthetic images are no longer finite.
     """
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
     match = MeanMatching(images, synthetic.classes, synthetic.ipc, cfg)
     networks = pool.Networks(cfg.networks, cfg.pool_size, cfg.model, cfg.augment, images, labels, draws)
-    after = networks.fill(progress, cfg.iterations)
+    progress = networks.fill(progress, cfg.iterations)
 
     def update(_: int) -> None:
         networks.draw(match.network)
@@ -129,24 +133,35 @@ def build(
         parameters = augment.draw_shared(cfg.augment, synthetic.classes, rng)
         match.backward(synthetic.images, batch, parameters)
         if extra_loss is not None:
-            seen = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
-            leaf = seen.detach().requires_grad_()
+            augmented = augment.apply(cfg.augment, synthetic.images, parameters.of(synthetic.owner))
+            leaf = augmented.detach().requires_grad_()
 
             def real(count: int) -> list[Tensor]:
                 return real_batches(cfg.augment, images, [rows[:count] for rows in batch], parameters)
 
             extra_loss(match.network, real, leaf)
-            seen.backward(leaf.grad)
+            augmented.backward(leaf.grad)
         synthetic.step()
 
-    return learn(synthetic, draws, cfg.iterations, update, after, "dm")
+    return learn(synthetic, draws, cfg.iterations, update, progress, "dm")
 
 
 METHOD = Method(build, DMConfig(), LEARNS)
 
 
 class MeanMatching:
-    """The loss of one iteration, and its gradient, for K classes of ipc synthetic images, (K * ipc, C, H, W)."""
+    """The loss of one iteration and its gradient.
+
+    The images pass through the network in chunks that fit the device: first all real images, without gradients, then
+    the synthetic images of some classes at a time, forward and backward. With BatchNorm, all images are one chunk,
+    because its statistics are those of all classes together.
+
+    Args:
+        images: real images, (N, C, H, W) float32, normalised.
+        classes: number of classes K.
+        ipc: synthetic images per class.
+        cfg: hyper-parameters.
+    """
 
     def __init__(self, images: Tensor, classes: int, ipc: int, cfg: DMConfig) -> None:
         shape = shape_of(images)
@@ -156,8 +171,8 @@ class MeanMatching:
         together = models.has_batch_statistics(self.network)
         chunk = compute.chunk_size(images.device, models.bytes_per_image(self.network, shape))
         self.real_chunk = classes * cfg.real_batch if together else chunk
-        both_ways = chunk if images.is_cuda else compute.gradient_chunk(self.network)
-        self.classes_at_once = classes if together else max(1, both_ways // ipc)
+        gradient_chunk = chunk if images.is_cuda else compute.gradient_chunk(self.network)
+        self.classes_at_once = classes if together else max(1, gradient_chunk // ipc)
         real, synthetic = (
             compute.prepare(self.network, "embed", cfg.compute, dtype, images.device)
             for dtype in (cfg.real_dtype, cfg.synthetic_dtype)
@@ -166,10 +181,12 @@ class MeanMatching:
         self.embed_synthetic = synthetic if together else compute.apply_in_chunks(synthetic, self.classes_at_once * ipc)
 
     def backward(self, pixels: Tensor, real_rows: list[Tensor], parameters: augment.Parameters) -> Tensor:
-        """Add the loss's gradient to `pixels.grad`; the loss, on the device.
+        """Add the gradient of the loss to `pixels.grad`, and return the loss, a scalar on the device.
 
         Args:
-            real_rows: per class, the real images drawn; parameters: the augmentation of each class.
+            pixels: synthetic images, (K * ipc, C, H, W), in ascending order of classes.
+            real_rows: for each class, the rows of its real batch.
+            parameters: the augmentation of each class.
         """
         means = self._real_means(real_rows, parameters)
         losses = []
@@ -185,20 +202,21 @@ class MeanMatching:
 
     @torch.no_grad()
     def _real_means(self, rows: list[Tensor], parameters: augment.Parameters) -> Tensor:
-        """Mean embedding of each class's real batch, (K, D)."""
+        """Return the mean embedding of the real batch of each class, (K, D)."""
         sizes = torch.tensor([len(of_class) for of_class in rows])
         owner = torch.arange(self.classes).repeat_interleave(sizes)
         sums: Tensor | None = None
-        for some, theirs in zip(torch.cat(rows).split(self.real_chunk), owner.split(self.real_chunk), strict=True):
-            batch = self.images[some.to(self.images.device, non_blocking=True)]
-            features = self.embed_real(augment.apply(self.strategy, batch, parameters.of(theirs)))
+        chunks = zip(torch.cat(rows).split(self.real_chunk), owner.split(self.real_chunk), strict=True)
+        for chunk_rows, chunk_classes in chunks:
+            batch = self.images[chunk_rows.to(self.images.device, non_blocking=True)]
+            features = self.embed_real(augment.apply(self.strategy, batch, parameters.of(chunk_classes)))
             if sums is None:
                 sums = features.new_zeros(self.classes, features.shape[1])
-            sums.index_add_(0, theirs.to(sums.device, non_blocking=True), features)
+            sums.index_add_(0, chunk_classes.to(sums.device, non_blocking=True), features)
         assert sums is not None  # every class has at least one real image
         return sums / sizes.to(sums, non_blocking=True).unsqueeze(1)
 
 
 def mean_gap(real: Tensor, synthetic: Tensor) -> Tensor:
-    """Squared distances between mean embeddings (K, D) and (K, D), summed over classes: the paper's formula."""
+    """Return the squared distance between mean embeddings, each (K, D), summed over classes."""
     return (real - synthetic).square().sum()

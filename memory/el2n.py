@@ -1,6 +1,6 @@
-"""Real images chosen by EL2N, the length of a network's error early in training (Paul et al., NeurIPS 2021).
+"""Selection of real images by EL2N, the norm of a network's error early in training (Paul et al., NeurIPS 2021).
 
-arXiv:2107.07075; code mansheej/data_diet. Scored are the images as they are, not augmented, in eval mode.
+arXiv:2107.07075; code mansheej/data_diet. The images are scored without augmentation, by networks in eval mode.
 """
 
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from harness.memory.shared.scores import EarlyConfig, select_early
 
 @configuration
 class EL2NConfig(EarlyConfig):
-    """Nothing beyond what it shares with GraNd."""
+    """The hyper-parameters that EL2N shares with GraNd."""
 
 
 def build(
@@ -34,6 +34,12 @@ METHOD = Method(build, EL2NConfig(), frozenset({"progress"}))
 
 
 def error_length(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """|softmax(logits) - one-hot label| of each image, (N,), at most sqrt 2; the features (N, D) do not matter."""
+    """Return the norm of softmax(logits) - one-hot label for each image, (N,), at most sqrt(2).
+
+    Args:
+        features: (N, D), unused.
+        logits: (N, K).
+        labels: (N,) int64, 0 .. K - 1.
+    """
     length: Tensor = (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).norm(dim=1)
     return length

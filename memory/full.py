@@ -1,4 +1,4 @@
-"""All real images: not a memory, but the accuracy no memory is expected to pass."""
+"""All real images: not a memory, but an upper bound on the accuracy that a memory is expected to reach."""
 
 from typing import ClassVar
 
@@ -11,13 +11,13 @@ from harness.memory.method import Method, MethodConfig, Presets
 
 @configuration
 class FullConfig(MethodConfig):
-    """The papers do not print how they train on the whole data; the number of epochs is our choice."""
+    """The papers do not print how they train on the whole data set; the number of epochs is our choice."""
 
     epochs: Count = 100
-    "Epochs of training on all images, in the place of the recipe's."
+    "Epochs of training on all images, instead of the recipe's."
 
     per_class: ClassVar[bool] = True
-    stored: ClassVar[bool] = False  # the data set itself is the file
+    stored: ClassVar[bool] = False  # the data set itself is on disk already
     presets: ClassVar[Presets] = {"quick": {"epochs": 4}, "smoke": {"epochs": 1}}
 
     @property

@@ -1,7 +1,8 @@
-"""Real images chosen by GraNd, the length of their loss's gradient early in training (Paul et al., NeurIPS 2021).
+"""Selection of real images by GraNd, the norm of their loss's gradient early in training (Paul et al., NeurIPS 2021).
 
-arXiv:2107.07075. As in DeepCore the gradient is that by the last layer, not by all weights as in the authors' code.
-Unlike DeepCore, whose loss takes the softmax twice here, it is that of the loss the network is trained on.
+arXiv:2107.07075. The gradient is taken with respect to the last layer, as in DeepCore, and not with respect to all
+weights, as in the authors' code. The loss is the one that the network is trained on; DeepCore's applies the softmax
+twice.
 """
 
 from torch import Generator, Tensor
@@ -16,7 +17,7 @@ from harness.memory.shared.scores import EarlyConfig, select_early
 
 @configuration
 class GraNdConfig(EarlyConfig):
-    """Nothing beyond what it shares with EL2N."""
+    """The hyper-parameters that GraNd shares with EL2N."""
 
 
 def build(
@@ -35,8 +36,14 @@ METHOD = Method(build, GraNdConfig(), frozenset({"progress"}))
 
 
 def gradient_length(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Length of each image's gradient of the cross-entropy by the last layer's weights and biases, (N,).
+    """Return the norm of each image's gradient of the cross-entropy with respect to the last layer, (N,).
 
-    The gradient by the biases is the error p - y, that by the weights its outer product with the features (N, D).
+    With respect to the biases, the gradient is the error p - y; with respect to the weights, it is the outer product of
+    this error with the features.
+
+    Args:
+        features: (N, D).
+        logits: (N, K).
+        labels: (N,) int64, 0 .. K - 1.
     """
     return error_length(features, logits, labels) * (1 + features.square().sum(1)).sqrt()

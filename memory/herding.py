@@ -1,7 +1,7 @@
-"""Real images chosen by herding (Welling, ICML 2009) on features learned from the step's own data.
+"""Selection of real images by herding (Welling, ICML 2009) on features learned from the data of the step.
 
-As in iCaRL (Rebuffi et al., CVPR 2017): pick after pick, the image that brings the mean of the chosen features nearest
-to the class mean. The embedding network's hyper-parameters are not published for this setting; ours are the recipe
+As in iCaRL (Rebuffi et al., CVPR 2017), each pick is the image that brings the mean of the selected features closest to
+the class mean. The hyper-parameters of the embedding network are not published for this setting; ours are the recipe
 `dm` for 200 epochs.
 """
 
@@ -22,7 +22,7 @@ def build(
     cfg: EmbeddingConfig = EmbeddingConfig(),
     progress: Progress = SILENT,
 ) -> Memory:
-    """Real images of each class whose mean feature is nearest to that of the class."""
+    """Real images of each class whose mean feature is close to the class mean."""
     return choose(images, labels, budget, rng, cfg, progress, herd)
 
 
@@ -30,9 +30,14 @@ METHOD = Method(build, EmbeddingConfig(), frozenset({"progress"}))
 
 
 def herd(features: Tensor, count: int) -> Tensor:
-    """Rows of `features` (N, D) in the order herding picks them, (count,) int64 on the CPU; the first of equals wins.
+    """Return the rows that herding selects, in order, (count,) int64 on the CPU.
 
-    Pick k + 1 is the row i not yet picked with the least |(k + 1) mean - sum of the picked - features_i|.
+    Selection k + 1 is the row i, not yet selected, that minimises |(k + 1) mean - sum of the selected - features_i|.
+    The first of equal rows is selected.
+
+    Args:
+        features: (N, D).
+        count: number of rows to select, at most N.
     """
     features = features.cpu().double()
     mean, picked = features.mean(0), torch.zeros(len(features), dtype=torch.bool)

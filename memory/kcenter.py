@@ -1,8 +1,9 @@
-"""Real images chosen by greedy k-center on features learned from the step's own data (Sener & Savarese, ICLR 2018).
+"""Selection of real images by greedy k-center on learned features (Sener & Savarese, ICLR 2018, arXiv:1708.00489).
 
-arXiv:1708.00489. Class by class: the image nearest the class mean, then again and again the one farthest from all that
-are chosen. Unlike DeepCore's code, which starts at a random image; as there, no swaps make the radius smaller
-afterwards. The embedding network is trained as herding's.
+The features are learned from the data of the step by a network that is trained as for herding. In each class, the
+first center is the image nearest to the class mean, and each further center is the image farthest from its nearest
+center.
+DeepCore's code starts at a random image instead; as there, no swaps reduce the radius afterwards.
 """
 
 import torch
@@ -30,17 +31,21 @@ METHOD = Method(build, EmbeddingConfig(), frozenset({"progress"}))
 
 
 def k_centers(features: Tensor, count: int) -> Tensor:
-    """Rows of `features` (N, D) in the order they become centers, (count,) int64 on the CPU; the first of equals wins.
+    """Return the rows that become centers, in order, (count,) int64 on the CPU.
 
-    The first is the nearest to the mean; each of the others has, when picked, the largest distance to its nearest
-    center.
+    The first center is the row nearest to the mean. Each further center is the row with the largest distance to its
+    nearest center. The first of equal rows is selected.
+
+    Args:
+        features: (N, D).
+        count: number of centers, at most N.
     """
     features = features.cpu().double()
     first = int((features - features.mean(0)).norm(dim=1).argmin())
-    order, gap = [first], (features - features[first]).norm(dim=1)  # to the nearest center
+    order, distance = [first], (features - features[first]).norm(dim=1)  # to the nearest center
     for _ in range(count - 1):
-        gap[order[-1]] = -1  # never again, not even where all that is left coincides with a center
-        best = int(gap.argmax())
-        gap = torch.minimum(gap, (features - features[best]).norm(dim=1))
+        distance[order[-1]] = -1  # a center is not selected again, even if all other rows coincide with centers
+        best = int(distance.argmax())
+        distance = torch.minimum(distance, (features - features[best]).norm(dim=1))
         order.append(best)
     return torch.tensor(order)

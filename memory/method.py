@@ -1,16 +1,16 @@
-"""What a method is: a function that builds memories, its configuration, and what that says of the method.
+"""A method: a function that builds memories, and the configuration that describes it.
 
 A builder is a function
 
     build(images, labels, budget, rng, cfg) -> Memory
 
-and may take more, by name, which `Method.takes` lists:
+It may take further arguments by name, which `Method.takes` lists:
 
-    progress          a `Progress`: it takes long, reports its rounds and survives a kill
-    form, extra_loss  it learns images: how they are stored, and a loss to add to its own
-    rows, of          the places of its images among all train images, and how many train images there are
+    progress          a `Progress`, for builders that take long: it reports rounds and saves checkpoints
+    form, extra_loss  for builders that learn images: how these are stored, and a loss to add to the method's own
+    rows, of          positions of the images in the official train set, and the number of images of that set
 
-Its configuration is a frozen dataclass of hyper-parameters that derives from `MethodConfig`.
+The configuration is a frozen dataclass of hyper-parameters that derives from `MethodConfig`.
 """
 
 import inspect
@@ -29,91 +29,90 @@ from harness.core.parametrisation import Shape
 from harness.core.recipes import TrainConfig
 
 Settings = Mapping[str, Any]  # dotted name of a field -> value
-Presets = Mapping[str, Settings]  # name of a preset -> the settings that it changes
+Presets = Mapping[str, Settings]  # name of a preset -> the settings that differ from the defaults
 
-# The first n real images of each class, in one list -> a loss to add: see `Method.takes`.
 RealImages = Callable[[int], list[Tensor]]
 ExtraLoss = Callable[[Network, RealImages, Tensor], Tensor]
-"""(network, real, images) -> the loss, whose gradient is added to `images.grad`.
+"""A loss to add to a method's own: a function (network, real, images) -> loss that adds its gradient to `images.grad`.
 
-`real(n)` gives a list with the first n real images (n, C, H, W) of each class's batch; `images`, (K * ipc, C, H, W),
-are the synthetic images, classes ascending, as the network sees them.
+`real(n)` returns the first n real images of the batch of each class, a list of (n, C, H, W) tensors. `images` are the
+augmented synthetic images, (K * ipc, C, H, W), in ascending order of classes.
 """
 
 
 class Passes(NamedTuple):
-    """What building a memory costs, in images pushed through the method's network."""
+    """The cost of building a memory, in images that pass through the method's network."""
 
-    forward: int  # forward alone
-    both: int  # forward and backward; a second derivative counts as three
+    forward: int  # forward only
+    both: int  # forward and backward; an image with a second derivative counts as three
 
 
 class Form(NamedTuple):
-    """How a method computes."""
+    """The form of computing of a method."""
 
     compute: str = "eager"  # eager or compiled
-    dtype: str = "float32"  # of products where a gradient passes
-    real_dtype: str | None = None  # of products where none passes; None where the method does not tell them apart
+    dtype: str = "float32"  # data type of products with gradients
+    real_dtype: str | None = None  # data type of products without gradients; None if both have the same type
 
 
 @configuration
 class MethodConfig:
-    """What a configuration says of its method, beside its hyper-parameters; a method overrides what differs.
+    """The base class of configurations, with the default description of a method.
 
-    An override is a dataclass field, a class variable or a property of the same name.
+    A method overrides an attribute by a dataclass field, a class variable or a property of the same name.
     """
 
-    # --- what a memory depends on ---------------------------------------------------------------------------------
+    # --- dependencies of a memory ---------------------------------------------------------------------------------
 
     @property
     def per_class(self) -> bool:
-        """Whether each class's memory depends on its own images alone, so that classes may be built apart."""
+        """Whether the memory of a class depends on its own images alone; such classes are built separately."""
         return False
 
     @property
     def model(self) -> str | None:
-        """The network that the method works with; None for a method that needs none."""
+        """The network of the method; None if it has none."""
         return None
 
     @property
     def augment(self) -> str:
-        """The augmentation of the images it learns; "" for none of its own."""
+        """The augmentation of the images that the method learns; "" if it has none."""
         return ""
 
     @property
     def train(self) -> TrainConfig | None:
-        """How it trains networks on real images; None if it trains none."""
+        """The training of networks on real images; None if the method trains none."""
         return None
 
     @property
     def scores(self) -> str:
-        """A file it reads, which results are known by the content of; "" for none."""
+        """A file that the method reads, whose content is part of the key of results; "" if there is none."""
         return ""
 
     @property
     def beyond(self) -> Settings:
-        """JSON-able values that results depend on and that are no field: part of the names of results."""
+        """JSON-able values that results depend on and that are not fields; they are part of the key of results."""
         return {}
 
-    # --- what a run asks of it ------------------------------------------------------------------------------------
+    # --- settings of a run ----------------------------------------------------------------------------------------
 
     @property
     def presets(self) -> Mapping[str, Settings]:
-        """Preset -> the settings it gives this method otherwise than the defaults."""
+        """For each preset, the settings that differ from the defaults."""
         return {}
 
     def preset(self, name: str, track: str) -> Settings:
-        """What a preset sets of this method in a track: by default the same in all of them."""
+        """Return the settings of a preset in a track; by default they are the same in every track."""
         return self.presets.get(name, {})
 
     def adapt(self, model: str, augmentation: str, train: TrainConfig) -> Self:
-        """The configuration for a run's network, its data's augmentation and training on its real images.
+        """Return the configuration adapted to the network, the augmentation and the training recipe of a run.
 
         Args:
-            model: takes the place of the method's own network.
-            augmentation: takes the place of DSA's six operations, where the method has those.
-            train: takes the place of how it trains networks on real images, but for the number of epochs, where that
-                is under DSA's operations.
+            model: replaces the network of the method.
+            augmentation: replaces the augmentation of the method if that is DSA's six operations.
+            train: replaces the training on real images, except for the number of epochs, if its augmentation is DSA's
+                six operations.
         """
         values: dict[str, object] = {"model": model}
         if self.augment == augment.DSA:
@@ -123,70 +122,83 @@ class MethodConfig:
         return replace_known(self, values)
 
     def for_setting(self, dataset: str, ipc: int) -> Self:
-        """The configuration with the hyper-parameters that were published for a data set and a budget."""
+        """Return the configuration with the hyper-parameters that are published for a data set and a budget."""
         return self
 
     def check_data(self, labels: Tensor, rows: Tensor, of: int) -> None:
-        """Raise ValueError where the method does not fit train images with these labels (N,).
+        """Raise ValueError if the method cannot be applied to some train images.
 
         Args:
-            rows: their places in the official train set, (N,) int64; of: how many images that has.
+            labels: (N,) int64, global ids.
+            rows: positions of the images in the official train set, (N,) int64.
+            of: number of images in the official train set.
         """
 
-    # --- what it builds -------------------------------------------------------------------------------------------
+    # --- properties of a memory -----------------------------------------------------------------------------------
 
     @property
     def stored(self) -> bool:
-        """Whether what networks are trained on is a memory, rather than the data set itself."""
+        """Whether networks are trained on a stored memory, rather than on the data set itself."""
         return True
 
     @property
     def stores_pixels(self) -> bool:
-        """Whether what is stored are pixels, which can be rounded to 8 bits."""
+        """Whether pixels are stored, which can be rounded to 8 bits."""
         return True
 
     @property
     def recipe_epochs(self) -> int | None:
-        """Epochs of training on its images in the place of the recipe's; None for the recipe's own."""
+        """Epochs of training on the memory; None for those of the recipe."""
         return None
 
     def decoded(self, ipc: int, shape: Shape) -> int:
-        """Images of each class that networks are trained on, for a budget of ipc images (C, H, W)."""
+        """Return the number of images of each class that networks are trained on.
+
+        Args:
+            ipc: budget, in images per class.
+            shape: of an image, (C, H, W).
+        """
         return ipc
 
-    # --- what it costs --------------------------------------------------------------------------------------------
+    # --- cost -----------------------------------------------------------------------------------------------------
 
     @property
     def iterations(self) -> int | None:
-        """Rounds after any of which the memory can be judged; None where there are none."""
+        """Number of rounds, after each of which the memory can be evaluated; None if there are none."""
         return None
 
     @property
     def total(self) -> int | None:
-        """Updates of the synthetic images in all; None where nothing is learned."""
+        """Total number of updates of the synthetic images; None if no images are learned."""
         return self.iterations
 
     def with_iterations(self, count: int) -> Self:
-        """The configuration with another number of rounds."""
+        """Return the configuration with another number of rounds."""
         return replace_known(self, {"iterations": count})
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes | None:
-        """Images pushed through its network for classes of `images` real and ipc decoded images; None if unknown."""
+        """Count the images that pass through the network; None if the number is unknown.
+
+        Args:
+            classes: number of classes.
+            images: real images per class.
+            ipc: decoded images per class.
+        """
         return None
 
     def real_passes(self, classes: int, images: int) -> int:
-        """Those of `passes`, forward and backward, whose products have the type of the real side."""
+        """Count the images of `passes(...).both` whose products have the type `form.real_dtype`."""
         return 0
 
     @property
     def form(self) -> Form:
-        """The form of computing: by default that of the training on real images."""
+        """The form of computing; by default that of the training on real images."""
         return Form() if self.train is None else Form(self.train.compute, self.train.dtype)
 
 
 @configuration
 class AroundConfig(MethodConfig):
-    """The configuration of a method that goes around another, its host; what it does not say is the host's."""
+    """The configuration of a plug-in around another method, the host, whose attributes it takes over."""
 
     host: MethodConfig
     "The configuration of the host."
@@ -239,12 +251,19 @@ Config = TypeVar("Config", bound=MethodConfig, covariant=True)
 
 @dataclass(frozen=True)
 class Method(Generic[Config]):
-    """A builder with its default configuration and what it takes beside the five arguments of every builder."""
+    """A builder and its default configuration.
+
+    Attributes:
+        build: the builder.
+        config: the default configuration.
+        takes: names of the arguments that the builder takes in addition to the five of every builder.
+        about: description in one sentence; by default the first line of the builder's docstring.
+    """
 
     build: Builder
     config: Config
     takes: frozenset[str] = frozenset()
-    about: str = ""  # what it does, in a sentence for users; "" for the first line of the builder's docstring
+    about: str = ""
 
     def __call__(
         self,
@@ -256,29 +275,32 @@ class Method(Generic[Config]):
         *others: object,
         **more: object,
     ) -> Memory:
-        """Build a memory, by the default configuration where none is given."""
+        """Build a memory; `cfg` defaults to the default configuration."""
         return self.build(images, labels, budget, rng, self.config if cfg is None else cfg, *others, **more)
 
     @property
     def summary(self) -> str:
-        """What the method does, in one line."""
+        """The description of the method in one line."""
         return self.about or next(iter((inspect.getdoc(self.build) or "").splitlines()), "")
 
 
-LEARNS = frozenset({"progress", "form", "extra_loss"})  # what a method takes that learns images in any form
+LEARNS = frozenset({"progress", "form", "extra_loss"})  # arguments of methods that learn images in any form
 
 
 def from_function(build: Builder) -> Method[MethodConfig]:
-    """The method of a bare function, as other packages offer one: what it takes is read off its parameters.
+    """Return the method of a builder function, such as other packages offer.
 
-    Its configuration is the default of the parameter `cfg`, a frozen dataclass. One that does not derive from
-    `MethodConfig` is given a class that derives from both, so that what it does not say is `MethodConfig`'s.
+    The configuration is the default of the parameter `cfg`, a frozen dataclass. If its class does not derive from
+    `MethodConfig`, a class that derives from both takes its place and has the defaults of `MethodConfig`.
 
+    Args:
+        build: the builder; the names of its further parameters become `Method.takes`.
     Raises:
-        ValueError: it is no function, has no such parameter, or that is no frozen dataclass.
+        ValueError: `build` is not a function, it has no parameter `cfg`, or the default of `cfg` is not a frozen
+            dataclass.
     """
     if not callable(build):
-        raise ValueError(f"memory: a builder is a function, and {type(build).__name__} {build!r} is none")
+        raise ValueError(f"memory: a builder must be a function, got {type(build).__name__} {build!r}")
     parameters = inspect.signature(build).parameters
     cfg = parameters["cfg"].default if "cfg" in parameters else None
     if isinstance(cfg, type) or not is_dataclass(cfg):
@@ -287,23 +309,25 @@ def from_function(build: Builder) -> Method[MethodConfig]:
     return Method(build, config, frozenset(parameters) - {"images", "labels", "budget", "rng", "cfg"})
 
 
-class _Given:
-    """Lets an instance's own value show where a base class has a property of the name."""
+class _InstanceValue:
+    """A descriptor that hides a property of a base class, so that the value of the instance is found."""
 
     def __get__(self, instance: object, owner: type) -> Any:
         raise AttributeError
 
 
 def _with_defaults(cfg: Any) -> MethodConfig:
+    """Return the configuration as an instance of a class that also derives from `MethodConfig`."""
     kind: Any = type(cfg)
-    made: MethodConfig = _derive(kind)(**{part.name: getattr(cfg, part.name) for part in fields(kind) if part.init})
-    return made
+    values = {part.name: getattr(cfg, part.name) for part in fields(kind) if part.init}
+    config: MethodConfig = _derive(kind)(**values)
+    return config
 
 
 @cache
 def _derive(kind: Any) -> Any:
-    """A class that derives from another package's frozen dataclass and from `MethodConfig`."""
+    """Return a class that derives from a frozen dataclass of another package and from `MethodConfig`."""
     if not kind.__dataclass_params__.frozen:
-        raise ValueError(f"memory: {kind.__name__} is to be a frozen dataclass")
-    given = {part.name: _Given() for part in fields(kind) if part.name not in kind.__dict__}
-    return dataclass(frozen=True)(type(kind.__name__, (kind, MethodConfig), {"__module__": kind.__module__, **given}))
+        raise ValueError(f"memory: {kind.__name__} must be a frozen dataclass")
+    values = {part.name: _InstanceValue() for part in fields(kind) if part.name not in kind.__dict__}
+    return dataclass(frozen=True)(type(kind.__name__, (kind, MethodConfig), {"__module__": kind.__module__, **values}))

@@ -1,6 +1,7 @@
-"""Memory whose pixels match the real ones in the mean: linear MMD in pixel space (DM, appendix B.2).
+"""Memory condensed by matching mean pixels: linear MMD in pixel space (DM, appendix B.2).
 
-No network and no augmentation: from real images, it only moves every class's mean.
+There is no network and no augmentation. The loss changes only the mean image of each class, whatever images it starts
+from.
 """
 
 from typing import ClassVar
@@ -20,7 +21,7 @@ from harness.memory.shared.synthetic import Draws, Synthetic, learn
 
 @configuration
 class MMDPixelConfig(MethodConfig):
-    """DM's optimiser and batches."""
+    """The optimiser and the batches of DM."""
 
     iterations: Count = 20_000
     "Updates of the synthetic images."
@@ -31,7 +32,7 @@ class MMDPixelConfig(MethodConfig):
     real_batch: Count = 256
     "Real images of each class in an iteration."
     init: Start = "real"
-    "What the images start from: real images or noise."
+    "Initial images: real or noise."
 
     per_class: ClassVar[bool] = True
     presets: ClassVar[Presets] = {
@@ -40,7 +41,7 @@ class MMDPixelConfig(MethodConfig):
     }
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
-        """No network sees an image."""
+        """Return zeros, because there is no network."""
         return Passes(0, 0)
 
 
@@ -58,10 +59,10 @@ def build(
     draws = Draws.of(rng, images.device)
 
     def update(_: int) -> None:
-        drawn = [draw(rows, cfg.real_batch, rng).to(images.device, non_blocking=True) for rows in synthetic.rows]
-        means = [images[rows].mean(0) for rows in drawn]
-        own = synthetic.images.unflatten(0, (synthetic.classes, synthetic.ipc)).mean(1)
-        mean_gap(torch.stack(means), own).backward()
+        batch = [draw(rows, cfg.real_batch, rng).to(images.device, non_blocking=True) for rows in synthetic.rows]
+        real_means = torch.stack([images[rows].mean(0) for rows in batch])
+        synthetic_means = synthetic.images.unflatten(0, (synthetic.classes, synthetic.ipc)).mean(1)
+        mean_gap(real_means, synthetic_means).backward()
         synthetic.step()
 
     return learn(synthetic, draws, cfg.iterations, update, progress, "mmd-pixel")

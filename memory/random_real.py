@@ -1,4 +1,4 @@
-"""Real images drawn at random: what every condensed memory has to beat."""
+"""Random selection of real images, the baseline of every condensed memory."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from harness.memory.shared.sampling import check_enough, draw, rows_by_class
 
 @configuration
 class RandomConfig(MethodConfig):
-    """Nothing to choose."""
+    """No hyper-parameters."""
 
     per_class: ClassVar[bool] = True  # each class depends on its own images alone
 
@@ -22,10 +22,12 @@ def build(images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: R
     """Real images of each class, drawn at random.
 
     Args:
-        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
+        budget: images kept per class.
         rng: CPU generator; advanced by the call.
     Returns:
-        budget.ipc images of each class, without replacement, classes ascending.
+        budget.ipc images of each class, drawn without replacement, in ascending order of classes.
     Raises:
         ValueError: a class has fewer than budget.ipc images.
     """

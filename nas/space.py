@@ -67,7 +67,7 @@ class Space:
         for arch in self.archs:
             for axis, value in arch.axes:
                 values.setdefault(axis, {})[value] = None
-        return {axis: list(of_axis) for axis, of_axis in values.items()}
+        return {axis: list(axis_values) for axis, axis_values in values.items()}
 
 
 def _convnet720() -> Space:

@@ -89,7 +89,7 @@ class CondensedBuffer(ExemplarsBuffer):  # type: ignore[misc]  # Avalanche is no
         self.append(self.condense(exp))
 
     def append(self, memory: Memory) -> None:
-        """Add the memory of new classes; what was kept of old ones is never touched.
+        """Add the memory of new classes; the images of earlier classes do not change.
 
         Raises:
             ValueError: a class is in the memory already.
@@ -170,7 +170,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
             **kwargs,
         )
         self.memory, self.recipe, self.seed, self.progress = memory, recipe, seed, progress
-        self._own_model, self._own_dataset = model, memory.buffer
+        self._initial_model, self._memory_dataset = model, memory.buffer
         self._epoch = 0  # within this experience; Avalanche's clock does not count epochs before a restart
         self._rng = generator(*seed)
         self._fast_training = training_form(model, recipe, self.device)
@@ -184,7 +184,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
                 stacklevel=2,
             )
         self.memory.post_adapt(self, self.experience)
-        self.adapted_dataset = self._own_dataset = self.memory.buffer.train()
+        self.adapted_dataset = self._memory_dataset = self.memory.buffer.train()
 
     def make_train_dataloader(self, **kwargs: object) -> None:
         """Load the memory from tensors.
@@ -192,7 +192,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         Raises:
             ValueError: a plugin has replaced the data or the network, or sets the rate that the recipe sets.
         """
-        if self.adapted_dataset is not self._own_dataset or self.model is not self._own_model:
+        if self.adapted_dataset is not self._memory_dataset or self.model is not self._initial_model:
             raise ValueError(
                 "a plugin has replaced the training data or the network (GDumbPlugin does); this strategy draws its "
                 "own network and trains it on its memory alone: attach the plugin to Naive"
@@ -219,7 +219,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         self.evaluator.reset_last_metrics()  # EarlyStopping would compare with the last experience and undo the redraw
 
     def training_epoch(self, **kwargs: object) -> None:
-        """Avalanche's own, both passes multiplied as the recipe says."""
+        """Run an epoch of Avalanche in the data type of the recipe."""
         if not isinstance(self.dataloader, TensorLoader):
             warnings.warn(
                 "a plugin has replaced the loader: its images come without the recipe's augmentation", stacklevel=2
@@ -241,7 +241,7 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         )
 
     def forward(self) -> Tensor:
-        """Return the logits of the batch in the recipe's form of computing; eager float32 is Avalanche's own call."""
+        """Return the logits of the batch in the recipe's form of computing; in eager float32, by Avalanche's call."""
         if self.recipe.compute == "eager" and self.recipe.dtype == "float32":
             logits: Tensor = super().forward()
             return logits
@@ -253,7 +253,12 @@ class MemoryOnly(SupervisedTemplate):  # type: ignore[misc]  # Avalanche is not 
         return self._fast_evaluation(self.mb_x)
 
     def skip(self, experiences: int, iterations: int) -> None:
-        """Let loggers number what follows as after `experiences` experiences, trained for `iterations` batches."""
+        """Advance the counters of loggers.
+
+        Args:
+            experiences: number of experiences that are skipped.
+            iterations: number of training batches of these experiences.
+        """
         self.clock.train_exp_counter += experiences
         self.clock.train_iterations += iterations
 
@@ -277,7 +282,7 @@ def evaluator(logger: str | None = None, directory: Path = Path()) -> Evaluation
 
 
 class RightByClass(SupervisedPlugin):  # type: ignore[misc]  # Avalanche is not typed
-    """Counts, during an evaluation, all images and the correctly classified images of each class, (K,) int64 each."""
+    """Count all images and the correctly classified images of each class in an evaluation, (K,) int64 each."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

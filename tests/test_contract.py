@@ -277,7 +277,7 @@ class PathConfig:
 @pytest.mark.parametrize(
     ("cfg", "kind", "message"),
     [
-        (LooseConfig(), ValueError, "LooseConfig is to be a frozen dataclass"),
+        (LooseConfig(), ValueError, "LooseConfig must be a frozen dataclass"),
         (PathConfig(), TypeError, "not JSON serializable"),
         ({"iterations": 3}, ValueError, "needs a parameter cfg that defaults to a dataclass"),
     ],

@@ -1,4 +1,4 @@
-"""A network trained on real images, and their features: what the methods that select real images share."""
+"""The embedding network of the methods that select real images: its training, and the features of the images."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -13,13 +13,13 @@ from harness.core.progress import SILENT, Progress
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit
 from harness.memory.method import MethodConfig, Passes, Presets, Settings
-from harness.memory.shared.sampling import check_enough, renumbered, rows_by_class
+from harness.memory.shared.sampling import check_enough, renumber, rows_by_class
 from harness.memory.shared.synthetic import shape_of
 
 
 @configuration
 class EmbeddingConfig(MethodConfig):
-    """The papers do not print how the embedding network is trained; ours is the recipe `dm` for 200 epochs."""
+    """The papers do not print the training of the embedding network; ours is the recipe `dm` for 200 epochs."""
 
     model: str = "convnet3"
     "The embedding network."
@@ -32,14 +32,22 @@ class EmbeddingConfig(MethodConfig):
     }
 
     def preset(self, name: str, track: str) -> Settings:
-        return quick_on_all(name, track, {"train.epochs": 5}) or self.presets.get(name, {})
+        return quick_settings(name, track, {"train.epochs": 5}) or self.presets.get(name, {})
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
         return Passes(classes * images, self.train.rounds * classes * images)
 
 
-def quick_on_all(name: str, track: str, settings: Settings) -> Settings:
-    """The settings, if the preset is quick and the track selects from all classes at once: ten times as many images."""
+def quick_settings(name: str, track: str, settings: Settings) -> Settings:
+    """Return shorter settings for the preset quick in tracks that select from all classes at once, and {} otherwise.
+
+    Such a track has ten times as many images as one step of a stream.
+
+    Args:
+        name: of the preset.
+        track: such as cl.
+        settings: the shorter settings.
+    """
     return settings if name == "quick" and track != "cl" else {}
 
 
@@ -52,20 +60,24 @@ def choose(
     progress: Progress,
     pick: Callable[[Tensor, int], Tensor],
 ) -> Memory:
-    """Real images that `pick(features, count)` picks, class by class, in a network trained on all that are given.
+    """Select real images class by class by their features in a network that is trained on all of them.
 
     Args:
-        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
-        rng: CPU generator; weights and training of the embedding network.
-        pick: rows of features (M, D) in the order picked, (count,) int64 on the CPU.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
+        budget: images kept per class.
+        rng: CPU generator of the weights and the training of the embedding network.
+        cfg: hyper-parameters.
+        progress: reports epochs and saves checkpoints.
+        pick: a function of features (M, D) and a count to the selected rows, (count,) int64 on the CPU.
     Returns:
-        budget.ipc images of each class, classes ascending, each class in the order picked.
+        budget.ipc images of each class in the order of `pick`, in ascending order of classes.
     Raises:
         ValueError: a class has fewer than budget.ipc images.
     """
     rows = rows_by_class(labels)
     check_enough(rows, budget)
-    network = trained(cfg.model, images, labels, cfg.train, rng, progress)
+    network = train_network(cfg.model, images, labels, cfg.train, rng, progress)
     chosen = []
     for of_class in rows.values():
         features = embed(network, images[of_class], cfg.train.compute)
@@ -74,7 +86,7 @@ def choose(
     return Memory(images[order], labels[order], real=True)
 
 
-def trained(
+def train_network(
     model: str,
     images: Tensor,
     labels: Tensor,
@@ -83,23 +95,34 @@ def trained(
     progress: Progress = SILENT,
     observe: Callable[[Tensor, Tensor], None] | None = None,
 ) -> models.Network:
-    """A network with a head for the classes of `labels` only, drawn from `rng` and trained as `cfg` says.
+    """Draw a network with an output for each class of `labels`, and train it.
 
-    The network is one object for the same model and shapes: it is the caller's until the next call.
+    Later calls with the same model and shapes reuse the network: it is valid until the next call.
 
     Args:
-        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
-        observe: told after each batch the rows (B,) it held, on the CPU, and its logits (B, K) before the update.
+        model: name of the network.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
+        cfg: the training recipe.
+        rng: CPU generator of the weights and the training.
+        progress: reports epochs and saves checkpoints.
+        observe: called after each batch with its rows (B,), on the CPU, and its logits (B, K) before the update.
     """
-    local = renumbered(labels)
-    network = models.scratch(model, shape_of(images), int(local.max()) + 1, images.device, images.dtype)
+    local_labels = renumber(labels)
+    network = models.scratch(model, shape_of(images), int(local_labels.max()) + 1, images.device, images.dtype)
     models.draw_weights(network, rng)
-    fit(network, images, local, cfg, rng, progress, observe)
+    fit(network, images, local_labels, cfg, rng, progress, observe)
     return network
 
 
 @torch.no_grad()
 def embed(network: models.Network, images: Tensor, form: str) -> Tensor:
-    """Features (N, D) of images as they are, not augmented, by the network in eval mode, computed in `form`."""
+    """Return the features of images, (N, D), without augmentation and with the network in eval mode.
+
+    Args:
+        network: the embedding network.
+        images: (N, C, H, W) float32, normalised.
+        form: the form of computing, eager or compiled.
+    """
     with models.evaluating(network):
         return compute.evaluation_form(network, "embed", form, images)(images)

@@ -19,7 +19,7 @@ from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
 from harness.core.train import count_correct_by_class, fit
 from harness.memory.method import Settings
-from harness.memory.shared.sampling import draw, renumbered
+from harness.memory.shared.sampling import draw, renumber
 from harness.memory.shared.synthetic import Draws, shape_of
 
 HELD_OUT = 0.1  # part of the real images that accuracies are measured on
@@ -146,7 +146,7 @@ class _Training:
     def __init__(self, pool: Networks, wanted: Band, seed: tuple[int, int, int]) -> None:
         self.pool, self.wanted, self.seed = pool, wanted, torch.tensor(seed)
         self.rng = generator("pool", *seed)
-        self.labels = renumbered(pool.labels)
+        self.labels = renumber(pool.labels)
         self.classes = int(self.labels.max()) + 1
         self.target = wanted[0] + (wanted[1] - wanted[0]) * float(torch.rand(1, generator=self.rng))
         order = torch.randperm(len(self.labels), generator=self.rng)

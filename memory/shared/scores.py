@@ -1,4 +1,4 @@
-"""What the methods that rank real images by a score share: who is kept, and scores of networks early in training."""
+"""Selection of real images by a score, and scores of networks early in training."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,26 +14,35 @@ from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig
 from harness.memory.method import MethodConfig, Passes, Presets, Settings
-from harness.memory.shared.embedding import embed, quick_on_all, trained
-from harness.memory.shared.sampling import check_enough, draw, renumbered, rows_by_class
+from harness.memory.shared.embedding import embed, quick_settings, train_network
+from harness.memory.shared.sampling import check_enough, draw, renumber, rows_by_class
 
 KEEP = ("easy", "hard")
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # features (N, D), logits (N, K), labels 0 .. K - 1 (N,) -> (N,)
 
 
 def select(images: Tensor, labels: Tensor, scores: Tensor, budget: Budget, rng: Generator, *, highest: bool) -> Memory:
-    """The budget.ipc images of each class with the highest scores (N,), or the lowest; the best first.
+    """Select the images of each class with the highest or the lowest scores.
 
-    Equal scores, which are many where a score counts, come in an order drawn from `rng`.
+    Images of equal score, of which there are many if scores are counts, are ordered at random.
 
+    Args:
+        images: (N, C, H, W).
+        labels: (N,) int64.
+        scores: (N,).
+        budget: images kept per class.
+        rng: CPU generator of the order of equal scores.
+        highest: whether the highest scores are kept.
+    Returns:
+        budget.ipc images of each class, from the best score to the worst, in ascending order of classes.
     Raises:
-        ValueError: a class has fewer than budget.ipc images; a score is NaN.
+        ValueError: a class has fewer than budget.ipc images, or a score is NaN.
     """
     rows = rows_by_class(labels)
     check_enough(rows, budget)
     scores = scores.cpu()
     if missing := int(scores.isnan().sum()):
-        raise ValueError(f"scores: {missing} of {len(scores)} are NaN; nothing can be ranked by them")
+        raise ValueError(f"scores: {missing} of {len(scores)} are NaN; they cannot be ranked")
     chosen = []
     for of_class in rows.values():
         shuffled = draw(of_class, len(of_class), rng)
@@ -48,23 +57,23 @@ def select(images: Tensor, labels: Tensor, scores: Tensor, budget: Budget, rng: 
 
 @configuration
 class EarlyConfig(MethodConfig):
-    """How EL2N and GraNd score: alike, so that their rows differ by the formula alone.
+    """The hyper-parameters of EL2N and GraNd, whose results differ by the score alone.
 
-    20 epochs, for both scores, are unverified: recalled from the paper's text, not seen in code. The learning rate does
-    not fall, whatever `train.schedule` says: in the authors' scripts it first does at epoch 60.
+    The number of epochs, 20 for both scores, is unverified: it is recalled from the paper's text and was not seen in
+    code. The learning rate is constant, whatever `train.schedule` is: the authors' scripts drop it at epoch 60 first.
 
-    The condensation papers print no direction; their numbers at 1 image per class are above random ones, which the
-    hardest images do not reach (unverified). For pruning, Paul et al. keep the hard ones.
+    The condensation papers do not print which end they keep. Their accuracies at 1 image per class are above those of
+    random images, which the hardest images do not reach (unverified). For pruning, Paul et al. keep the hard ones.
     """
 
     runs: Count = 10
-    "Networks that the score is averaged over: by default the least that the authors' readme recommends."
+    "Number of networks that the score is averaged over; the default is the least that the authors' readme recommends."
     model: str = "convnet3"
     "The network that scores."
     train: TrainConfig = TrainConfig(epochs=20, schedule="constant")
-    "Training of each network; its learning rate never falls."
+    "Training of each network; its learning rate is constant."
     keep: Annotated[str, one_of(KEEP, "keep")] = "easy"
-    "Images to keep: easy for the lowest scores, or hard for the highest."
+    "Images to keep: easy (lowest scores) or hard (highest scores)."
 
     presets: ClassVar[Presets] = {
         "quick": {"train.epochs": 5, "runs": 3},
@@ -73,11 +82,11 @@ class EarlyConfig(MethodConfig):
 
     @property
     def early(self) -> TrainConfig:
-        """The first epochs of a longer training."""
+        """The first epochs of a longer training, in which the learning rate is constant."""
         return replace(self.train, schedule="constant")
 
     def preset(self, name: str, track: str) -> Settings:
-        return quick_on_all(name, track, {"train.epochs": 2, "runs": 3}) or self.presets.get(name, {})
+        return quick_settings(name, track, {"train.epochs": 2, "runs": 3}) or self.presets.get(name, {})
 
     def passes(self, classes: int, images: int, ipc: int) -> Passes:
         once = self.runs * classes * images
@@ -85,13 +94,13 @@ class EarlyConfig(MethodConfig):
 
 
 class _Run(Progress):
-    """The progress of one of several trainings, as a part of them all; keeps the sum of the scores before it."""
+    """The progress of one of several trainings; its checkpoints also hold the sum of the scores of earlier ones."""
 
-    def __init__(self, progress: Progress, run: int, runs: int, total: Tensor, kept: State | None) -> None:
-        self.progress, self.run, self.runs, self.total, self.kept = progress, run, runs, total, kept
+    def __init__(self, progress: Progress, run: int, runs: int, total: Tensor, checkpoint: State | None) -> None:
+        self.progress, self.run, self.runs, self.total, self.checkpoint = progress, run, runs, total, checkpoint
 
     def resume(self) -> State | None:
-        return self.kept
+        return self.checkpoint
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         more = {"scores.run": torch.tensor(self.run), "scores.total": self.total}
@@ -101,13 +110,18 @@ class _Run(Progress):
 def select_early(
     score: Score, images: Tensor, labels: Tensor, budget: Budget, rng: Generator, cfg: EarlyConfig, progress: Progress
 ) -> Memory:
-    """budget.ipc real images of each class with the lowest (or highest) mean score early in training, the best first.
+    """Select the images of each class with the lowest (or highest) mean score of networks early in training.
 
     Args:
-        images: (N, C, H, W) float32, normalised; labels: (N,) int64, global ids.
-        rng: CPU generator; weights and training of the networks, the order of equal scores.
+        score: the score of an image by a network.
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
+        budget: images kept per class.
+        rng: CPU generator of the weights and the training of the networks, and of the order of equal scores.
+        cfg: hyper-parameters.
+        progress: reports epochs and saves checkpoints.
     Returns:
-        Classes ascending.
+        budget.ipc images of each class, from the best score to the worst, in ascending order of classes.
     Raises:
         ValueError: a class has fewer than budget.ipc images.
     """
@@ -119,24 +133,26 @@ def select_early(
 def mean_score(
     score: Score, images: Tensor, labels: Tensor, cfg: EarlyConfig, rng: Generator, progress: Progress
 ) -> Tensor:
-    """The mean of every image's score over networks drawn and trained one after the other, (N,) float64 on the CPU.
+    """Return the mean score of each image over networks that are trained one after the other, (N,) float64 on the CPU.
 
-    A state kept by `progress` holds the run, the sum of the scores before it, and how far its training is.
+    A checkpoint holds the number of the training, the state of that training, and the sum of the scores before it.
     """
-    total, first, kept = torch.zeros(len(images), dtype=torch.float64), 0, progress.resume()
-    if kept is not None:
-        total, first = kept["scores.total"].clone(), int(kept["scores.run"])
+    total, first, checkpoint = torch.zeros(len(images), dtype=torch.float64), 0, progress.resume()
+    if checkpoint is not None:
+        total, first = checkpoint["scores.total"].clone(), int(checkpoint["scores.run"])
     for run in range(first, cfg.runs):
-        part = _Run(progress, run, cfg.runs, total, kept if run == first else None)
-        network = trained(cfg.model, images, labels, cfg.early, rng, part)
-        total = total + _scores(score, network, images, renumbered(labels), cfg.train.compute).cpu().double()
+        run_progress = _Run(progress, run, cfg.runs, total, checkpoint if run == first else None)
+        network = train_network(cfg.model, images, labels, cfg.early, rng, run_progress)
+        scores = _score_images(score, network, images, renumber(labels), cfg.train.compute)
+        total = total + scores.cpu().double()
     return total / cfg.runs
 
 
 @torch.no_grad()
-def _scores(score: Score, network: models.Network, images: Tensor, local: Tensor, form: str) -> Tensor:
-    parts = []
-    for some, theirs in zip(images.split(tuning.EVALUATED), local.split(tuning.EVALUATED), strict=True):
-        features = embed(network, some, form)
-        parts.append(score(features, network.classifier(features), theirs))
-    return torch.cat(parts)
+def _score_images(score: Score, network: models.Network, images: Tensor, labels: Tensor, form: str) -> Tensor:
+    scores = []
+    batches = zip(images.split(tuning.EVALUATED), labels.split(tuning.EVALUATED), strict=True)
+    for batch_images, batch_labels in batches:
+        features = embed(network, batch_images, form)
+        scores.append(score(features, network.classifier(features), batch_labels))
+    return torch.cat(scores)

@@ -1,4 +1,4 @@
-"""What every method that learns images shares: the images, how they move, the draws, and what a kill must not lose."""
+"""Synthetic images, their optimiser, and the loop of updates that all methods with learned images share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +18,30 @@ from harness.memory.shared.sampling import check_enough, draw, rows_by_class
 
 
 class Synthetic:
-    """Synthetic images of K classes: SGD moves what is stored of them, networks see what that decodes into.
+    """Synthetic images of K classes, and the SGD that updates them.
 
-    A method adds to `images.grad`, then calls `step`; it need not know how the images are stored.
+    What is stored are the tensors of a parametrisation; `images` are the images that they decode into. A method adds a
+    gradient to `images.grad` and calls `step`, whatever the parametrisation.
 
+    Args:
+        images: real images, (N, C, H, W) float32, normalised.
+        labels: (N,) int64, global ids.
+        budget: images of each class whose numbers may be stored.
+        rng: CPU generator of the initial images.
+        form: the parametrisation.
+        start: initial images: real or noise.
+        lr: learning rate.
+        momentum: momentum of the SGD.
     Attributes:
-        images: (K * ipc, C, H, W), classes ascending, a leaf that collects gradients; `ipc` counts decoded images.
-        labels: (K * ipc,) int64, global ids; local: the same numbered 0 .. K - 1; owner: that on the CPU.
-        rows: per class, its real images' rows, on the CPU.
+        images: decoded images, (K * ipc, C, H, W), in ascending order of classes; a leaf that accumulates gradients.
+        ipc: number of decoded images of each class.
+        labels: their global ids, (K * ipc,) int64.
+        local: their labels renumbered as 0 .. K - 1, (K * ipc,) int64.
+        owner: the same as `local`, on the CPU.
+        rows: for each class, the rows of its real images, on the CPU.
+    Raises:
+        ValueError: a class has fewer than budget.ipc real images, `start` is unknown, or the form does not fit images
+            of this shape.
     """
 
     def __init__(
@@ -65,37 +81,37 @@ class Synthetic:
         self.images = self._decoded.detach().requires_grad_()
 
     def step(self) -> None:
-        """Move what is stored against the gradient that `images` have collected, which is then forgotten."""
+        """Update what is stored by the gradient of `images`, and decode new images without a gradient."""
         self.optimizer.zero_grad()
         self._decoded.backward(self.images.grad)
         self.optimizer.step()
         self._decode()
 
     def clamp(self, low: Tensor, high: Tensor) -> None:
-        """Bring stored pixels back into their range, (C, 1, 1) each."""
+        """Clamp stored pixels to the range from `low` to `high`, each (C, 1, 1)."""
         with torch.no_grad():
             self.stored["images"].clamp_(low, high)
         self._decode()
 
     def check_finite(self, method: str, iteration: int) -> None:
-        """Raise FloatingPointError where an image is not finite."""
+        """Raise FloatingPointError if an image is not finite."""
         if not all(bool(part.isfinite().all()) for part in self.stored.values()):
             raise FloatingPointError(f"{method}: the images are not finite after update {iteration}; use a smaller lr")
 
     def memory(self) -> Memory:
-        """What has been learned so far."""
+        """Return the current images as a memory."""
         return from_stored(self.form, self.stored, self.stored_labels)
 
-    def keep(self) -> State:
-        """All that later steps depend on."""
+    def state_dict(self) -> State:
+        """Return what is stored and its momentum, for a checkpoint."""
         state = {f"stored.{name}": part for name, part in self.stored.items()}
         for name, part in self.stored.items():
             if (buffer := self.optimizer.state[part].get("momentum_buffer")) is not None:
                 state[f"velocity.{name}"] = buffer
         return state
 
-    def restore(self, state: State) -> None:
-        """Put back what `keep` kept."""
+    def load_state_dict(self, state: State) -> None:
+        """Load what `state_dict` returned."""
         with torch.no_grad():
             for name, part in self.stored.items():
                 part.copy_(state[f"stored.{name}"])
@@ -105,19 +121,24 @@ class Synthetic:
 
 
 def shape_of(images: Tensor) -> Shape:
-    """(C, H, W) of images (N, C, H, W)."""
+    """Return the shape (C, H, W) of images (N, C, H, W)."""
     return images.shape[1], images.shape[2], images.shape[3]
 
 
 def _fill(rows: Tensor, count: int, rng: Generator) -> Tensor:
-    """`count` of `rows` without replacement; where there are fewer, they begin again."""
+    """Draw `count` rows without replacement; if there are fewer, repeat them."""
     drawn = draw(rows, count, rng)
     return drawn.repeat(-(-count // len(drawn)))[:count]
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The generators of a method: `rng` on the CPU, and one for weights where drawing them is fast."""
+    """The random generators of a method.
+
+    Attributes:
+        rng: CPU generator.
+        weights: generator of the weights of networks, on the device that draws them fastest; it may be `rng`.
+    """
 
     rng: Generator
     weights: Generator
@@ -126,58 +147,73 @@ class Draws:
     def of(cls, rng: Generator, device: torch.device) -> "Draws":
         return cls(rng, spawn(rng, device))
 
-    def keep(self) -> State:
-        """Where both stand."""
+    def state_dict(self) -> State:
+        """Return the states of both generators, for a checkpoint."""
         state = {"rng": self.rng.get_state()}
         return state if self.weights is self.rng else state | {"weights_rng": self.weights.get_state()}
 
-    def restore(self, state: State) -> None:
-        """Put back what `keep` kept."""
+    def load_state_dict(self, state: State) -> None:
+        """Load what `state_dict` returned."""
         self.rng.set_state(state["rng"])
         if self.weights is not self.rng:
             self.weights.set_state(state["weights_rng"])
 
 
 def real_batches(strategy: str, images: Tensor, rows: list[Tensor], parameters: augment.Parameters) -> list[Tensor]:
-    """Per class its real images `rows`, all augmented by the parameters of the class."""
-    return [
-        augment.apply(
-            strategy, images[some.to(images.device, non_blocking=True)], parameters.of(torch.full((len(some),), k))
-        )
-        for k, some in enumerate(rows)
-    ]
-
-
-def with_network(progress: Progress, network: nn.Module, optimizer: Optimizer | None = None) -> Progress:
-    """`progress` with a network's weights beside the state, for one that lives through several updates.
+    """Return the augmented real batch of each class, K tensors (n, C, H, W).
 
     Args:
-        optimizer: one that lives as long, whose momentum is kept too.
+        strategy: the augmentation.
+        images: real images, (N, C, H, W).
+        rows: for each class, the rows of its batch, (n,) int64 on the CPU.
+        parameters: the random draw of each class, which all images of the class share.
+    """
+    batches = []
+    for k, batch_rows in enumerate(rows):
+        batch = images[batch_rows.to(images.device, non_blocking=True)]
+        batches.append(augment.apply(strategy, batch, parameters.of(torch.full((len(batch_rows),), k))))
+    return batches
+
+
+def add_network(progress: Progress, network: nn.Module, optimizer: Optimizer | None = None) -> Progress:
+    """Return a progress whose checkpoints also hold a network, for networks that last several updates.
+
+    Args:
+        progress: of the method.
+        network: its weights are saved.
+        optimizer: of the network; its momentum is saved.
     """
     return ExtendedProgress(
         progress,
         lambda: collect_network_state(network, optimizer),
-        lambda kept: restore_network_state(kept, network, optimizer),
+        lambda state: restore_network_state(state, network, optimizer),
     )
 
 
 def learn(
     synthetic: Synthetic, draws: Draws, updates: int, update: Callable[[int], None], progress: Progress, method: str
 ) -> Memory:
-    """Call `update(number)`, which moves the images once, from where `progress` stands up to `updates`; the memory.
+    """Run the updates of a method, or the rest of them after an interruption, and return the memory.
 
+    Args:
+        synthetic: the images.
+        draws: the generators of the method.
+        updates: total number of updates.
+        update: called with the number of an update, from 0; it updates the images once.
+        progress: reports updates and saves checkpoints.
+        method: name of the method in error messages.
     Raises:
         FloatingPointError: the images are no longer finite.
     """
 
     def state() -> State:
-        return synthetic.keep() | draws.keep() | {"done": torch.tensor(number + 1)}
+        return synthetic.state_dict() | draws.state_dict() | {"done": torch.tensor(number + 1)}
 
     first = 0
-    if (kept := progress.resume()) is not None:
-        synthetic.restore(kept)
-        draws.restore(kept)
-        first = int(kept["done"])
+    if (checkpoint := progress.resume()) is not None:
+        synthetic.load_state_dict(checkpoint)
+        draws.load_state_dict(checkpoint)
+        first = int(checkpoint["done"])
     for number in range(first, updates):
         update(number)
         if number % 50 == 0 or number == updates - 1:

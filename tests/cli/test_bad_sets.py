@@ -62,7 +62,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         # builders around others
         (
             ["--memory", "lo-herding"],
-            "lo: herding takes no other form of its images; lo- goes around dc, dcc, dm, dsa, dsac",
+            "lo: herding cannot store its images in another form; lo- can be used with dc, dcc, dm, dsa, dsac",
         ),
         (["--memory", "mim-random"], "mim: random "),
         (

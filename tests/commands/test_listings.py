@@ -70,7 +70,7 @@ def test_lists_fit_80_columns(kind: str, capsys: pytest.CaptureFixture[str]) -> 
     [
         ("spaces", "no_such_module:SPACE", "cannot be loaded from no_such_module:SPACE", "convnet720"),
         ("memories", "no_python:build", "cannot be loaded from no_python:build (NameError: name 'this'", "dm"),
-        ("memories", "sys:maxsize", "a builder is a function", "dm"),
+        ("memories", "sys:maxsize", "a builder must be a function", "dm"),
         ("recipes", "no_python:recipe", "cannot be loaded from no_python:recipe (NameError: name 'this'", "dm"),
     ],
 )

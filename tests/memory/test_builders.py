@@ -282,9 +282,11 @@ def test_plug_ins_go_around_any_builder_that_fits() -> None:
     for name in ("lo-dcc", "lo-dsac", "mim-dc", "mim-dcc"):
         assert name not in BUILDERS
         assert memory.find(name).config.host == BUILDERS[name.partition("-")[2]].config
-    with pytest.raises(ValueError, match=r"^lo: herding takes no other form of its images; lo- goes around dc, dcc, "):
+    with pytest.raises(
+        ValueError, match=r"^lo: herding cannot store its images in another form; lo- can be used with dc, dcc, "
+    ):
         memory.find("lo-herding")
-    with pytest.raises(ValueError, match=r"^mim: random takes no term beside its loss; mim- goes around dc, dcc, "):
+    with pytest.raises(ValueError, match=r"^mim: random accepts no additional loss; mim- can be used with dc, dcc, "):
         memory.find("mim-random")
     with pytest.raises(ValueError, match=r"^memory: 'lo-hering' is unknown \(did you mean 'herding'\?\); "):
         memory.find("lo-hering")

@@ -11,7 +11,7 @@ from harness.core.memory import Budget
 from harness.core.recipes import TrainConfig
 from harness.core.train import fit
 from harness.memory import forgetting
-from harness.memory.forgetting import ForgettingConfig, Record, times_forgotten
+from harness.memory.forgetting import ForgettingConfig, ForgettingRecord, count_forgetting
 from tests.memory.toys import Killed, KilledError
 
 CFG = ForgettingConfig("convnet1-w4", TrainConfig(epochs=9, batch_size=8, lr=0.1))
@@ -26,9 +26,9 @@ def a_set() -> tuple[Tensor, Tensor]:
     return torch.randn(36, 3, 8, 8, generator=seeded(0)), torch.tensor([7, 2, 5]).repeat(12)
 
 
-def shown(labels: list[int], epochs: list[list[int]]) -> Record:
+def shown(labels: list[int], epochs: list[list[int]]) -> ForgettingRecord:
     """The record of images that were taken for `epochs`, a list of classes each, shown in batches of two, shuffled."""
-    record = Record(torch.tensor(labels))
+    record = ForgettingRecord(torch.tensor(labels))
     for number, answers in enumerate(epochs):
         order = torch.randperm(len(labels), generator=seeded(number))
         for rows in order.split(2):
@@ -45,14 +45,14 @@ def test_forgetting_by_hand() -> None:
     # then wrong all along: forgotten once, not thrice. Image 4 (class 1): never learned: all 4 epochs.
     epochs = [[0, 1, 0, 0, 0], [1, 1, 0, 2, 0], [0, 1, 1, 2, 2], [2, 1, 2, 1, 2]]
     record = shown([0, 1, 2, 0, 1], epochs)
-    assert record.times_forgotten(4).tolist() == [2, 0, 0, 1, 4]
+    assert record.count(4).tolist() == [2, 0, 0, 1, 4]
     assert record.learned.tolist() == [True, True, True, True, False]
     assert record.forgotten.tolist() == [2, 0, 0, 1, 0]  # DeepCore's, in which image 4 is as easy as image 1
 
 
 def test_the_first_time_shown_nothing_is_forgotten() -> None:
-    assert shown([0, 1], [[1, 0]]).times_forgotten(1).tolist() == [1, 1]  # but never learned
-    assert shown([0, 1], [[0, 1]]).times_forgotten(1).tolist() == [0, 0]
+    assert shown([0, 1], [[1, 0]]).count(1).tolist() == [1, 1]  # but never learned
+    assert shown([0, 1], [[0, 1]]).count(1).tolist() == [0, 0]
 
 
 def test_counts_are_those_of_the_authors_loop() -> None:
@@ -73,7 +73,7 @@ def test_counts_are_those_of_the_authors_loop() -> None:
         assert len(once) == 10  # 9 + 1 epochs
         events = sum(now - before == -1 for before, now in pairwise(once))
         expected.append(events if 1 in once else 10)
-    counts = times_forgotten(images, labels, CFG, seeded(1))
+    counts = count_forgetting(images, labels, CFG, seeded(1))
     assert counts.tolist() == expected
     assert counts.dtype == torch.int64
     assert len(counts.unique()) > 2  # there is something to compare
@@ -84,7 +84,7 @@ def test_counts_are_those_of_the_authors_loop() -> None:
 
 def counted(monkeypatch: pytest.MonkeyPatch, counts: list[int]) -> tuple[Tensor, Tensor]:
     """Images whose every pixel is their row, of two classes by turns, forgotten `counts` times."""
-    monkeypatch.setattr(forgetting, "times_forgotten", lambda *_: torch.tensor(counts))
+    monkeypatch.setattr(forgetting, "count_forgetting", lambda *_: torch.tensor(counts))
     images = torch.arange(float(len(counts))).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
     return images, torch.tensor([4, 3]).repeat(len(counts))[: len(counts)]
 
@@ -121,7 +121,7 @@ def test_a_mislabelled_image_is_never_learned_and_kept() -> None:
     images = patterns[labels] + 0.1 * torch.randn(60, 3, 8, 8, generator=seeded(6))
     labels[10] = 1  # it shows class 0
     cfg = ForgettingConfig("convnet1-w8", TrainConfig(epochs=6, batch_size=16, lr=0.02, augment="none"))
-    counts = times_forgotten(images, labels, cfg, seeded(1))
+    counts = count_forgetting(images, labels, cfg, seeded(1))
     assert counts[10] == 7 == counts.max()
     hard = forgetting.build(images, labels, Budget(1), seeded(1), cfg)
     assert torch.equal(hard.images[1], images[10])
@@ -132,14 +132,14 @@ def test_a_mislabelled_image_is_never_learned_and_kept() -> None:
 @pytest.mark.parametrize("rounds", [1, 5, 10])
 def test_an_interrupted_count_goes_on_bit_for_bit(rounds: int) -> None:
     rngs = seeded(1), seeded(1)
-    whole = times_forgotten(*a_set(), CFG, rngs[0])
+    whole = count_forgetting(*a_set(), CFG, rngs[0])
     killed = Killed(rounds)
     with pytest.raises(KilledError):
-        times_forgotten(*a_set(), CFG, seeded(1), killed)
+        count_forgetting(*a_set(), CFG, seeded(1), killed)
     assert killed.kept is not None
     assert killed.kept["forgetting.learned"].any()
     resumed = Killed(0, killed.kept)
-    assert torch.equal(times_forgotten(*a_set(), CFG, rngs[1], resumed), whole)
+    assert torch.equal(count_forgetting(*a_set(), CFG, rngs[1], resumed), whole)
     assert resumed.done == [(done, 10) for done in range(rounds + 1, 11)]
     assert torch.equal(rngs[0].get_state(), rngs[1].get_state())
 

@@ -107,7 +107,7 @@ def test_the_shared_network_is_left_in_train_mode() -> None:
 @pytest.mark.parametrize("model", ["convnet1-w4", "convnet1-w4-bn"])
 def test_features_are_of_eval_mode_and_leave_no_trace(model: str) -> None:
     images, labels = a_set()
-    network = embedding.trained(model, images, labels, CFG.train, seeded(1))
+    network = embedding.train_network(model, images, labels, CFG.train, seeded(1))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     features = embedding.embed(network, images, "eager")
     assert network.training

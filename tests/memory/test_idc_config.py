@@ -35,14 +35,15 @@ def test_a_budget_decodes_into_four_times_as_many_images() -> None:
     assert IDCIConfig().decoded(10, (3, 32, 32)) == 10
     built = idc.build(*a_set(), Budget(1), seeded(1), IDC)
     assert (built.league, len(built.labels), built.scalars) == ("storage", 12, 3 * 3 * 8 * 8)
-    own = idc.IDC_I(*a_set(), Budget(1), seeded(1), IDCI)
-    assert (own.league, len(own.labels), own.stored) == ("pixel", 3, {})
+    full_size = idc.IDC_I(*a_set(), Budget(1), seeded(1), IDCI)
+    assert (full_size.league, len(full_size.labels), full_size.stored) == ("pixel", 3, {})
 
 
 def test_passes_count_the_images_of_all_updates() -> None:
     # methods.md 4.8: 200k updates of 64 real images and 40 synthetic ones (thrice) of 10 classes, and 2000 trained on.
     cfg = IDCConfig()
     assert cfg.real_passes(classes=10, images=5000) == 200_000 * 640
+    assert [cfg.count_matched(10, images) for images in (40, 200)] == [200_000 * 400, 200_000 * 1280]
     assert cfg.passes(classes=10, images=5000, ipc=40) == (0, 200_000 * (640 + 1200 + 2000))
     assert cfg.passes(classes=10, images=100, ipc=200) == (0, 200_000 * (640 + 3 * 1280 + 1000))  # at most 128 and all
 

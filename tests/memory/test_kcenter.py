@@ -9,7 +9,7 @@ from harness.core.progress import Progress, State
 from harness.core.recipes import TrainConfig
 from harness.memory import herding, kcenter
 from harness.memory.kcenter import k_centers
-from harness.memory.shared.embedding import EmbeddingConfig, embed, trained
+from harness.memory.shared.embedding import EmbeddingConfig, embed, train_network
 
 CFG = EmbeddingConfig("convnet1-w4", TrainConfig(epochs=2, batch_size=16))
 
@@ -80,7 +80,7 @@ def test_centers_cover_the_class_better_than_random_picks() -> None:
 def test_a_memory_has_the_centers_of_the_trained_features() -> None:
     images, labels = a_set()
     memory = kcenter.build(images, labels, Budget(3), seeded(1), CFG)
-    network, expected = trained(CFG.model, images, labels, CFG.train, seeded(1)), []
+    network, expected = train_network(CFG.model, images, labels, CFG.train, seeded(1)), []
     for c in (2, 5, 7):
         of_class = images[labels == c]
         expected.append(of_class[k_centers(embed(network, of_class, "eager"), 3)])

@@ -1,4 +1,4 @@
-"""`harness bench`: how fast the shipped forms are against plain ones, in turn in one process with equal threads."""
+"""`harness bench`: the speed of the shipped forms and of plain ones, timed in turn in one process."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
         seconds, the form of the shipped one, and the threads; on CUDA also the GPU's name, iterations and TFLOP a
         second.
     Raises:
-        ValueError: an unknown benchmark or preset, no such device, no threads or no time.
+        ValueError: the benchmark, the preset or the device does not exist, or threads or seconds are out of range.
     """
     known(name, BENCHMARKS, "bench")
     known(preset, SIZES, "preset")

@@ -33,10 +33,13 @@ def bench_matching(name: str, preset: str, seconds: float, device: torch.device)
     run, _ = config.resolve_form(config.assemble(CondenseRun, preset, {"memory": name, "ipc": ipc}), device)
     assert isinstance(run.method, GradientMatchingConfig | IDCConfig)
     cfg = run.method if isinstance(run.method, IDCConfig) else run.method.with_loops(ipc)
-    cfg = replace(cfg, iterations=cfg.total, updates=1)  # as many updates, which decide the form, none with training
+    cfg = replace(
+        cfg, iterations=cfg.total, updates=1
+    )  # the same number of updates, which decides the form; no training
     if isinstance(cfg, DCCConfig):
         cfg = replace(cfg, from_iteration=0)  # the contrastive loss from the first iteration on
-    images, labels = make_noise(classes, max(cfg.real_batch, CLASS_IMAGES), device)
+    class_images = max(cfg.real_batch, CLASS_IMAGES)
+    images, labels = make_noise(classes, class_images, device)
     build = memory.find(name)
     network = use_torch_pooling(models.build(cfg.model, CIFAR, classes, generator("bench"))).to(device)
     times = compare(
@@ -45,33 +48,34 @@ def bench_matching(name: str, preset: str, seconds: float, device: torch.device)
         seconds,
     )
     forward = models.forward_flop(network, CIFAR)
-    second = compute.second_order_form(cfg.compute, device, forward * cfg.total * classes * ipc)
+    decoded = cfg.decoded(ipc, CIFAR)
+    second = compute.second_order_form(cfg.compute, device, forward * cfg.count_matched(classes, decoded))
     form = f"real {cfg.compute}, {cfg.real_dtype}; synthetic {second}, float32"
-    passes = replace(cfg, iterations=1).passes(classes, max(cfg.real_batch, CLASS_IMAGES), ipc)
-    flop = 3 * forward * sum(passes)
-    return times.as_result(form, device, flop)
+    once = replace(cfg, iterations=1)
+    images_per_update = once.real_passes(classes, class_images) + 3 * once.count_matched(classes, decoded)
+    return times.as_result(form, device, flop=3 * forward * images_per_update)
 
 
 class OneUpdateError(Exception):
-    """The first update is done."""
+    """Raised after the first update."""
 
 
 class OneUpdate(Progress):
-    """Ends a builder after its first update."""
+    """A progress that stops a builder after its first update."""
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
         raise OneUpdateError
 
 
 def update_once(build: Builder, images: Tensor, labels: Tensor, ipc: int, cfg: MethodConfig) -> None:
-    """Carry out the first update of the images, in the form that all of them take."""
+    """Run the first update of the images by a builder."""
     with suppress(OneUpdateError):
         build(images, labels, Budget(ipc), generator("bench"), cfg, OneUpdate())
 
 
 @dataclass(frozen=True)
 class PlainUpdate:
-    """One update as the reference scripts do it, one class after the other."""
+    """One update in the form of the reference scripts, class after class."""
 
     images: Tensor
     labels: Tensor
@@ -80,7 +84,7 @@ class PlainUpdate:
     network: models.Network
 
     def run(self, rng: Generator) -> Tensor:
-        """Draw images, real batches and weights, and update the images; the updated images."""
+        """Draw images, real batches and weights, update the images once, and return them."""
         rows = list(rows_by_class(self.labels).values())
         start = torch.cat([draw(of_class, self.ipc, rng) for of_class in rows]).to(self.images.device)
         pixels = self.images[start].clone().requires_grad_()
@@ -104,14 +108,14 @@ class PlainUpdate:
         optimizer.step()
 
     def _class_loss(self, c: int, pixels: Tensor, real_rows: Tensor, parameters: augment.Parameters) -> Tensor:
-        """Distance between the gradients of the real and of the synthetic images of class c."""
+        """Return the distance between the gradients on the real and on the synthetic images of class c."""
         real = self._real_gradients(c, real_rows, parameters)
         synthetic = self._synthetic_images(c, pixels, parameters)
         gradients = self._gradients(synthetic, self._labels(c, len(synthetic)), True)
         return plain_distance(real, gradients, self.cfg.distance)
 
     def _contrastive_loss(self, pixels: Tensor, batch: list[Tensor], parameters: augment.Parameters) -> Tensor:
-        """Distance between the mean gradients of all classes."""
+        """Return the distance between the mean gradients over all classes."""
         sums: list[Tensor] = []
         synthetic = []
         for c, real_rows in enumerate(batch):
@@ -128,14 +132,14 @@ class PlainUpdate:
         return self._gradients(augmented, self._labels(c, len(rows)), False)
 
     def _synthetic_images(self, c: int, pixels: Tensor, parameters: augment.Parameters) -> Tensor:
-        """The augmented synthetic images of class c, decoded where one holds several."""
+        """Return the decoded and augmented synthetic images of class c."""
         images = pixels[c * self.ipc : (c + 1) * self.ipc]
         if isinstance(self.cfg, IDCConfig):
             images = MultiFormation(self.cfg.factor).decode({"images": images})[: self.cfg.synthetic_batch]
         return augment.apply(self.cfg.augment, images, parameters.of(torch.full((len(images),), c)))
 
     def _gradients(self, images: Tensor, labels: Tensor, create_graph: bool) -> list[Tensor]:
-        """Gradients of the loss by the weights; IDC takes those of convolutions alone."""
+        """Return the gradients of the loss with respect to the weights; for IDC, those of convolutions alone."""
         weights = list(self.network.parameters())
         if isinstance(self.cfg, IDCConfig):
             weights = [weight for weight in weights if weight.ndim == 4]
@@ -147,7 +151,7 @@ class PlainUpdate:
 
 
 def plain_distance(real: list[Tensor], synthetic: list[Tensor], distance: str) -> Tensor:
-    """Distance between two lists of gradients, summed over the weights: squared for "mse", else 1 - cosine by row."""
+    """Return the squared distance between two lists of gradients for "mse", else the sum over rows of 1 - cosine."""
     total = torch.zeros((), device=real[0].device)
     for a, b in zip(real, synthetic, strict=True):
         if distance == "mse":

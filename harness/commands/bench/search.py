@@ -56,12 +56,12 @@ def bench_nas(preset: str, seconds: float, device: torch.device) -> Result:
 
 
 def time_search(size: Size, preset: str, device: torch.device) -> Result:
-    """`bench_nas` of any size."""
+    """Time a search of any size; see `bench_nas`."""
     settings = {"archs": size.archs, "subset": size.subset}
     run, _ = config.resolve_form(config.assemble(NASRun, preset, settings), device)
     recipe = replace(run.training, epochs=size.epochs)
     candidates = [arch.model for arch in run.candidates]
-    units = [_unit(model, recipe, size, device) for model in candidates]
+    units = [_make_unit(model, recipe, size, device) for model in candidates]
     _make_images(size.images, size.validation, size.test, device)  # before the clock starts
     plain_seconds = 0.0
     for model in candidates:
@@ -113,9 +113,9 @@ def time_workers(units: list[Unit], device: torch.device) -> dict[int, float]:
     return times
 
 
-def _unit(model: str, recipe: TrainConfig, size: Size, device: torch.device) -> Unit:
-    own = config.plain(choose_form(recipe, model, size.images, str(device)))
-    spec = {"model": model, "recipe": own, "images": [size.images, size.validation, size.test]}
+def _make_unit(model: str, recipe: TrainConfig, size: Size, device: torch.device) -> Unit:
+    candidate_recipe = config.plain(choose_form(recipe, model, size.images, str(device)))
+    spec = {"model": model, "recipe": candidate_recipe, "images": [size.images, size.validation, size.test]}
     return Unit("bench", spec, model, {"device": str(device)}, cost=_count_flop(model))
 
 
@@ -126,7 +126,7 @@ def _count_flop(model: str) -> int:
 
 @lru_cache(maxsize=1)
 def _make_images(train: int, validation: int, test: int, device: torch.device) -> list[LabelledImages]:
-    """Noise to train, to validate and to test on."""
+    """Return noise images for training, validation and testing."""
     return [make_noise(10, count // 10, device) for count in (train, validation, test)]
 
 

@@ -1,4 +1,4 @@
-"""Time two functions against each other, and what the benches of harness share: their images and networks."""
+"""Time two functions against each other; the images and the networks of all benches."""
 
 import statistics
 import time
@@ -16,8 +16,8 @@ Result = dict[str, object]  # the fields of a bench's line of JSON
 CIFAR = (3, 32, 32)  # shape of the images
 MNIST = (1, 28, 28)
 SIZES = {"paper": (10, 10), "quick": (100, 10)}  # preset -> number of classes, and images per class in the memory
-CLASS_IMAGES = 300  # real images per class, or as many as a batch has where that is more
-LEAST_PAIRS = 5
+CLASS_IMAGES = 300  # real images per class, unless a batch has more
+MIN_PAIRS = 5  # pairs of calls
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Comparison:
         return [first, third]
 
     def as_result(self, form: str, device: torch.device, flop: int = 0) -> Result:
-        """The comparison as a bench reports it.
+        """Return the fields that a bench reports.
 
         Args:
             form: how the shipped form computes.
@@ -69,15 +69,15 @@ class Comparison:
 
 
 def compare(plain: Callable[[], object], shipped: Callable[[], object], seconds: float) -> Comparison:
-    """Call two functions in turn until the slower one has had `seconds`, and at least five times each.
+    """Call two functions in turn until the slower one has run for `seconds`, and at least five times each.
 
-    Both are called once before the measurement, so that compilation and allocation do not count.
+    Both are called once before the measurement, so that it excludes compilation and allocation.
     """
     plain()
     shipped()
     _wait_for_gpu()
     comparison = Comparison([], [])
-    while len(comparison.plain) < LEAST_PAIRS or max(sum(comparison.plain), sum(comparison.shipped)) < seconds:
+    while len(comparison.plain) < MIN_PAIRS or max(sum(comparison.plain), sum(comparison.shipped)) < seconds:
         for call, times in ((plain, comparison.plain), (shipped, comparison.shipped)):
             began = time.perf_counter()
             call()
@@ -87,14 +87,14 @@ def compare(plain: Callable[[], object], shipped: Callable[[], object], seconds:
 
 
 def rates(shipped_seconds: float, flop: int, device: torch.device) -> Result:
-    """Calls and TFLOP per second of the shipped form on a GPU; nothing on a CPU or without `flop`."""
+    """Return calls and TFLOP per second of the shipped form on a GPU; {} on a CPU or without `flop`."""
     if device.type != "cuda" or not flop:
         return {}
     return {"iterations_per_second": 1 / shipped_seconds, "tflop_per_second": flop / shipped_seconds / 1e12}
 
 
 def make_noise(classes: int, per_class: int, device: torch.device, shape: Shape = CIFAR) -> tuple[Tensor, Tensor]:
-    """Labelled images of noise, (N, C, H, W) and (N,): the time of a bench does not depend on what images show."""
+    """Return images of noise, (N, C, H, W), and their labels, (N,); the time of a bench does not depend on them."""
     images = torch.randn(classes * per_class, *shape, generator=Generator().manual_seed(0))
     return images.to(device), torch.arange(classes).repeat_interleave(per_class).to(device)
 

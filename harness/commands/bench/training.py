@@ -77,7 +77,7 @@ def _model_and_recipe(preset: str, device: torch.device) -> tuple[str, TrainConf
 
 
 def _make_blank_set(images: Tensor, labels: Tensor) -> DataSet:
-    """A small data set of blank images for a stream; the strategy trains on the images of its memory."""
+    """Return a small data set of blank images for a stream; the strategy trains on the images of its memory."""
     blank, blank_labels = (images[:20].cpu() * 0).to(torch.uint8), labels[:200:10].cpu()
     names, grey = tuple(map(str, range(10))), (0.5,) * 3
     return DataSet("noise", blank, blank_labels, blank, blank_labels, names, grey, grey, "", "as listed: noise")

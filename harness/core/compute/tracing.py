@@ -8,7 +8,7 @@ Inductor compiles it like any other.
 import logging
 import warnings
 from collections.abc import Callable, Hashable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,15 +19,15 @@ from torch.utils import _pytree as pytree
 from harness.core.compute import tuning
 from harness.core.compute.forms import remove_damaged_library, set_up_inductor
 
-Arguments = ParamSpec("Arguments")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _COMPILED: WeakKeyDictionary[nn.Module, dict[Hashable, Callable[..., Any]]] = WeakKeyDictionary()
 
 
 def trace(
-    network: nn.Module, name: Hashable, function: Callable[Arguments, Result], compute: str
-) -> Callable[Arguments, Result]:
+    network: nn.Module, name: Hashable, function: Callable[[*Arguments], Result], compute: str
+) -> Callable[[*Arguments], Result]:
     """Return `function` in the asked form of computing; eager, it is the function itself.
 
     Compiled, it is traced and compiled for each shape of its arguments, the first time they have it. What is compiled
@@ -37,15 +37,15 @@ def trace(
     Args:
         network: whose modules the function calls; their training modes are taken as they are when it is traced.
         name: tells apart the functions of one network.
-        function: takes and returns tensors in any nest of lists, tuples and dictionaries, and reads no other tensors;
-            no argument requires a gradient.
+        function: takes positional arguments alone. It takes and returns tensors in any nest of lists, tuples and
+            dictionaries, and reads no other tensors; no argument requires a gradient.
         compute: eager or compiled.
     """
     if compute == "eager":
         return function
     known = _COMPILED.setdefault(network, {})
 
-    def compiled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def compiled(*args: *Arguments) -> Result:
         tensors, nest = pytree.tree_flatten(args)
         modes = tuple(module.training for module in network.modules())
         key = (name, modes, str(nest), *((part.shape, part.dtype, str(part.device)) for part in tensors))

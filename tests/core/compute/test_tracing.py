@@ -67,6 +67,13 @@ def test_a_graph_holds_the_whole_of_both_backward_passes(monkeypatch: pytest.Mon
     assert not any("backward" in str(node.target) and "autograd" in str(node.target) for node in graphs[0].graph.nodes)
 
 
+def test_a_compiled_function_takes_positional_arguments_alone() -> None:
+    network, weights = network_and_weights()
+    form: Callable[..., Tensor] = trace(network, "penalty", penalty(network), "compiled")
+    with pytest.raises(TypeError, match="weights"):
+        form(torch.ones(5, 4, dtype=torch.float64), weights=weights)
+
+
 def test_what_does_not_trace_stays_eager_and_says_why() -> None:
     network, _ = network_and_weights()
 

@@ -126,7 +126,7 @@ def test_it_fits_around_whatever_learns_images() -> None:
 
 @pytest.mark.parametrize("host", ["herding", "random", "full", "idc", "lo-dm", "mmd-pixel"])
 def test_it_does_not_fit_around_others(host: str) -> None:
-    message = rf"^lo: {host} takes no other form of its images; lo- goes around dc, dcc, dm, dsa, dsac$"
+    message = rf"^lo: {host} cannot store its images in another form; lo- can be used with dc, dcc, dm, dsa, dsac$"
     with pytest.raises(ValueError, match=message):
         memory.find(f"lo-{host}")
 

@@ -190,7 +190,7 @@ def test_the_hosts_loss_falls_beside_the_term() -> None:
 def test_it_fits_around_what_matches_in_networks() -> None:
     assert isinstance(memory.find("mim-dsac").config, MIMConfig)
     for host in ("herding", "mmd-pixel", "idc", "lo-dm"):
-        with pytest.raises(ValueError, match=rf"^mim: {host} takes no term"):
+        with pytest.raises(ValueError, match=rf"^mim: {host} accepts no additional loss"):
             memory.find(f"mim-{host}")
 
 

@@ -255,6 +255,7 @@ def test_passes_count_the_images_of_all_updates() -> None:
     # methods.md 4.2: 25.6M real images and 45M to train networks on (1000 x 9 x 50 x 100), both forward and backward;
     # three times 1000 x 10 x 100 for the second derivative.
     assert cfg.real_passes(classes=10, images=5000) == 25_600_000
+    assert cfg.count_matched(classes=10, images=10) == 1_000_000
     assert cfg.passes(classes=10, images=5000, ipc=10) == (0, 25_600_000 + 45_000_000 + 3_000_000)
     assert cfg.real_passes(classes=10, images=100) == 10_000_000  # all 100 of each class
 

@@ -5,7 +5,7 @@ import torch
 from torch import Generator
 
 from harness.core.memory import Budget
-from harness.memory.shared.sampling import check_enough, draw, renumbered, rows_by_class
+from harness.memory.shared.sampling import check_enough, draw, renumber, rows_by_class
 
 
 def test_rows_by_class_by_hand() -> None:
@@ -15,7 +15,7 @@ def test_rows_by_class_by_hand() -> None:
 
 
 def test_classes_are_renumbered_in_ascending_order() -> None:
-    assert renumbered(torch.tensor([7, 2, 5, 2])).tolist() == [2, 0, 1, 0]
+    assert renumber(torch.tensor([7, 2, 5, 2])).tolist() == [2, 0, 1, 0]
 
 
 def test_rows_partition_the_set() -> None:

@@ -134,7 +134,7 @@ def test_a_larger_budget_begins_with_a_smaller_one() -> None:
 
 def test_nan_is_no_score() -> None:
     given = torch.tensor([0.0, math.nan, 1.0, math.nan])
-    with pytest.raises(ValueError, match=r"^scores: 2 of 4 are NaN; nothing can be ranked by them$"):
+    with pytest.raises(ValueError, match=r"^scores: 2 of 4 are NaN; they cannot be ranked$"):
         select(*numbered(4), given, Budget(1), seeded(0), highest=True)
 
 

@@ -11,7 +11,7 @@ from harness.core.memory import Budget, Memory
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
 from harness.core.progress import Progress
 from harness.memory.shared.sampling import draw, rows_by_class
-from harness.memory.shared.synthetic import Draws, Synthetic, learn, real_batches, with_network
+from harness.memory.shared.synthetic import Draws, Synthetic, add_network, learn, real_batches
 from tests.memory.toys import SHAPE, Killed, KilledError, a_set, check_resumes, seeded
 
 FORMS: list[Parametrisation] = [Pixels(), LowRank(2), MultiFormation(2)]
@@ -151,10 +151,10 @@ def test_restored_images_keep_their_momentum(form: Parametrisation, before: int)
     for seed in range(before):
         pull(some, seed)
         some.step()
-    kept = {name: part.detach().clone() for name, part in some.keep().items()}
+    kept = {name: part.detach().clone() for name, part in some.state_dict().items()}
     assert len(kept) == len(some.stored) * (1 if before == 0 else 2)  # no momentum before the first step
     copy = {name: part.clone() for name, part in kept.items()}
-    other.restore(kept)
+    other.load_state_dict(kept)
     assert torch.equal(other.images, some.images)
     for either in (some, other):
         pull(either, 9)
@@ -166,19 +166,19 @@ def test_restored_images_keep_their_momentum(form: Parametrisation, before: int)
 def test_draws_go_on_where_they_stood() -> None:
     draws = Draws.of(seeded(3), torch.device("cpu"))
     assert draws.weights is draws.rng  # on a CPU one generator draws everything
-    kept = {name: state.clone() for name, state in draws.keep().items()}
+    kept = {name: state.clone() for name, state in draws.state_dict().items()}
     expected = torch.rand(5, generator=draws.rng)
     other = Draws.of(seeded(4), torch.device("cpu"))
-    other.restore(kept)
+    other.load_state_dict(kept)
     assert torch.equal(torch.rand(5, generator=other.rng), expected)
 
 
 def test_two_generators_are_both_kept() -> None:
     draws = Draws(seeded(3), seeded(4))
-    kept = {name: state.clone() for name, state in draws.keep().items()}
+    kept = {name: state.clone() for name, state in draws.state_dict().items()}
     expected = torch.rand(5, generator=draws.rng), torch.rand(5, generator=draws.weights)
     other = Draws(seeded(5), seeded(6))
-    other.restore(kept)
+    other.load_state_dict(kept)
     assert torch.equal(torch.rand(5, generator=other.rng), expected[0])
     assert torch.equal(torch.rand(5, generator=other.weights), expected[1])
 
@@ -196,7 +196,7 @@ def test_a_network_that_lives_on_is_kept_beside_the_images(rounds: int) -> None:
             some.step()
 
         nn.init.zeros_(network.weight)
-        return learn(some, Draws.of(rng, torch.device("cpu")), 4, update, with_network(progress, network), "ours")
+        return learn(some, Draws.of(rng, torch.device("cpu")), 4, update, add_network(progress, network), "ours")
 
     check_resumes(build, rounds)
 
