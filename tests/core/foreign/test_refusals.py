@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, load
 from harness.core.foreign_layouts import FITS
-from tests.core.foreign_sets import (
+from tests.core.foreign.published_sets import (
     FITTING_IMAGES,
     FITTING_LABELS,
     LABELS,

@@ -12,7 +12,7 @@ import torch
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, digest, load, path_of
 from harness.core.parametrisation import MultiFormation, Pixels
-from tests.core.foreign_sets import (
+from tests.core.foreign.published_sets import (
     LABELS,
     MEAN,
     STD,

@@ -14,7 +14,7 @@ from harness.core.foreign import FileConfig, describe, load
 from harness.core.memory import Memory, from_stored
 from harness.core.memory_file import encode, save
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
-from tests.core.foreign_sets import LABELS, make_toy, refusal
+from tests.core.foreign.published_sets import LABELS, make_toy, refusal
 
 
 @pytest.fixture
