@@ -19,20 +19,8 @@ from tests.core.foreign.published_sets import (
     LABELS,
     as_published,
     learned,
-    make_toy,
     refusal,
 )
-
-
-@pytest.fixture
-def dataset() -> DataSet:
-    return make_toy()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "set.pt"
-
 
 # --- what does not fit ----------------------------------------------------------------------------------------------
 

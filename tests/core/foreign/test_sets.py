@@ -18,21 +18,9 @@ from tests.core.foreign.published_sets import (
     STD,
     as_published,
     learned,
-    make_toy,
     pixels,
     refusal,
 )
-
-
-@pytest.fixture
-def dataset() -> DataSet:
-    return make_toy()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "set.pt"
-
 
 # --- names and files ------------------------------------------------------------------------------------------------
 
