@@ -19,10 +19,6 @@ class Plot(NamedTuple):
     data: Callable[[DataFrame], DataFrame]
     draw: Callable[[DataFrame], Figure]
 
-    def draw_rows(self, rows: DataFrame) -> Figure:
-        """Draw the figure of some rows."""
-        return self.draw(self.data(rows))
-
 
 FIGURES = {
     "budget": Plot(scaling.budget_data, scaling.draw_budget),

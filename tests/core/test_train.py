@@ -266,8 +266,7 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(norm: str, rounds: int, stripes:
     assert torch.equal(resumed_rng.get_state(), rng.get_state())
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
-def test_the_compiled_gradient_is_the_eager_one(dtype: str, tolerance: float, stripes: tuple[Tensor, Tensor]) -> None:
+def test_the_compiled_gradient_in_bfloat16_is_close(stripes: tuple[Tensor, Tensor]) -> None:
     images, labels = stripes  # 40: a chunk of 32 and one filled up
     network = new_network()
 
@@ -276,9 +275,9 @@ def test_the_compiled_gradient_is_the_eager_one(dtype: str, tolerance: float, st
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
 
     eager = gradient(CFG)
-    compiled = gradient(replace(CFG, compute="compiled", dtype=dtype))
+    compiled = gradient(replace(CFG, compute="compiled", dtype="bfloat16"))
     assert eager.norm() > 0.1
-    assert (compiled - eager).norm() / eager.norm() < tolerance
+    assert (compiled - eager).norm() / eager.norm() < 0.03
 
 
 def test_a_compiled_fit_follows_the_eager_one(stripes: tuple[Tensor, Tensor]) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -8,27 +9,32 @@ import pytest
 from harness.core import compute
 from harness.core.compute import hardware
 
-OURS = f"cache/inductor/{hardware.instructions()} 1"
-THEIR_OWN = {"TORCHINDUCTOR_CACHE_DIR": "theirs", "TORCHINDUCTOR_COMPILE_THREADS": "3"}
+# Says it for each environment, in a child of a process that has imported torch but not Inductor.
 WHERE_INDUCTOR_COMPILES = """
+import json, os, sys
 import torch
 from harness.core import compute
 
-compute.resolve("auto", torch.device("cpu"), smoke=False)
-from torch._inductor import config
-from torch._inductor.runtime.cache_dir_utils import cache_dir
-print(cache_dir(), config.compile_threads)
+for environment in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        os.environ.update(environment)
+        compute.resolve("auto", torch.device("cpu"), smoke=False)
+        from torch._inductor import config
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+        print(cache_dir(), config.compile_threads, flush=True)
+        os._exit(0)
+    os.wait()
 """
 
 
-@pytest.mark.parametrize(("given", "found"), [({}, OURS), (THEIR_OWN, "theirs 3")])
-def test_inductor_compiles_alone_and_where_it_lasts(given: dict[str, str], found: str, tmp_path: Path) -> None:
+def test_inductor_compiles_alone_and_where_it_lasts(tmp_path: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
-    places = {name: str(tmp_path / place) if "DIR" in name else place for name, place in given.items()}
-    environment = {**inherited, "HARNESS_CACHE": str(tmp_path / "cache"), **places}
-    command = [sys.executable, "-c", WHERE_INDUCTOR_COMPILES]
+    theirs = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "theirs"), "TORCHINDUCTOR_COMPILE_THREADS": "3"}
+    environment = {**inherited, "HARNESS_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", WHERE_INDUCTOR_COMPILES, json.dumps([{}, theirs])]
     printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == f"{tmp_path}/{found}"
+    ours = f"{tmp_path}/cache/inductor/{hardware.instructions()}"
+    assert printed.splitlines() == [f"{ours} 1", f"{tmp_path}/theirs 3"]
 
 
 def test_a_library_that_a_kill_cut_short_is_removed(tmp_path: Path) -> None:

@@ -58,11 +58,11 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.mark.parametrize(
     ("model", "distance", "ipc", "together", "at_once", "graphs"),
     [
-        ("convnet2-w4", "rows", 2, False, 256, 1),  # three classes in a graph
-        ("convnet2-w4", "rows", 5, False, 256, 1),  # a graph for each class, all of one shape
-        ("convnet2-w4", "rows", 2, False, 4, 2),  # two classes, then one
-        ("convnet2-w4", "cos", 5, False, 3, 4),  # a class in two chunks: its gradient and its share of the distance's
-        ("convnet2-w4", "rows", 4, True, 7, 4),
+        ("convnet1-w4", "rows", 2, False, 256, 1),  # three classes in a graph
+        ("convnet1-w4", "rows", 5, False, 256, 1),  # a graph for each class, all of one shape
+        ("convnet1-w4", "rows", 2, False, 4, 2),  # two classes, then one
+        ("convnet1-w4", "cos", 5, False, 3, 4),  # a class in two chunks: its gradient and its share of the distance's
+        ("convnet1-w4", "rows", 4, True, 7, 4),
         ("convnet2-w4", "mse", 4, False, 256, 1),  # the convolutions' weights alone
         ("convnet2-w4-ln", "rows", 2, False, 256, 1),  # which vmap gets wrong
         ("convnet2-w4-bn", "rows", 2, False, 256, 1),

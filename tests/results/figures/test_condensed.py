@@ -11,6 +11,7 @@ from harness.results import rows
 from harness.results.figures import drawing, registry, saving
 from harness.results.wording import memory_label
 from tests.results.condensed import CONVNET3, Row, Values, frame, memories, networks
+from tests.results.figures.drawn import draw_rows
 from tests.results.files import write_rows
 
 iterations = registry.FIGURES["condense_iterations"]
@@ -62,7 +63,7 @@ def labels(axes: Axes) -> list[str]:
 
 
 def test_accuracy_against_iterations() -> None:
-    figure = iterations.draw_rows(frame(course(), course("dsa", (35, 45, 50)), memories({0: 1.0})))
+    figure = draw_rows(iterations, frame(course(), course("dsa", (35, 45, 50)), memories({0: 1.0})))
     (axes,) = figure.axes
     dm, published = drawn(axes, drawing.STYLES["dm"].colour)
     assert points(dm) == [(100, 30), (1000, 40), (10000, 45)]
@@ -76,7 +77,7 @@ def test_accuracy_against_iterations() -> None:
 
 
 def test_bars_are_the_intervals() -> None:
-    (axes,) = iterations.draw_rows(frame(course())).axes
+    (axes,) = draw_rows(iterations, frame(course())).axes
     (bars,) = axes.containers
     (segments,) = [part.get_segments() for part in bars.get_children() if hasattr(part, "get_segments")]
     assert [(low, high) for (_, low), (_, high) in segments][-1] == pytest.approx(
@@ -85,30 +86,30 @@ def test_bars_are_the_intervals() -> None:
 
 
 def test_without_repeats_there_is_a_line_and_no_bar() -> None:
-    figure = iterations.draw_rows(frame(networks({(0, 0): 40.0}), networks({(0, 0): 30.0}, iterations=100)))
+    figure = draw_rows(iterations, frame(networks({(0, 0): 40.0}), networks({(0, 0): 30.0}, iterations=100)))
     assert points(drawn(figure.axes[0], drawing.STYLES["dm"].colour)[0]) == [(100, 30), (20000, 40)]
     assert "one value each, no interval, n = 1 set x 1 net" in figure.get_suptitle()
 
 
 def test_images_before_any_update_have_a_place_on_the_axis() -> None:
     start = networks(two_sets(20), iterations=0)
-    (axes,) = iterations.draw_rows(frame(course(), start)).axes
+    (axes,) = draw_rows(iterations, frame(course(), start)).axes
     assert axes.get_xscale() == "symlog"
     assert points(drawn(axes, drawing.STYLES["dm"].colour)[0])[0] == (0, 20)
     assert "0" in [label.get_text() for label in axes.get_xticklabels()]
-    assert len(iterations.draw_rows(frame(start)).axes) == 1
+    assert len(draw_rows(iterations, frame(start)).axes) == 1
 
 
 def test_many_iterations_get_fewer_marks() -> None:
     rows = [row for count in range(100, 2100, 100) for row in networks(two_sets(30), iterations=count)]
-    (axes,) = iterations.draw_rows(frame(rows)).axes
+    (axes,) = draw_rows(iterations, frame(rows)).axes
     ticks = [int(label.get_text()) for label in axes.get_xticklabels()]
     # Factor 20 over eighths: marks are a factor 1.45 apart at least.
     assert ticks == [2000, 1300, 800, 500, 300, 200, 100]
 
 
 def test_selected_images_are_level_lines() -> None:
-    (axes,) = iterations.draw_rows(frame(course(), selected())).axes
+    (axes,) = draw_rows(iterations, frame(course(), selected())).axes
     (level,) = drawn(axes, drawing.STYLES["random"].colour)
     assert points(level) == [(0, 25), (1, 25)]
     (band,) = axes.patches
@@ -118,7 +119,7 @@ def test_selected_images_are_level_lines() -> None:
 
 def test_what_sets_a_memory_off_stands_in_the_legend() -> None:
     one = networks({(0, 0): 40.0}, memory="dsa", changes="memory.lr=2")
-    figure = iterations.draw_rows(frame(course(), one, course("mim-dm")))
+    figure = draw_rows(iterations, frame(course(), one, course("mim-dm")))
     assert legend(figure) == ["dm", "dsa\nn = 1 set x 1 net, memory.lr=2", "mim-dm (reconstruction)", PUBLISHED]
     assert "n = 2 sets x 1 net (unless told)" in figure.get_suptitle().replace("\n", " ")
 
@@ -129,20 +130,21 @@ def test_runs_of_fewer_iterations_begin_one_course(name: str, key: str) -> None:
         networks(two_sets(mean), memory=name, iterations=count, changes=f"memory.lr=2, {key}={count}")
         for count, mean in [(1000, 40), (2000, 42)]
     ]
-    figure = iterations.draw_rows(frame(*begun, networks(two_sets(45), memory=name, changes="memory.lr=2")))
+    figure = draw_rows(iterations, frame(*begun, networks(two_sets(45), memory=name, changes="memory.lr=2")))
     (line, *_) = drawn(figure.axes[0], drawing.styles_of(Series([name]))[name].colour)
     assert points(line) == [(1000, 40), (2000, 42), (20000, 45)]
     assert legend(figure)[0] == f"{memory_label(name)}\nmemory.lr=2"
 
 
 def test_a_panel_of_courses_per_data_set_and_budget() -> None:
-    figure = iterations.draw_rows(
+    figure = draw_rows(
+        iterations,
         frame(
             course(),
             course(ipc=50, means=(60, 65), changes="memory.lr=2", league="soft"),
             course("dsa", dataset="mnist", dataset_digest="d2", means=(80, 90)),
             selected("full", 85, league="full", ipc=None),
-        )
+        ),
     )
     names = ["cifar10\n10 images per class", "cifar10\n50 images per class", "mnist\n10 images per class"]
     assert [axes.get_title() for axes in figure.axes] == names
@@ -156,13 +158,13 @@ def test_a_panel_of_courses_per_data_set_and_budget() -> None:
 
 def test_a_setting_without_a_course_has_no_panel() -> None:
     rows = frame(course(), selected(), selected(ipc=50), selected("full", 85, dataset="mnist", ipc=None))
-    assert iterations.draw_rows(rows).get_suptitle().startswith("cifar10, 10 images per class")
+    assert draw_rows(iterations, rows).get_suptitle().startswith("cifar10, 10 images per class")
     assert sorted(set(iterations.data(rows)["ipc"])) == [10]
 
 
 def test_only_selected_images_have_no_course() -> None:
     with pytest.raises(ValueError, match="none of the 2 test accuracies has iterations"):
-        iterations.draw_rows(frame(selected()))
+        draw_rows(iterations, frame(selected()))
 
 
 @pytest.mark.parametrize(
@@ -180,9 +182,8 @@ def test_only_selected_images_have_no_course() -> None:
 )
 def test_a_course_of_mixed_settings_is_refused(more: dict[str, object], message: str) -> None:
     mixed = frame(course(), course(**({"memory": "dsa"} | more)))  # type: ignore[arg-type]
-    for draw in (iterations.data, iterations.draw_rows):
-        with pytest.raises(ValueError, match=message):
-            draw(mixed)
+    with pytest.raises(ValueError, match=message):
+        iterations.data(mixed)
 
 
 def test_methods_are_ranked_by_accuracy_with_intervals() -> None:
@@ -195,7 +196,8 @@ def test_methods_are_ranked_by_accuracy_with_intervals() -> None:
 
 
 def test_a_panel_per_data_set_and_budget() -> None:
-    figure = accuracy.draw_rows(
+    figure = draw_rows(
+        accuracy,
         frame(
             course(),
             course("dsa", (35, 50)),
@@ -203,7 +205,7 @@ def test_a_panel_per_data_set_and_budget() -> None:
             networks(two_sets(60), ipc=50),
             networks(two_sets(90), dataset="mnist", ipc=1),
             networks(two_sets(91), dataset="mnist", ipc=10),
-        )
+        ),
     )
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["cifar10\n10 images per class", "cifar10\n50 images per class", "mnist\n1 image per class",
@@ -220,28 +222,30 @@ def test_a_panel_per_data_set_and_budget() -> None:
 
 
 def test_leagues_stand_apart() -> None:
-    figure = accuracy.draw_rows(
+    figure = draw_rows(
+        accuracy,
         frame(
             course(),
             course("lodc", (99,), league="storage"),
             course("idc", (98,), league="storage"),
             selected("full", 80, league="full", ipc=None),
-        )
+        ),
     )
     (axes,) = figure.axes
     assert labels(axes) == ["full\nn = 2 nets", "dm", "lodc", "idc"]
     assert [text.get_text() for text in axes.texts] == ["league full", "league pixel", "league storage"]
-    assert [axes.get_title() for axes in accuracy.draw_rows(frame(selected("full", 80, ipc=None))).axes] == ["cifar10"]
+    assert [axes.get_title() for axes in draw_rows(accuracy, frame(selected("full", 80, ipc=None))).axes] == ["cifar10"]
 
 
 def test_what_sets_a_line_off_stands_under_its_name() -> None:
-    figure = accuracy.draw_rows(
+    figure = draw_rows(
+        accuracy,
         frame(
             course(),
             course("dc", (35,), recipe="dc", changes="memory.lr=2"),
             course("dm", (38,), memory_model="lenet"),
             networks({(0, 0): 20.0}, memory="mim-dm", iterations=100),
-        )
+        ),
     )
     assert labels(figure.axes[0]) == [
         f"dm\nbuilt with\n{CONVNET3}",
@@ -263,20 +267,19 @@ def test_what_sets_a_line_off_stands_under_its_name() -> None:
     ],
 )
 def test_a_ranking_of_mixed_settings_is_refused(more: dict[str, object], message: str) -> None:
-    for draw in (accuracy.data, accuracy.draw_rows):
-        with pytest.raises(ValueError, match=message):
-            draw(frame(course(), course("dsa", **more)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        accuracy.data(frame(course(), course("dsa", **more)))  # type: ignore[arg-type]
 
 
 @each_figure
 def test_rows_of_another_kind_are_refused(plot: registry.Plot) -> None:
     with pytest.raises(ValueError, match="none of the 3 rows is a test_accuracy of track condense"):
-        plot.draw_rows(frame(memories({0: 1.0})))
+        draw_rows(plot, frame(memories({0: 1.0})))
 
 
 @each_figure
 def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
-    figure = plot.draw_rows(frame(course(preset="smoke", exactness="from jpeg")))
+    figure = draw_rows(plot, frame(course(preset="smoke", exactness="from jpeg")))
     text = figure.get_suptitle() + figure.axes[0].get_title()
     assert "preset smoke (smoke: not a result)" in text
     assert "cifar10 (from jpeg), 10 images per class" in text.replace("\n", ", ")
@@ -284,7 +287,7 @@ def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
 
 @each_figure
 def test_the_axis_stays_within_percent(plot: registry.Plot) -> None:
-    (axes,) = plot.draw_rows(frame(course(means=(2, 99), dataset="mnist"))).axes
+    (axes,) = draw_rows(plot, frame(course(means=(2, 99), dataset="mnist"))).axes
     low, high = axes.get_ylim() if plot is iterations else axes.get_xlim()
     assert 0 <= low < high <= 102
 
@@ -304,18 +307,18 @@ def odd() -> DataFrame:
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_the_same_drawing_gives_the_same_bytes(plot: registry.Plot, suffix: str) -> None:
     # A name read as mathematics would raise here.
-    first, second = (saving.to_bytes(plot.draw_rows(odd()), f"a{suffix}") for _ in range(2))
+    first, second = (saving.to_bytes(draw_rows(plot, odd()), f"a{suffix}") for _ in range(2))
     assert first == second
 
 
 @each_figure
 def test_drawing_writes_no_file(plot: registry.Plot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plot.draw_rows(odd())
+    draw_rows(plot, odd())
     assert not list(tmp_path.iterdir())
 
 
 def test_no_legend_is_wider_than_its_figure() -> None:
-    figure: Figure = iterations.draw_rows(frame(*(course(f"a-method-of-long-name-{i}") for i in range(8)), course()))
+    figure: Figure = draw_rows(iterations, frame(*(course(f"a-method-of-long-name-{i}") for i in range(8)), course()))
     figure.draw_without_rendering()
     assert figure.legends[0].get_window_extent().width < figure.bbox.width

@@ -10,6 +10,7 @@ from pandas import DataFrame
 from harness.results import rows
 from harness.results.figures import registry, saving
 from tests.results.condensed import CONVNET3, Row, Values, frame, networks
+from tests.results.figures.drawn import draw_rows
 from tests.results.files import write_rows
 
 cl_matrix, cross_arch, recipes = (registry.FIGURES[name] for name in ("cl_matrix", "cross_arch", "recipe_by_memory"))
@@ -65,7 +66,7 @@ def of_maps(figure: object) -> list[Axes]:
 
 
 def test_a_matrix_holds_the_means_of_the_orders() -> None:
-    figure = cl_matrix.draw_rows(frame(stream()))
+    figure = draw_rows(cl_matrix, frame(stream()))
     (axes,) = of_maps(figure)
     assert drawn(axes) == [[60, None], [50, 55]]
     assert cells(axes) == {(0, 0): "60.0\n± 12.7", (1, 0): "50.0\n± 12.7", (1, 1): "55.0\n± 12.7"}
@@ -84,7 +85,7 @@ def test_the_numbers_behind_a_matrix() -> None:
 
 def test_memories_and_numbers_of_steps_have_a_matrix_each() -> None:
     parts = [*(stream(memory) for memory in ("dm", "dsa", "dc", "herding", "random")), stream(steps=10)]
-    figure = cl_matrix.draw_rows(frame(*parts, stream("idc", league="storage")))
+    figure = draw_rows(cl_matrix, frame(*parts, stream("idc", league="storage")))
     titles = [axes.get_title().split("\n")[0] for axes in of_maps(figure)]
     assert titles == [
         "dc, 2 steps", "dm, 2 steps", "dsa, 2 steps", "herding, 2 steps", "random, 2 steps",
@@ -94,13 +95,13 @@ def test_memories_and_numbers_of_steps_have_a_matrix_each() -> None:
 
 
 def test_a_long_stream_has_no_room_for_numbers() -> None:
-    (axes,) = of_maps(cl_matrix.draw_rows(frame(stream(steps=20))))
+    (axes,) = of_maps(draw_rows(cl_matrix, frame(stream(steps=20))))
     assert set(cells(axes).values()) == {""}
     assert drawn(axes)[19][19] == 60 - 190 + 95
 
 
 def test_one_order_has_no_interval() -> None:
-    figure = cl_matrix.draw_rows(frame(stream(orders=1)))
+    figure = draw_rows(cl_matrix, frame(stream(orders=1)))
     assert cells(of_maps(figure)[0])[(0, 0)] == "60.0"
     assert "mean, one value each, no interval" in figure.get_suptitle()
     assert "n = 1 order x 1 net" in of_maps(figure)[0].get_title()
@@ -116,7 +117,7 @@ def test_condensing_networks_are_rows_and_tested_ones_columns() -> None:
         judged(60, memory_model="alexnet-batchnorm", model=BATCH_NORM, ipc=50),
         judged(43, "random", memory_model="", model=BATCH_NORM, ipc=50, iterations=None),
     )
-    figure = cross_arch.draw_rows(some)
+    figure = draw_rows(cross_arch, some)
     (axes,) = of_maps(figure)
     assert names(axes) == (
         ["dm, alexnet-bn", "dm, convnet-d3-w128-bn", "random"],
@@ -137,7 +138,7 @@ def test_budgets_and_leagues_have_a_map_each() -> None:
     some = frame(judged(40), judged(30, ipc=1), judged(50, "idc", league="storage"),
                  judged(80, "full", league="full", ipc=None, memory_model="", iterations=None))  # fmt: skip
     for plot in (cross_arch, recipes):
-        figure = plot.draw_rows(some)
+        figure = draw_rows(plot, some)
         assert [axes.get_title() for axes in of_maps(figure)] == [
             "1 image per class, league pixel", "10 images per class, league pixel",
             "10 images per class, league storage", "league full",
@@ -151,7 +152,7 @@ def test_budgets_and_leagues_have_a_map_each() -> None:
 
 
 def test_memories_stand_against_recipes() -> None:
-    figure = recipes.draw_rows(frame(judged(49), judged(44, recipe="dc"), judged(52, "dsa"), judged(33, "mim-dm")))
+    figure = draw_rows(recipes, frame(judged(49), judged(44, recipe="dc"), judged(52, "dsa"), judged(33, "mim-dm")))
     (axes,) = of_maps(figure)
     assert names(axes) == (["dm", "dsa", "mim-dm (reconstruction)"], ["dc", "dm"])
     assert drawn(axes) == [[44, 49], [None, 52], [None, 33]]
@@ -160,7 +161,7 @@ def test_memories_stand_against_recipes() -> None:
 
 
 def test_the_last_iteration_stands_for_a_run() -> None:
-    (axes,) = of_maps(recipes.draw_rows(frame(judged(30, iterations=1000), judged(40))))
+    (axes,) = of_maps(draw_rows(recipes, frame(judged(30, iterations=1000), judged(40))))
     assert drawn(axes) == [[40]]
 
 
@@ -184,27 +185,26 @@ def of(plot: registry.Plot, *memories: str, **more: object) -> DataFrame:
 )
 def test_mixtures_are_refused(plot: registry.Plot, memory: str, more: dict[str, object], message: str) -> None:
     mixed = pd.concat([of(plot, "dm"), of(plot, memory, **more)], ignore_index=True)
-    for draw in (plot.data, plot.draw_rows):
-        with pytest.raises(ValueError, match=message):
-            draw(mixed)
+    with pytest.raises(ValueError, match=message):
+        plot.data(mixed)
 
 
 @each_figure
 def test_changed_settings_are_named(plot: registry.Plot) -> None:
     changed = of(plot, "dm", changes="memory.lr=2")
-    assert "changed from the preset: memory.lr=2" in plot.draw_rows(changed).get_suptitle()
+    assert "changed from the preset: memory.lr=2" in draw_rows(plot, changed).get_suptitle()
     assert set(plot.data(changed)["changes"]) == {"memory.lr=2"}
 
 
 @each_figure
 def test_rows_of_another_kind_are_refused(plot: registry.Plot) -> None:
     with pytest.raises(ValueError, match=r"none of the \d rows is a \w+ of track"):
-        plot.draw_rows(of(plot, "dm", track="nas"))
+        draw_rows(plot, of(plot, "dm", track="nas"))
 
 
 @each_figure
 def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
-    said = plot.draw_rows(of(plot, "dm", preset="smoke", exactness="from jpeg")).get_suptitle().replace("\n", " ")
+    said = draw_rows(plot, of(plot, "dm", preset="smoke", exactness="from jpeg")).get_suptitle().replace("\n", " ")
     assert "preset smoke (smoke: not a result)" in said
     assert "cifar10 (from jpeg)" in said
 
@@ -212,7 +212,7 @@ def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
 @each_figure
 def test_the_same_rows_give_the_same_bytes(plot: registry.Plot) -> None:
     odd = of(plot, "$\\frac{$", "_hidden", "<script>alert('1')</script> --", "a\x1b\x00b", "dm")
-    first, second = (saving.to_bytes(plot.draw_rows(odd), "a.svg") for _ in range(2))
+    first, second = (saving.to_bytes(draw_rows(plot, odd), "a.svg") for _ in range(2))
     assert first == second
     tags = [str(element.tag) for element in ElementTree.fromstring(first).iter()]
     assert not [tag for tag in tags if "script" in tag]
@@ -227,7 +227,7 @@ def test_the_numbers_survive_a_file(plot: registry.Plot, tmp_path: Path) -> None
 
 @each_figure
 def test_every_number_can_be_read_on_its_ground(plot: registry.Plot) -> None:
-    figure = plot.draw_rows(frame(stream(), stream("dsa", steps=4)) if plot is cl_matrix else of(plot, "dm"))
+    figure = draw_rows(plot, frame(stream(), stream("dsa", steps=4)) if plot is cl_matrix else of(plot, "dm"))
     for axes in of_maps(figure):
         (mesh,) = axes.collections
         for text in axes.texts:

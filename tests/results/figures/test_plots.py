@@ -11,6 +11,7 @@ from pandas import DataFrame
 from harness.results import rows
 from harness.results.figures import drawing, registry, saving
 from harness.results.figures.images import draw_memory_images
+from tests.results.figures.drawn import draw_rows
 
 cl_accuracy = registry.FIGURES["cl_accuracy"]
 
@@ -52,7 +53,7 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_plotted_values_equal_the_means() -> None:
-    figure = cl_accuracy.draw_rows(frame(stream(steps=10), stream(steps=5)))
+    figure = draw_rows(cl_accuracy, frame(stream(steps=10), stream(steps=5)))
     five, ten = figure.axes
     assert np.asarray(lines(five)[0].get_xdata()).tolist() == [20, 40, 60, 80, 100]
     assert np.asarray(lines(five)[0].get_ydata()).tolist() == [60, 55, 50, 45, 40]
@@ -62,7 +63,7 @@ def test_plotted_values_equal_the_means() -> None:
 
 
 def test_the_last_point_of_all_the_data_is_over_networks() -> None:
-    figure = cl_accuracy.draw_rows(frame(stream(), stream("full", ipc=None, league="full")))
+    figure = draw_rows(cl_accuracy, frame(stream(), stream("full", ipc=None, league="full")))
     data = cl_accuracy.data(frame(stream("full", ipc=None, league="full")))
     assert data[["n", "n_orders", "varies"]].to_numpy().tolist() == [[4, 2, "orders"]] * 4 + [[4, 0, "nets"]]
     assert figure.axes[0].get_title() == "5 steps, n = 2 orders x 2 nets\nfull at the end: 4 nets"
@@ -78,7 +79,7 @@ def test_the_numbers_behind_the_figure() -> None:
 
 
 def test_bars_are_the_intervals() -> None:
-    axes = cl_accuracy.draw_rows(frame(stream())).axes[0]
+    axes = draw_rows(cl_accuracy, frame(stream())).axes[0]
     (bars,) = axes.containers
     (segments,) = [
         collection.get_segments() for collection in bars.get_children() if hasattr(collection, "get_segments")
@@ -87,14 +88,14 @@ def test_bars_are_the_intervals() -> None:
 
 
 def test_without_repeats_there_is_a_line_and_no_bar() -> None:
-    figure = cl_accuracy.draw_rows(frame(stream(orders=1, nets=1)))
+    figure = draw_rows(cl_accuracy, frame(stream(orders=1, nets=1)))
     assert len(lines(figure.axes[0])) == 1
     assert np.asarray(lines(figure.axes[0])[0].get_ydata()).tolist() == [60, 55, 50, 45, 40]
     assert "no interval" in figure.get_suptitle()
 
 
 def test_the_axis_stays_within_percent() -> None:
-    low, high = cl_accuracy.draw_rows(frame(stream(steps=20, ipc=10))).axes[0].get_ylim()  # means down to -35
+    low, high = draw_rows(cl_accuracy, frame(stream(steps=20, ipc=10))).axes[0].get_ylim()  # means down to -35
     assert low == 0
     assert high <= 102
 
@@ -110,42 +111,41 @@ def test_the_axis_stays_within_percent() -> None:
     ],
 )
 def test_a_mixture_is_refused(more: dict[str, object], message: str) -> None:
-    for draw in (cl_accuracy.data, cl_accuracy.draw_rows):
-        with pytest.raises(ValueError, match=message):
-            draw(frame(stream(), stream("random", **more)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        cl_accuracy.data(frame(stream(), stream("random", **more)))  # type: ignore[arg-type]
 
 
 def test_the_bound_needs_no_budget() -> None:
-    figure = cl_accuracy.draw_rows(frame(stream(), stream("full", ipc=None, league="")))
+    figure = draw_rows(cl_accuracy, frame(stream(), stream("full", ipc=None, league="")))
     assert legend(figure)[:2] == ["full", "dm"]
 
 
 def test_rows_of_another_kind_are_refused() -> None:
     with pytest.raises(ValueError, match="none of the 20 rows is a seen_accuracy of track cl"):
-        cl_accuracy.draw_rows(frame(stream(track="nas")))
+        draw_rows(cl_accuracy, frame(stream(track="nas")))
 
 
 def test_rows_that_lack_what_a_figure_needs_are_refused() -> None:
     rows = frame(stream("dm"), stream("random"))
     rows.loc[rows["memory"] == "dm", "steps"] = None
     with pytest.raises(ValueError, match=r"^20 of 40 rows of seen_accuracy, track cl, have no steps$"):
-        cl_accuracy.draw_rows(rows)
+        draw_rows(cl_accuracy, rows)
 
 
 def test_changed_settings_are_in_the_title_and_the_numbers() -> None:
     changed = frame(stream(changes="memory.iterations=100"), stream("random"))
-    said = cl_accuracy.draw_rows(changed).get_suptitle().replace("\n", " ")
+    said = draw_rows(cl_accuracy, changed).get_suptitle().replace("\n", " ")
     assert "preset paper" in said
     assert "changed from the preset: dm: memory.iterations=100" in said
     data = cl_accuracy.data(changed).set_index("memory")["changes"]
     assert (set(data["dm"]), set(data["random"])) == ({"memory.iterations=100"}, {""})
     alike = frame(stream(changes="recipe.epochs=5"), stream("random", changes="recipe.epochs=5"))
-    assert "changed from the preset: recipe.epochs=5" in cl_accuracy.draw_rows(alike).get_suptitle()
-    assert "changed" not in cl_accuracy.draw_rows(frame(stream())).get_suptitle()
+    assert "changed from the preset: recipe.epochs=5" in draw_rows(cl_accuracy, alike).get_suptitle()
+    assert "changed" not in draw_rows(cl_accuracy, frame(stream())).get_suptitle()
 
 
 def test_published_end_points_are_hollow_marks_at_the_end() -> None:
-    figure = cl_accuracy.draw_rows(frame(stream("dm"), stream("random", steps=10), stream("dc")))
+    figure = draw_rows(cl_accuracy, frame(stream("dm"), stream("random", steps=10), stream("dc")))
     assert hollow(figure.axes[0]) == [(100, 34.4)]  # DM paper, section 3.5; dc is not in it
     assert hollow(figure.axes[1]) == [(100, 24.8)]
     assert legend(figure)[-1] == "published"
@@ -153,29 +153,29 @@ def test_published_end_points_are_hollow_marks_at_the_end() -> None:
 
 @pytest.mark.parametrize("more", [{"ipc": 10}, {"preset": "quick"}])
 def test_the_legend_says_where_the_published_setting_is_another(more: dict[str, object]) -> None:
-    figure = cl_accuracy.draw_rows(frame(stream(**more)))  # type: ignore[arg-type]
+    figure = draw_rows(cl_accuracy, frame(stream(**more)))  # type: ignore[arg-type]
     assert legend(figure)[-1] == "published (20 per class)"
 
 
 @pytest.mark.parametrize("more", [{"dataset": "cifar10"}, {"split": "validation"}, {"memory": "dc"}])
 def test_no_published_mark_where_none_can_be_compared(more: dict[str, object]) -> None:
-    figure = cl_accuracy.draw_rows(frame(stream(**more)))  # type: ignore[arg-type]
+    figure = draw_rows(cl_accuracy, frame(stream(**more)))  # type: ignore[arg-type]
     assert hollow(figure.axes[0]) == []
     assert len(legend(figure)) == 1
 
 
 def test_data_that_are_not_the_official_ones_are_named() -> None:
-    assert "cifar100 (from jpeg), 20" in cl_accuracy.draw_rows(frame(stream(exactness="from jpeg"))).get_suptitle()
-    assert "cifar100, 20" in cl_accuracy.draw_rows(frame(stream(exactness="official"))).get_suptitle()
+    assert "cifar100 (from jpeg), 20" in draw_rows(cl_accuracy, frame(stream(exactness="from jpeg"))).get_suptitle()
+    assert "cifar100, 20" in draw_rows(cl_accuracy, frame(stream(exactness="official"))).get_suptitle()
 
 
 def test_a_long_stream_gets_fewer_ticks() -> None:
-    axes = cl_accuracy.draw_rows(frame(stream(steps=20))).axes[0]
+    axes = draw_rows(cl_accuracy, frame(stream(steps=20))).axes[0]
     assert [round(tick) for tick in axes.get_xticks()] == list(range(100, 0, -10))
 
 
 def test_smoke_rows_are_marked() -> None:
-    assert "(smoke: not a result)" in cl_accuracy.draw_rows(frame(stream(preset="smoke"))).get_suptitle()
+    assert "(smoke: not a result)" in draw_rows(cl_accuracy, frame(stream(preset="smoke"))).get_suptitle()
 
 
 def test_each_memory_keeps_its_style() -> None:
@@ -186,14 +186,14 @@ def test_each_memory_keeps_its_style() -> None:
     assert len({(style.colour, style.marker) for style in many.values()}) == len(many)
     known = drawing.STYLES.values()
     assert len({s.marker for s in known}) == len({str(s.dashes) for s in known}) + 1 == len({s.colour for s in known})
-    figure = cl_accuracy.draw_rows(frame(stream("dm"), stream("random")))
+    figure = draw_rows(cl_accuracy, frame(stream("dm"), stream("random")))
     drawn = [(line.get_color(), line.get_marker()) for line in lines(figure.axes[0])]
     assert drawn == [drawing.STYLES["dm"][:2], drawing.STYLES["random"][:2]]
 
 
 def test_odd_names_are_drawn_as_they_are() -> None:
     names = ["$\\frac{$", "_hidden", "{x}[/b]"]
-    figure = cl_accuracy.draw_rows(frame(*(stream(name) for name in names), stream("dm")))
+    figure = draw_rows(cl_accuracy, frame(*(stream(name) for name in names), stream("dm")))
     saving.to_bytes(figure, "odd.png")  # a name read as mathematics would raise here
     assert legend(figure) == ["dm", *sorted(names), "published"]
 
@@ -238,7 +238,7 @@ def test_images_that_cannot_be_shown_are_refused(
 
 
 def curves() -> Figure:
-    return cl_accuracy.draw_rows(frame(stream("dm"), stream("random", steps=10), stream("own")))
+    return draw_rows(cl_accuracy, frame(stream("dm"), stream("random", steps=10), stream("own")))
 
 
 @pytest.mark.parametrize("draw", [curves, pictures])
@@ -271,4 +271,4 @@ def test_one_memory_in_two_configurations_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"shows dm in one configuration; the rows mix '' and 'memory.iterations=1000'"
     ):
-        cl_accuracy.draw_rows(mixed)
+        draw_rows(cl_accuracy, mixed)

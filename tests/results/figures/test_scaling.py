@@ -11,6 +11,7 @@ from pandas import DataFrame
 from harness.results import rows
 from harness.results.figures import drawing, registry, saving
 from tests.results.condensed import Row, Values, frame, memories, networks
+from tests.results.figures.drawn import draw_rows
 from tests.results.files import write_rows
 
 budget, cost, large_ipc = (registry.FIGURES[name] for name in ("budget", "cost", "large_ipc"))
@@ -74,7 +75,7 @@ def titles(figure: Figure) -> list[str]:
 
 
 def test_accuracy_stands_over_the_mean_seconds_of_the_sets() -> None:
-    figure = cost.draw_rows(frame(judged(seconds=100)))
+    figure = draw_rows(cost, frame(judged(seconds=100)))
     (axes,) = figure.axes
     assert line(axes, "dm") == [(100, 40)]  # sets of 90 and 110 seconds
     assert bars(axes) == [pytest.approx((40 - HALF, 40 + HALF), abs=1e-3)]
@@ -86,12 +87,12 @@ def test_accuracy_stands_over_the_mean_seconds_of_the_sets() -> None:
 
 def test_several_iterations_of_a_memory_are_a_line() -> None:
     some = frame(judged(mean=45, seconds=400, iterations=20000), judged(mean=30, seconds=40, iterations=1000))
-    assert line(cost.draw_rows(some).axes[0], "dm") == [(40, 30), (400, 45)]
+    assert line(draw_rows(cost, some).axes[0], "dm") == [(40, 30), (400, 45)]
 
 
 def test_budgets_and_leagues_have_panels_of_their_own() -> None:
     some = frame(judged(), judged("idc", league="storage"), judged(ipc=1), whole())
-    figure = cost.draw_rows(some)
+    figure = draw_rows(cost, some)
     assert titles(figure) == [
         "1 image per class, league pixel", "10 images per class, league pixel", "10 images per class, league storage",
     ]  # fmt: skip
@@ -100,23 +101,23 @@ def test_budgets_and_leagues_have_panels_of_their_own() -> None:
 
 
 def test_memories_without_seconds_are_named_not_drawn() -> None:
-    figure = cost.draw_rows(frame(judged(), networks(memory="dsa")))
+    figure = draw_rows(cost, frame(judged(), networks(memory="dsa")))
     assert "no seconds are known of dsa" in figure.get_suptitle()
     assert legend(figure) == ["dm", "published"]
     data = cost.data(frame(judged(), networks(memory="dsa"))).set_index("memory")["condensing_seconds"]
     assert data.to_dict() == pytest.approx({"dm": 100, "dsa": np.nan}, nan_ok=True)
     with pytest.raises(ValueError, match="none of the 8 rows tells the seconds"):
-        cost.draw_rows(frame(networks()))
+        draw_rows(cost, frame(networks()))
 
 
 def test_seconds_of_two_devices_are_not_compared() -> None:
     with pytest.raises(ValueError, match="one device of condensing seconds; the rows mix a CPU and a GPU: select one"):
-        cost.draw_rows(frame(judged(), judged("dsa", device="a GPU")))
+        draw_rows(cost, frame(judged(), judged("dsa", device="a GPU")))
 
 
 def test_devices_are_named_of_what_is_drawn_only() -> None:
     other = [row | {"track": "cl"} for row in memories({0: 1.0}, memory="dsa", device="another CPU")]
-    text = " ".join(part.get_text() for part in cost.draw_rows(frame(judged(), other)).texts)
+    text = " ".join(part.get_text() for part in draw_rows(cost, frame(judged(), other)).texts)
     assert "seconds on a CPU" in text
     assert "another CPU" not in text
 
@@ -125,7 +126,7 @@ def test_devices_are_named_of_what_is_drawn_only() -> None:
 
 
 def test_accuracy_stands_over_the_bytes_of_a_class() -> None:
-    figure = budget.draw_rows(frame(judged(mean=30, ipc=1), judged(mean=40, ipc=10)))
+    figure = draw_rows(budget, frame(judged(mean=30, ipc=1), judged(mean=40, ipc=10)))
     (axes,) = figure.axes
     # 12 KiB an image: 3072 numbers of 4 bytes
     assert line(axes, "dm") == [(12, 30), (120, 40)]
@@ -135,7 +136,7 @@ def test_accuracy_stands_over_the_bytes_of_a_class() -> None:
 
 
 def test_marks_tell_the_leagues() -> None:
-    figure = budget.draw_rows(frame(judged(), judged("dsa", league="storage"), judged("dc", league="soft"), whole()))
+    figure = draw_rows(budget, frame(judged(), judged("dsa", league="storage"), judged("dc", league="soft"), whole()))
     assert legend(figure) == ["full", "dm", "dc, league soft", "dsa, league storage", "published"]
     fills = {entry.get_marker(): entry.get_fillstyle() for entry in figure.legends[0].get_lines()}
     assert {fills[drawing.STYLES[memory].marker] for memory in ("full", "dm")} == {"full"}
@@ -144,7 +145,7 @@ def test_marks_tell_the_leagues() -> None:
 
 
 def test_marks_of_one_size_stand_side_by_side() -> None:
-    (axes,) = budget.draw_rows(frame(judged(), judged("dsa"), judged("random", ipc=100))).axes
+    (axes,) = draw_rows(budget, frame(judged(), judged("dsa"), judged("random", ipc=100))).axes
     (dm,), (dsa,) = line(axes, "dm"), line(axes, "dsa")
     # Three lines within a twentieth of the tenfold from 120 to 1200: 10^-0.025, 1 and 10^0.025 times their places.
     assert dm[0] == pytest.approx(120 * 10**-0.025)
@@ -160,7 +161,7 @@ def test_relative_accuracies_are_over_the_mean_on_all_images() -> None:
     # 20 / 80 and 40 / 80; ends: (20 - 12.7062) / 80 = 9.1173 %
     assert data.loc[[10, 100], "relative"].tolist() == pytest.approx([25, 50])
     assert data.loc[10, "relative_low"] == pytest.approx(9.1173, abs=1e-3)
-    figure = large_ipc.draw_rows(some)
+    figure = draw_rows(large_ipc, some)
     absolute, relative = figure.axes
     assert line(absolute, "dm") == [(10, 20), (100, 40)]
     assert line(relative, "dm") == [(10, 25), (100, 50)]
@@ -169,7 +170,7 @@ def test_relative_accuracies_are_over_the_mean_on_all_images() -> None:
 
 
 def test_without_all_images_nothing_is_relative_to_them() -> None:
-    figure = large_ipc.draw_rows(frame(judged(), judged(ipc=100)))
+    figure = draw_rows(large_ipc, frame(judged(), judged(ipc=100)))
     assert len(figure.axes) == 1
     assert "without rows of full there are no relative accuracies" in figure.get_suptitle()
     assert large_ipc.data(frame(judged()))[["relative", "relative_low"]].isna().all(axis=None)
@@ -178,19 +179,19 @@ def test_without_all_images_nothing_is_relative_to_them() -> None:
 def test_the_title_counts_the_few_and_the_many() -> None:
     one: Values = {(0, 0): 20.0}
     few = networks(one, uint8=None, memory="random", stored_bytes=122880)
-    said = large_ipc.draw_rows(frame(judged(), judged("dsa"), few, whole())).get_suptitle().replace("\n", " ")
+    said = draw_rows(large_ipc, frame(judged(), judged("dsa"), few, whole())).get_suptitle().replace("\n", " ")
     assert "n = 2 sets x 1 net; full: 2 nets; random: 1 set x 1 net" in said
     assert "95 % interval over nets or sets; what has no bar is one value" in said
 
 
 def test_leagues_have_panels_of_their_own() -> None:
-    figure = large_ipc.draw_rows(frame(judged(), judged("idc", league="storage"), whole()))
+    figure = draw_rows(large_ipc, frame(judged(), judged("idc", league="storage"), whole()))
     assert titles(figure) == ["league pixel"] * 2 + ["league storage"] * 2
 
 
 def test_the_bound_alone_has_no_images_per_class() -> None:
     with pytest.raises(ValueError, match="all 1 accuracies are of the memory full"):
-        large_ipc.draw_rows(frame(whole()))
+        draw_rows(large_ipc, frame(whole()))
 
 
 # --- a crowd --------------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def test_the_bound_alone_has_no_images_per_class() -> None:
 @pytest.mark.parametrize("plot", [budget, large_ipc])
 def test_many_memories_have_a_panel_each_best_first(plot: registry.Plot) -> None:
     crowd = [judged(f"m{mean}", mean, ipc) for mean in range(21, 28) for ipc in (10, 100)]
-    figure = plot.draw_rows(frame(*crowd, judged("dm", 30), judged("dsa", 50, league="storage"), whole(80)))
+    figure = draw_rows(plot, frame(*crowd, judged("dm", 30), judged("dsa", 50, league="storage"), whole(80)))
     panels = [axes for axes in figure.axes if axes.get_subplotspec()]
     assert [axes.get_title() for axes in panels] == ["dm", *(f"m{n}" for n in range(27, 20, -1)), "dsa, league storage"]
     assert len(line(panels[0], "dm")) == 1
@@ -232,15 +233,14 @@ def test_many_memories_have_a_panel_each_best_first(plot: registry.Plot) -> None
 )
 def test_mixtures_are_refused(plot: registry.Plot, more: dict[str, object], message: str) -> None:
     mixed = frame(judged(), judged(**({"memory": "dsa"} | more)))  # type: ignore[arg-type]
-    for draw in (plot.data, plot.draw_rows):
-        with pytest.raises(ValueError, match=message):
-            draw(mixed)
+    with pytest.raises(ValueError, match=message):
+        plot.data(mixed)
 
 
 @each_figure
 def test_a_single_value_has_no_bar_and_says_so(plot: registry.Plot) -> None:
     alone = frame(networks({(0, 0): 40.0}, uint8=None), memories({0: 5.0}, device="a CPU"))
-    figure = plot.draw_rows(alone)
+    figure = draw_rows(plot, alone)
     assert bars(figure.axes[0]) == []
     assert "one value each, no interval, n = 1 set x 1 net" in figure.get_suptitle()
 
@@ -248,20 +248,20 @@ def test_a_single_value_has_no_bar_and_says_so(plot: registry.Plot) -> None:
 @each_figure
 def test_changed_settings_are_named(plot: registry.Plot) -> None:
     changed = frame(judged(changes="memory.lr=2"), judged("dsa"))
-    assert "changed from the preset: dm: memory.lr=2" in plot.draw_rows(changed).get_suptitle()
+    assert "changed from the preset: dm: memory.lr=2" in draw_rows(plot, changed).get_suptitle()
     assert set(plot.data(changed)["changes"]) == {"memory.lr=2", ""}
 
 
 @each_figure
 def test_smoke_rows_and_other_data_are_marked(plot: registry.Plot) -> None:
-    said = plot.draw_rows(frame(judged(preset="smoke", exactness="from jpeg"))).get_suptitle().replace("\n", " ")
+    said = draw_rows(plot, frame(judged(preset="smoke", exactness="from jpeg"))).get_suptitle().replace("\n", " ")
     assert "preset smoke (smoke: not a result)" in said
     assert "cifar10 (from jpeg)" in said
 
 
 @each_figure
 def test_the_axis_stays_within_percent(plot: registry.Plot) -> None:
-    for axes in plot.draw_rows(frame(judged(mean=2), judged("dsa", mean=99, ipc=50))).axes:
+    for axes in draw_rows(plot, frame(judged(mean=2), judged("dsa", mean=99, ipc=50))).axes:
         low, high = axes.get_ylim()
         assert 0 <= low < high <= 102
 
@@ -275,9 +275,9 @@ def odd() -> DataFrame:
 def test_the_same_rows_give_the_same_bytes(
     plot: registry.Plot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = saving.to_bytes(plot.draw_rows(odd()), "a.svg")  # a name read as mathematics would raise here
+    first = saving.to_bytes(draw_rows(plot, odd()), "a.svg")  # a name read as mathematics would raise here
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    assert saving.to_bytes(plot.draw_rows(odd()), "a.svg") == first
+    assert saving.to_bytes(draw_rows(plot, odd()), "a.svg") == first
     tags = [str(element.tag) for element in ElementTree.fromstring(first).iter()]
     assert not [tag for tag in tags if "script" in tag]
 

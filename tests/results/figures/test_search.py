@@ -10,6 +10,7 @@ from pandas import DataFrame
 
 from harness.results import rows
 from harness.results.figures import drawing, proxies, registry, saving, search_costs, search_ranks
+from tests.results.figures.drawn import draw_rows
 from tests.results.files import write_rows
 from tests.results.searched import MODELS, NEAR, TRUE, Row, alike, frame, trained, zero_cost
 
@@ -37,7 +38,7 @@ def some() -> DataFrame:
 
 
 def draw(name: str, some_rows: DataFrame) -> Figure:
-    return registry.FIGURES[name].draw_rows(some_rows)
+    return draw_rows(registry.FIGURES[name], some_rows)
 
 
 def titles(figure: Figure) -> list[str]:
@@ -198,14 +199,14 @@ def test_regret_by_hand() -> None:
 def test_proxies_are_compared_on_shared_architectures(name: str) -> None:
     few = alike((30, 25, 40), of=(1, 2, 3))
     both = frame(trained("full", TRUE), trained("dm", NEAR), trained("dsa", few))
-    data, figure = registry.FIGURES[name].data(both), registry.FIGURES[name].draw_rows(both)
+    data, figure = registry.FIGURES[name].data(both), draw_rows(registry.FIGURES[name], both)
     assert set(data["architectures"]) == {3}
     if name == "nas_axes":
         assert set(data.groupby(["axis", "proxy"])["n"].sum()) == {3}
     assert "n = 3 architectures that all have" in figure.get_suptitle().replace("\n", " ")
     apart = frame(trained("full", TRUE), trained("dm", few), trained("dsa", alike((1.0, 2.0), of=(0, 4))))
     with pytest.raises(ValueError, match="no architecture is shared by all of"):
-        registry.FIGURES[name].draw_rows(apart)
+        draw_rows(registry.FIGURES[name], apart)
 
 
 def test_ties_for_the_last_place_are_drawn_and_counted() -> None:
@@ -274,9 +275,8 @@ def test_a_mixture_is_refused(other: dict[str, str]) -> None:
 @each_figure
 def test_nothing_to_compare_is_refused(name: str) -> None:
     alone, apart = trained("full", TRUE), trained("dm", alike((1.0,), of=(99,)))
-    for make in (registry.FIGURES[name].data, registry.FIGURES[name].draw_rows):
-        with pytest.raises(ValueError, match="no proxy shares an architecture with the truth"):
-            make(frame(alone, apart))
+    with pytest.raises(ValueError, match="no proxy shares an architecture with the truth"):
+        registry.FIGURES[name].data(frame(alone, apart))
 
 
 @pytest.mark.parametrize("name", ["nas_axes", "nas_ranks"])
@@ -285,13 +285,13 @@ def test_another_space_has_no_axes(name: str) -> None:
         row | {"model": "mine"} for part in (trained("full", TRUE), trained("dm", NEAR)) for row in part
     ]
     with pytest.raises(ValueError, match="mine: axes are told by names such as convnet"):
-        registry.FIGURES[name].draw_rows(frame(others))
+        draw_rows(registry.FIGURES[name], frame(others))
 
 
 @each_figure
 def test_smoke_and_other_data_are_marked(name: str) -> None:
     own = {"preset": "smoke", "exactness": "from jpeg"}
-    figure = registry.FIGURES[name].draw_rows(frame(trained("full", TRUE, **own), trained("dm", NEAR, **own)))  # type: ignore[arg-type]
+    figure = draw_rows(registry.FIGURES[name], frame(trained("full", TRUE, **own), trained("dm", NEAR, **own)))  # type: ignore[arg-type]
     assert "cifar10 (from jpeg), preset smoke (smoke: not a result)" in figure.get_suptitle().replace("\n", " ")
 
 
@@ -308,7 +308,7 @@ def test_drawing_is_the_same_each_time_and_writes_no_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     odd = frame(trained("full", TRUE), trained("$\\frac{$", NEAR))
-    figures = [registry.FIGURES[name].draw_rows(odd) for _ in range(2)]
+    figures = [draw_rows(registry.FIGURES[name], odd) for _ in range(2)]
     assert not list(tmp_path.iterdir())
     # A name read as mathematics would raise here.
     first, second = (saving.to_bytes(figure, "a.svg") for figure in figures)

@@ -12,27 +12,15 @@ import torch
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, digest, load, parse_path
 from harness.core.parametrisation import MultiFormation, Pixels
-from tests.core.foreign_sets import (
+from tests.core.foreign.published_sets import (
     LABELS,
     MEAN,
     STD,
     as_published,
     learned,
-    make_toy,
     pixels,
     refusal,
 )
-
-
-@pytest.fixture
-def dataset() -> DataSet:
-    return make_toy()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "set.pt"
-
 
 # --- names and files ------------------------------------------------------------------------------------------------
 

@@ -13,26 +13,14 @@ from torch import Tensor
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, load
 from harness.core.foreign_layouts import FITS
-from tests.core.foreign_sets import (
+from tests.core.foreign.published_sets import (
     FITTING_IMAGES,
     FITTING_LABELS,
     LABELS,
     as_published,
     learned,
-    make_toy,
     refusal,
 )
-
-
-@pytest.fixture
-def dataset() -> DataSet:
-    return make_toy()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "set.pt"
-
 
 # --- what does not fit ----------------------------------------------------------------------------------------------
 

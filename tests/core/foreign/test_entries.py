@@ -4,28 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from harness.config import plain
 from harness.config.runs import FileMemory
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, explain_choice, load, resolve
+from tests.core.foreign.published_sets import learned
 
-LABELS = torch.arange(3).repeat_interleave(2)
-
-
-@pytest.fixture
-def dataset() -> DataSet:
-    generator = Generator().manual_seed(9)
-    images = torch.randint(0, 256, (6, 3, 4, 4), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(6) % 3
-    return DataSet(
-        "toy", images, labels, images, labels, ("a", "b", "c"), (0.5,) * 3, (0.25,) * 3, "d" * 64, "official"
-    )
-
-
-def draw(seed: int) -> Tensor:
-    return 2 * torch.randn(6, 3, 4, 4, generator=Generator().manual_seed(seed))
+LABELS = torch.arange(3).repeat_interleave(2)  # class by class, as sets are read
 
 
 def save(path: Path, entries: list[Tensor]) -> Path:
@@ -35,15 +22,15 @@ def save(path: Path, entries: list[Tensor]) -> Path:
 
 def draw_path(steps: int, size: float) -> list[Tensor]:
     """One set that moves a step of this size at random between snapshots."""
-    images = [draw(0)]
+    images = [learned(0)]
     for step in range(steps):
-        images.append(images[-1] + size * draw(step + 1))
+        images.append(images[-1] + size * learned(step + 1))
     return images
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_independent_sets_are_all_judged(count: int, tmp_path: Path, dataset: DataSet) -> None:
-    path = save(tmp_path / "res.pt", [draw(seed) for seed in range(count)])
+    path = save(tmp_path / "res.pt", [learned(seed) for seed in range(count)])
     assert describe(path, dataset)[0] == count
     assert resolve(path, dataset, FileConfig()) == FileConfig()
     said = explain_choice(path, dataset, FileConfig())
@@ -75,7 +62,7 @@ def test_the_user_may_say_which(tmp_path: Path, dataset: DataSet) -> None:
 
 
 def test_an_entry_that_is_not_there(tmp_path: Path, dataset: DataSet) -> None:
-    path = save(tmp_path / "res.pt", [draw(0), draw(1)])
+    path = save(tmp_path / "res.pt", [learned(0), learned(1)])
     for text in ("2", "-3"):
         with pytest.raises(ValueError, match=rf"memory\.set: entries 0 \.\. 1 are there, .*; got {text}$"):
             load(path, dataset, FileConfig(set=text))
@@ -85,12 +72,12 @@ def test_an_entry_that_is_not_there(tmp_path: Path, dataset: DataSet) -> None:
 
 def test_entries_of_other_labels_are_independent(tmp_path: Path, dataset: DataSet) -> None:
     path = tmp_path / "res.pt"
-    torch.save({"data": [[draw(0), LABELS], [draw(0), LABELS.flip(0)]]}, path)
+    torch.save({"data": [[learned(0), LABELS], [learned(0), LABELS.flip(0)]]}, path)
     assert describe(path, dataset)[0] == 2
 
 
 def test_a_file_of_one_entry_leaves_no_choice(tmp_path: Path, dataset: DataSet) -> None:
-    assert explain_choice(save(tmp_path / "res.pt", [draw(0)]), dataset, FileConfig()) == ""
+    assert explain_choice(save(tmp_path / "res.pt", [learned(0)]), dataset, FileConfig()) == ""
 
 
 def test_the_default_is_left_out_of_names() -> None:

@@ -11,20 +11,10 @@ from torch import Generator, Tensor
 
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, digest, load
+from tests.core.foreign.published_sets import LABELS, MEAN, STD, learned, refusal
 
-LABELS = torch.tensor([2, 0, 1, 2, 0, 1])
 ORDER = [1, 4, 2, 5, 0, 3]  # class by class
 NORMALISED = FileConfig("normalised")
-
-
-@pytest.fixture
-def dataset() -> DataSet:
-    images, labels = torch.zeros(6, 3, 4, 4, dtype=torch.uint8), torch.arange(6) % 3
-    return DataSet("toy", images, labels, images, labels, ("ape", "bee", "cat"), (0.5,) * 3, (0.25,) * 3, "d" * 64, "")
-
-
-def draw(seed: int = 0) -> Tensor:
-    return 2 * torch.randn(6, 3, 4, 4, generator=Generator().manual_seed(seed))
 
 
 def draw_pixels(seed: int = 0) -> Tensor:
@@ -32,17 +22,12 @@ def draw_pixels(seed: int = 0) -> Tensor:
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    return (pixels.float() / 255 - 0.5) / 0.25
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))
+    return (pixels.float() / 255 - mean) / std
 
 
 def soften(labels: Tensor = LABELS) -> Tensor:
     return torch.full((6, 3), 0.1).scatter(1, labels[:, None], 0.8)
-
-
-def refusal(path: Path, dataset: DataSet, cfg: FileConfig = NORMALISED) -> str:
-    with pytest.raises(ValueError, match=r"^[^\n]*$") as caught:
-        load(path, dataset, cfg)
-    return str(caught.value).removeprefix(f"{path}: ")
 
 
 # --- images and labels in two files ---------------------------------------------------------------------------------
@@ -56,18 +41,18 @@ def save_numpy(value: Tensor, path: Path) -> None:
 def test_images_with_labels_beside_them(
     put: Callable[[Tensor, Path], None], suffix: str, tmp_path: Path, dataset: DataSet
 ) -> None:
-    put(draw(), tmp_path / f"images_best.{suffix}")
-    assert "got a tensor alone, without labels" in refusal(tmp_path / f"images_best.{suffix}", dataset)
+    put(learned(), tmp_path / f"images_best.{suffix}")
+    assert "got a tensor alone, without labels" in refusal(tmp_path / f"images_best.{suffix}", dataset, NORMALISED)
     put(LABELS, tmp_path / f"labels_best.{suffix}")
     path = tmp_path / f"images_best.{suffix}"
     assert "the file does not say what its numbers are" in refusal(path, dataset, FileConfig())
     (memory,) = load(path, dataset, NORMALISED)
-    assert torch.equal(memory.images, draw()[ORDER])
+    assert torch.equal(memory.images, learned()[ORDER])
     assert memory.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_labels_beside_belong_to_the_digest(tmp_path: Path) -> None:
-    torch.save(draw(), tmp_path / "images_best.pt")
+    torch.save(learned(), tmp_path / "images_best.pt")
     seen = {digest(tmp_path / "images_best.pt")}
     for labels in (LABELS, LABELS.flip(0)):
         torch.save(labels, tmp_path / "labels_best.pt")
@@ -76,11 +61,10 @@ def test_labels_beside_belong_to_the_digest(tmp_path: Path) -> None:
 
 
 def test_labels_beside_are_a_tensor(tmp_path: Path, dataset: DataSet) -> None:
-    torch.save(draw(), tmp_path / "images_best.pt")
+    torch.save(learned(), tmp_path / "images_best.pt")
     torch.save({"labels": LABELS}, tmp_path / "labels_best.pt")
-    assert "labels_best.pt: labels as one tensor fit; got a dict of 'labels'" in refusal(
-        tmp_path / "images_best.pt", dataset
-    )
+    with pytest.raises(ValueError, match=r"labels_best\.pt: labels as one tensor fit; got a dict of 'labels'$"):
+        load(tmp_path / "images_best.pt", dataset, NORMALISED)
 
 
 # --- soft labels ----------------------------------------------------------------------------------------------------
@@ -89,11 +73,11 @@ def test_labels_beside_are_a_tensor(tmp_path: Path, dataset: DataSet) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        [draw(), soften()],
-        {"images": draw(), "labels": soften()},
-        {"images": draw(), "labels": LABELS, "soft": soften()},
-        {"images": draw(), "soft_labels": soften()},
-        {"data": [[draw(), soften()]]},
+        [learned(), soften()],
+        {"images": learned(), "labels": soften()},
+        {"images": learned(), "labels": LABELS, "soft": soften()},
+        {"images": learned(), "soft_labels": soften()},
+        {"data": [[learned(), soften()]]},
     ],
 )
 def test_soft_labels_are_taken(content: object, tmp_path: Path, dataset: DataSet) -> None:
@@ -118,12 +102,12 @@ def test_soft_labels_are_taken(content: object, tmp_path: Path, dataset: DataSet
     ],
 )
 def test_soft_labels_are_probabilities(soft: Tensor, message: str, tmp_path: Path, dataset: DataSet) -> None:
-    torch.save([draw(), soft], tmp_path / "set.pt")
-    assert message in refusal(tmp_path / "set.pt", dataset)
+    torch.save([learned(), soft], tmp_path / "set.pt")
+    assert message in refusal(tmp_path / "set.pt", dataset, NORMALISED)
 
 
 def test_soft_labels_of_several_images_in_one_are_refused(tmp_path: Path, dataset: DataSet) -> None:
-    torch.save([draw(), soften()], tmp_path / "set.pt")
+    torch.save([learned(), soften()], tmp_path / "set.pt")
     assert "leave memory.factor out" in refusal(tmp_path / "set.pt", dataset, FileConfig("normalised", factor=2))
 
 
@@ -133,9 +117,9 @@ def test_soft_labels_of_several_images_in_one_are_refused(tmp_path: Path, datase
 @pytest.mark.parametrize("names", [("images", "labels"), ("x", "y"), ("image_syn", "label_syn")])
 def test_npz_pairs(names: tuple[str, str], tmp_path: Path, dataset: DataSet) -> None:
     path = tmp_path / "set.npz"
-    np.savez(path, **dict(zip(names, (draw().numpy(), LABELS.numpy()), strict=True)))  # type: ignore[arg-type]
+    np.savez(path, **dict(zip(names, (learned().numpy(), LABELS.numpy()), strict=True)))  # type: ignore[arg-type]
     (memory,) = load(path, dataset, NORMALISED)
-    assert torch.equal(memory.images, draw()[ORDER])
+    assert torch.equal(memory.images, learned()[ORDER])
 
 
 def test_8_bit_pixels_say_what_they_are(tmp_path: Path, dataset: DataSet) -> None:
@@ -143,18 +127,20 @@ def test_8_bit_pixels_say_what_they_are(tmp_path: Path, dataset: DataSet) -> Non
     np.savez(path, images=draw_pixels().permute(0, 2, 3, 1).numpy(), labels=LABELS.numpy())  # (N, H, W, C)
     (memory,) = load(path, dataset)
     torch.testing.assert_close(memory.images, normalise(draw_pixels())[ORDER])
-    assert "images are 8-bit pixels, not normalised; leave memory.space out" in refusal(path, dataset)
+    assert "images are 8-bit pixels, not normalised; leave memory.space out" in refusal(path, dataset, NORMALISED)
 
 
 def test_npz_files_that_do_not_fit(tmp_path: Path, dataset: DataSet) -> None:
     path = tmp_path / "set.npz"
     np.savez(path, images=np.array([{}, {}], dtype=object), labels=LABELS.numpy())
-    assert "not a whole .npz file (Object arrays cannot be loaded when allow_pickle=False)" in refusal(path, dataset)
-    np.savez(path, pictures=draw().numpy(), labels=LABELS.numpy())
-    assert refusal(path, dataset).endswith("got a dict of 'labels', 'pictures'")
-    np.savez(path, images=draw().numpy(), labels=LABELS.numpy())
+    assert "not a whole .npz file (Object arrays cannot be loaded when allow_pickle=False)" in refusal(
+        path, dataset, NORMALISED
+    )
+    np.savez(path, pictures=learned().numpy(), labels=LABELS.numpy())
+    assert refusal(path, dataset, NORMALISED).endswith("got a dict of 'labels', 'pictures'")
+    np.savez(path, images=learned().numpy(), labels=LABELS.numpy())
     path.write_bytes(path.read_bytes()[:-100])
-    assert "not a whole .npz file" in refusal(path, dataset)
+    assert "not a whole .npz file" in refusal(path, dataset, NORMALISED)
 
 
 # --- folders of images ----------------------------------------------------------------------------------------------
@@ -194,11 +180,11 @@ def test_folders_are_named_as_classes(tmp_path: Path, dataset: DataSet) -> None:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_cut_at_any_byte(zipped: bool, tmp_path: Path, dataset: DataSet) -> None:
     path = tmp_path / "set.pt"
-    torch.save({"data": [[draw(), LABELS]]}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({"data": [[learned(), LABELS]]}, path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     for size in range(0, len(content), 41):
         path.write_bytes(content[:size])
-        said = refusal(path, dataset)
+        said = refusal(path, dataset, NORMALISED)
         assert said.startswith(("not a whole file as torch.save writes it (", "refused: its pickle ")), size
 
 
@@ -206,5 +192,5 @@ def test_an_html_page_is_told_as_such(tmp_path: Path, dataset: DataSet) -> None:
     path = tmp_path / "set.pt"
     path.write_bytes(b"\n<!DOCTYPE html><html>Sign in")
     assert "not a whole file as torch.save writes it but an HTML page; download the file itself" in refusal(
-        path, dataset
+        path, dataset, NORMALISED
     )

@@ -19,7 +19,7 @@ FITTING_LABELS = "labels (N,) of an integer type, or probabilities (N, 3), fit"
 
 def make_toy() -> DataSet:
     images, labels = torch.zeros(6, 3, 4, 4, dtype=torch.uint8), torch.arange(6) % 3
-    return DataSet("toy", images, labels, images, labels, ("a", "b", "c"), MEAN, STD, "d" * 64, "official")
+    return DataSet("toy", images, labels, images, labels, ("ape", "bee", "cat"), MEAN, STD, "d" * 64, "official")
 
 
 def learned(seed: int = 0, size: int = 4) -> Tensor:

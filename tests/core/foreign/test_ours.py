@@ -14,18 +14,7 @@ from harness.core.foreign import FileConfig, describe, load
 from harness.core.memory import Memory, from_stored
 from harness.core.memory_file import encode, save
 from harness.core.parametrisation import LowRank, MultiFormation, Parametrisation, Pixels
-from tests.core.foreign_sets import LABELS, make_toy, refusal
-
-
-@pytest.fixture
-def dataset() -> DataSet:
-    return make_toy()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "set.pt"
-
+from tests.core.foreign.published_sets import LABELS, refusal
 
 # --- ours -----------------------------------------------------------------------------------------------------------
 
