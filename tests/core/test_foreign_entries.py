@@ -77,9 +77,11 @@ def test_the_user_may_say_which(tmp_path: Path, dataset: DataSet) -> None:
 def test_an_entry_that_is_not_there(tmp_path: Path, dataset: DataSet) -> None:
     path = save(tmp_path / "res.pt", [draw(0), draw(1)])
     for text in ("2", "-3"):
-        with pytest.raises(ValueError, match=rf"memory\.set: entries 0 \.\. 1 are there, .*; got {text}$"):
+        with pytest.raises(ValueError, match=rf"memory\.set: expected an entry of 0 \.\. 1, .*, got {text}$"):
             load(path, dataset, FileConfig(set=text))
-    with pytest.raises(ValueError, match=r"^set: the number of an entry, -1 for the last, or all fits, got 'last'$"):
+    with pytest.raises(
+        ValueError, match=r"^set: expected the number of an entry, -1 for the last, or all, got 'last'$"
+    ):
         FileConfig(set="last")
 
 
