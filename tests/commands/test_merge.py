@@ -206,7 +206,7 @@ def test_the_command_names_what_it_did_not_copy(here: Path, tmp_path: Path, caps
     other = put(tmp_path / "other", "b", value=2.0)
     assert main(["merge", str(here), str(tmp_path / "other"), "--into", str(tmp_path / "all")]) == 2
     errors = capsys.readouterr().err
-    assert f"harness: skipped: {damaged}: not a whole file of ours" in errors
+    assert f"harness: skipped: {damaged}: damaged, or not a file of this harness" in errors
     assert f"harness: kept the one in {tmp_path / 'all'}: {other} has the same key and other content" in errors
 
 
