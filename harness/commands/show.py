@@ -21,7 +21,7 @@ from harness.config import PRESETS, RUNS, assemble, dotted
 from harness.core import atomic as files
 from harness.core import data, models
 from harness.core.fields import describe
-from harness.core.recipes import find_recipe, recipe_names
+from harness.core.recipes import find_recipe, list_recipes
 from harness.core.registry import known
 from harness.memory.method import MethodConfig
 from harness.nas import space as spaces
@@ -201,7 +201,7 @@ def network_page(name: str) -> Lines:
 
 PAGES: tuple[tuple[Callable[[], Collection[str]], Callable[[str], Lines]], ...] = (  # the names of a kind, and its page
     (memory.names, method_page),
-    (recipe_names, recipe_page),
+    (list_recipes, recipe_page),
     (spaces.names, space_page),
     (lambda: PRESETS, preset_page),
     (data.names, dataset_page),

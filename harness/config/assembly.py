@@ -15,7 +15,7 @@ from harness.config.settings import Settings, UnknownSettingError, change, dotte
 from harness.core import compute, foreign, models
 from harness.core.fields import replace_known
 from harness.core.models import ConvNetSpec
-from harness.core.recipes import TrainConfig, augmentation, dm_recipe, find_recipe
+from harness.core.recipes import TrainConfig, choose_augmentation, dm_recipe, find_recipe
 from harness.core.registry import known
 from harness.memory.method import MethodConfig
 
@@ -140,7 +140,7 @@ def _default_config(run: Run, settings: Settings) -> MethodConfig:
     if run.memory in run.without_builder:
         return NoMemory()
     train = change(dm_recipe(run.dataset, models.parse(run.model)), PRESETS[run.preset].recipe)
-    config: MethodConfig = memory.find(run.memory).config.adapt(run.model, augmentation(run.dataset), train)
+    config: MethodConfig = memory.find(run.memory).config.adapt(run.model, choose_augmentation(run.dataset), train)
     config = change(config, settings, OF_MEMORY).for_setting(run.dataset, run.ipc)
     return change(change(config, config.preset(run.preset, run.track)), settings, OF_MEMORY)
 

@@ -14,7 +14,7 @@ from harness.core.atomic import Card
 from harness.core.data import DataSet
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
-from harness.core.recipes import TrainConfig, augmentation
+from harness.core.recipes import TrainConfig, choose_augmentation
 from harness.core.rng import generator
 from harness.execution.costs import flop_per_image
 from harness.execution.units import MissingResultError, Spec, Store, Unit
@@ -228,7 +228,7 @@ def condensing_flop(cfg: MethodConfig, dataset: DataSet, spec: Spec) -> float | 
 def origin(spec: Spec) -> Card:
     """Return what the card of a memory says besides its data: enough to build the memory and judge it again."""
     return {name: spec[name] for name in ("builder", "config", "ipc", "seed")} | {
-        "augment": augmentation(spec["dataset"])  # for networks that are trained on the memory
+        "augment": choose_augmentation(spec["dataset"])  # for networks that are trained on the memory
     }
 
 
