@@ -27,7 +27,7 @@ from harness.results.published.verdicts import Wanted
 from harness.results.tables import text
 from harness.results.wording import quantity
 from harness.tracks import TRACKS
-from harness.tracks.base import memory_name
+from harness.tracks.base import get_memory_name
 
 Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # shows the progress of a run
 
@@ -307,7 +307,7 @@ def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, object]:
         "split": run.split,
         "preset": run.preset,
         "changes": runs.changes(run, device),
-        "memory": memory_name(run),
+        "memory": get_memory_name(run),
         "ipc": run.ipc if run.method.stored or run.memory == EARLY_STOPPING else None,  # as shortly as on so many
         "recipe": run.recipe,
     }

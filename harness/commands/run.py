@@ -23,13 +23,13 @@ from harness.core.atomic import write_bytes
 from harness.core.registry import known
 from harness.execution import engines
 from harness.execution.engines import Event, Outcome
-from harness.execution.resources import count_workers, pick_device, worker_environments
+from harness.execution.resources import count_workers, list_worker_environments, pick_device
 from harness.execution.units import Store, Unit
 from harness.results.rows import to_csv, to_frame
 from harness.tracks import TRACKS
-from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, file_config, is_file, load_dataset
+from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, get_file_config, is_file, load_dataset
 from harness.tracks.estimates import estimate_costs
-from harness.tracks.memories import origin
+from harness.tracks.memories import describe_origin
 from harness.tracks.rows import add_costs
 
 UNITS = "units"  # folder under --out with the results of the units of all runs
@@ -97,7 +97,7 @@ class Prepared:
         if not is_file(self.run.memory):
             return ""
         path = foreign.parse_path(self.run.memory)
-        return foreign.explain_choice(path, load_dataset(self.run, self.place), file_config(self.run))
+        return foreign.explain_choice(path, load_dataset(self.run, self.place), get_file_config(self.run))
 
     @cached_property
     def units(self) -> list[Unit]:
@@ -151,7 +151,7 @@ def default_name(run: Run) -> str:
     """Return a readable name for the directory of a run, which no other configuration has."""
     digest = Unit("run", config.plain(run), "").key[:6]
     names = (re.sub(r"[:/]+", "-", name).strip("-")[-60:] for name in (run.dataset, Path(run.memory).stem))
-    return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].short_name(run)}-{run.preset}-{digest}"
+    return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].make_short_name(run)}-{run.preset}-{digest}"
 
 
 def _plain_name(name: str) -> str:
@@ -213,7 +213,7 @@ def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], No
         jobs=jobs,
         deadline=None if options.time_limit is None else start + options.time_limit,
         report=report,
-        environments=worker_environments(device, jobs),
+        environments=list_worker_environments(device, jobs),
     )
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - start)
 
@@ -245,7 +245,7 @@ def write_rows(prepared: Prepared) -> DataFrame:
     changed = changes(prepared.run, torch.device(prepared.place.device))
     left: list[str] | None = None
     while left != (left := [unit.key for unit in prepared.left]):
-        rows = [*prepared.track.rows(prepared.run, prepared.plan, prepared.store, dataset, changed)]
+        rows = [*prepared.track.make_rows(prepared.run, prepared.plan, prepared.store, dataset, changed)]
         write_bytes(prepared.directory / "rows.csv", to_csv(rows))
     environment = {
         "device": prepared.place.device,
@@ -256,12 +256,12 @@ def write_rows(prepared: Prepared) -> DataFrame:
         "torch": torch.__version__,
     }
     write_bytes(prepared.directory / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
-    for name, units in prepared.track.memory_files(prepared.plan).items():
+    for name, units in prepared.track.list_memory_files(prepared.plan).items():
         parts = [prepared.store.load(unit.key) for unit in units]
         whole = [memory_file.decode(*part, dataset) for part in parts if part is not None]
         if whole and len(whole) == len(units):
             cost = add_costs([part[1]["cost"] for part in parts if part is not None])
-            made_by = {**origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
+            made_by = {**describe_origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
             path = prepared.directory / "memories" / f"{name}.safetensors"
             memory_file.save(memories.join(whole), path, dataset, made_by)
     return to_frame(rows)

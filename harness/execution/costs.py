@@ -44,19 +44,19 @@ class Load:
         """
         ratio, model = 1.0, self.model
         if measured_model is not None and models.parse(model) != models.parse(measured_model):
-            ratio = flop_per_image(measured_model, shape, 10) / flop_per_image(model, shape, 10)
+            ratio = count_flop_per_image(measured_model, shape, 10) / count_flop_per_image(model, shape, 10)
             model = measured_model
         images_per_second = rate(model, shape, self.compute, self.dtype, device, training=self.is_training)
         return self.images / (ratio * images_per_second)
 
 
-def seconds_left(units: Sequence[Unit], workers: int) -> float:
+def estimate_seconds_left(units: Sequence[Unit], workers: int) -> float:
     """Return the wall-clock seconds for units with costs on `workers` workers: no less than the longest unit takes."""
     return max(sum(unit.cost for unit in units) / workers, max((unit.cost for unit in units), default=0.0))
 
 
 @lru_cache(maxsize=64)
-def flop_per_image(model: str, shape: Shape, classes: int) -> int:
+def count_flop_per_image(model: str, shape: Shape, classes: int) -> int:
     """Return the floating point operations of one image's forward pass."""
     with torch.device("meta"):
         return models.forward_flop(models.make(model, shape, classes), shape)

@@ -32,7 +32,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def usable_cpus() -> int:
+def count_usable_cpus() -> int:
     """Return the number of processor cores that this process may use, by its affinity and its container's quota."""
     return int(cpu_count())
 
@@ -41,22 +41,22 @@ def count_workers(device: str, engine: str = "local", jobs: int | None = None) -
     """Return how many units are worked on at a time: `jobs`; by default one per core or `WORKERS_PER_GPU` per GPU."""
     if engine == "serial":
         return 1
-    return jobs or WORKERS_PER_GPU * len(gpu_environments(device)) or usable_cpus()
+    return jobs or WORKERS_PER_GPU * len(list_gpu_environments(device)) or count_usable_cpus()
 
 
 def count_full_rate_workers(device: str, workers: int) -> int:
     """Return how many of so many workers run without slowing each other down: one for each GPU, or all on a CPU."""
-    return min(workers, len(gpu_environments(device)) or workers)
+    return min(workers, len(list_gpu_environments(device)) or workers)
 
 
-def worker_environments(device: str, workers: int) -> list[dict[str, str]]:
+def list_worker_environments(device: str, workers: int) -> list[dict[str, str]]:
     """Return the environment variables to spread workers over: the GPU each one sees, and how many share that GPU."""
-    gpus = gpu_environments(device)
+    gpus = list_gpu_environments(device)
     workers_per_gpu = -(-workers // len(gpus)) if gpus else 1
     return [{**gpu, SHARED_BY: str(workers_per_gpu)} for gpu in gpus] or [{}]
 
 
-def gpu_environments(device: str) -> list[dict[str, str]]:
+def list_gpu_environments(device: str) -> list[dict[str, str]]:
     """Return, for each GPU that `device` allows, the variables that let a process see this GPU alone; [] on a CPU."""
     if not device.startswith("cuda"):
         return []
@@ -66,7 +66,7 @@ def gpu_environments(device: str) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": name} for name in visible.split(",")]
 
 
-def device_name(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """Return the name of the hardware as rows give it, with what its seconds depend on.
 
     This is the number of threads of a CPU, and the number of workers that share a GPU.
@@ -78,7 +78,7 @@ def device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
+def measure_peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
     """Measure the peak of memory, in bytes, while the context is open.
 
     The dictionary gets `peak_bytes` at the end: the most device memory allocated on CUDA, or the most resident memory

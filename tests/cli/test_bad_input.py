@@ -90,7 +90,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*DIGITS, "--steps", "3"], "steps: 3 does not divide the 10 classes; choose from 1, 2, 5, 10"),
         ([*DIGITS, "--steps", "two"], "steps: a whole number is needed, got 'two'"),
         ([*DIGITS, "--ipc", "0"], "ipc: at least 1 is needed, got 0"),
-        ([*DIGITS, "--ipc", "141"], "ipc: 141 images a class are asked for, class 8 has 140"),
+        ([*DIGITS, "--ipc", "141"], "ipc: expected at most 140 images per class, as many as class 8 has"),
         ([*DIGITS, "--nets", "0"], "nets: at least 1 is needed, got 0"),
         ([*DIGITS, "--set", "memory.iterations=0"], "iterations: at least 1 is needed, got 0"),
         ([*DIGITS, "--set", "memory.iterations=-5"], "iterations: at least 1 is needed, got -5"),

@@ -21,7 +21,7 @@ from harness.execution.units import Unit
 from harness.results import rows as rowfiles
 from harness.results.published.reproductions import REPRODUCTIONS, Cell, Printed, Reproduction
 from harness.tracks import TRACKS
-from harness.tracks.memories import recipe_from
+from harness.tracks.memories import restore_recipe
 from tests.results.condensed import CONVNET3
 
 SMOKE = ["--preset", "smoke", "--engine", "serial"]
@@ -343,5 +343,5 @@ def test_progress_is_weighed_by_the_cost_of_units(
     main([*command, *SMOKE, "--out", str(tmp_path), "--device", "cpu"])
     assert {unit.kind for unit in watched} == {"memory", "network"}
     for unit in watched:
-        rounds = recipe_from(unit.spec["recipe"]).rounds if unit.kind == "network" else 0
+        rounds = restore_recipe(unit.spec["recipe"]).rounds if unit.kind == "network" else 0
         assert unit.cost == unit.context.get("images", 0) * rounds / 10

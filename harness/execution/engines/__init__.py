@@ -14,7 +14,7 @@ from harness.core.registry import known
 from harness.execution.engines.attempt import Limits, Work
 from harness.execution.engines.local import run_local
 from harness.execution.engines.serial import run_serial
-from harness.execution.resources import usable_cpus
+from harness.execution.resources import count_usable_cpus
 from harness.execution.schedule import Event, Outcome, Schedule
 from harness.execution.units import Store, Unit
 
@@ -64,5 +64,5 @@ def run(
     with Limits(math.inf if deadline is None else deadline) as limits:
         stopped = None
         if schedule.todo:
-            stopped = ENGINES[engine](schedule, work, jobs or usable_cpus(), limits, environments)
+            stopped = ENGINES[engine](schedule, work, jobs or count_usable_cpus(), limits, environments)
     return schedule.outcome(stopped)
