@@ -108,7 +108,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     """Say what a run will do, in which form, and how long that takes here."""
     if quiet:
         return
-    from harness.config import dotted
+    from harness.config import to_dotted
     from harness.execution.costs import estimate_seconds_left
     from harness.execution.resources import count_full_rate_workers, count_workers
     from harness.results.wording import duration, quantity
@@ -116,7 +116,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
 
     run = prepared.run
     if configuration:
-        for key, value in dotted(run).items():
+        for key, value in to_dotted(run).items():
             say(f"{key} = {value}")
     say(prepared.track.make_title(run))
     if prepared.note:

@@ -149,7 +149,7 @@ def prepare(run: Run, options: Options) -> Prepared:
 
 def default_name(run: Run) -> str:
     """Return a readable name for the directory of a run, which no other configuration has."""
-    digest = Unit("run", config.plain(run), "").key[:6]
+    digest = Unit("run", config.to_plain(run), "").key[:6]
     names = (re.sub(r"[:/]+", "-", name).strip("-")[-60:] for name in (run.dataset, Path(run.memory).stem))
     return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].make_short_name(run)}-{run.preset}-{digest}"
 
@@ -172,7 +172,7 @@ def claim_directory(prepared: Prepared) -> None:
         ValueError: the directory cannot be written to, or holds a different run.
     """
     directory, path = prepared.directory, prepared.directory / "config.json"
-    own = json.loads(json.dumps(config.plain(prepared.run)))
+    own = json.loads(json.dumps(config.to_plain(prepared.run)))
     try:
         other = _read_config(path)
         if other is not None and other != own:
@@ -271,7 +271,7 @@ def changes(run: Run, device: torch.device) -> str:
     """Return the settings in which a run differs from its preset, such as "memory.iterations=1000"."""
     plain = replace(run, memory_config=None, recipe_config=None)
     fitted, _ = config.resolve_form(plain, device)
-    usual, own = config.dotted(fitted), config.dotted(run)
+    usual, own = config.to_dotted(fitted), config.to_dotted(run)
     differ = [key for key in own if own[key] != usual.get(key) and not _has_own_column(key)]
     return ", ".join(f"{key}={_without_folders(key, own[key])}" for key in differ)
 

@@ -17,7 +17,7 @@ from typing import Any
 from harness import memory
 from harness.commands import figures, run_directories
 from harness.commands.listings import describe_place
-from harness.config import PRESETS, RUNS, assemble, dotted
+from harness.config import PRESETS, RUNS, assemble, to_dotted
 from harness.core import atomic as files
 from harness.core import data, models
 from harness.core.fields import describe
@@ -257,7 +257,7 @@ def _cost(config: MethodConfig) -> str:
 def _difference(preset: str, track: str, settings: dict[str, str]) -> dict[str, object]:
     """The settings of a run of CIFAR-10 under a preset that differ from those under the preset paper."""
     given = {"dataset": "cifar10", **settings}
-    usual, own = (dotted(assemble(RUNS[track], each, given)) for each in ("paper", preset))
+    usual, own = (to_dotted(assemble(RUNS[track], each, given)) for each in ("paper", preset))
     return {key: value for key, value in own.items() if value != usual.get(key) and not _follows_the_run(key)}
 
 

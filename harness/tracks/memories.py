@@ -51,7 +51,7 @@ def plan_memory(
     cfg = run.method if cfg is None else cfg
     spec = {
         "builder": run.memory,
-        "config": config.plain(cfg),
+        "config": config.to_plain(cfg),
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": list(classes),
@@ -62,7 +62,7 @@ def plan_memory(
         spec |= {"beyond": dict(cfg.beyond)}
     if scores := cfg.scores:  # the key depends on the name and the content of the file, not on its folder
         path = Path(scores).resolve()
-        spec |= {"config": {**config.plain(cfg), "scores": path.name}, "scores_digest": foreign.digest(path)}
+        spec |= {"config": {**config.to_plain(cfg), "scores": path.name}, "scores_digest": foreign.digest(path)}
         context = {**context, "scores": str(path)}
     first_last = f"{classes[0]} .. {classes[-1]}" if len(classes) > 1 else str(classes[0])
     return Unit("memory", spec, f"{run.memory} memory, {kind}{name}, classes {first_last}", context)
@@ -73,7 +73,7 @@ def plan_file(run: Run, dataset: DataSet, number: int, context: Spec) -> Unit:
     path = foreign.parse_path(run.memory)
     spec = {
         "builder": foreign.PREFIX + path.name,
-        "config": config.plain(run.method),
+        "config": config.to_plain(run.method),
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": list(range(dataset.num_classes)),

@@ -31,13 +31,13 @@ def make_shared_columns(run: Run, dataset: DataSet, changes: str) -> Row:
         "split": run.split,
         "seed": run.seed,
         "version": version("condensation-harness"),
-        "spec": make_spec_column(run, config.plain(run.training)),
+        "spec": make_spec_column(run, config.to_plain(run.training)),
     }
 
 
 def make_spec_column(run: Run, recipe: Spec) -> str:
     """Return the column `spec`, in JSON: the configurations of the run's method and of the given recipe."""
-    return json.dumps({"memory": config.plain(run.method), "recipe": recipe}, sort_keys=True)
+    return json.dumps({"memory": config.to_plain(run.method), "recipe": recipe}, sort_keys=True)
 
 
 def make_cost_columns(unit: Unit, card: Card) -> Row:

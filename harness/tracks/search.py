@@ -137,7 +137,7 @@ def _plan_candidate(
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": list(range(dataset.num_classes)),
-        "recipe": config.plain(choose_form(recipe, arch.model, images, context["device"])),
+        "recipe": config.to_plain(choose_form(recipe, arch.model, images, context["device"])),
         "model": arch.model,
         "curve_every": run.curve_every,
         "seed": [run.seed, repeat],

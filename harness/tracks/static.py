@@ -182,7 +182,7 @@ def _plan_network(
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": list(range(dataset.num_classes)),
-        "recipe": config.plain(config.recipe_for(run, model)),
+        "recipe": config.to_plain(config.adapt_recipe(run, model)),
         "model": str(models.parse(model)),
         "seed": [run.seed, condensed.number, repeat],
     }

@@ -152,7 +152,7 @@ def _plan_training(
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": seen,
-        "recipe": config.plain(run.training),
+        "recipe": config.to_plain(run.training),
         "model": str(models.parse(run.model)),
         "seed": [run.seed, order, repeat],
     }

@@ -31,7 +31,7 @@ def load_tabular_truth(run: NASRun, dataset: DataSet, archs: Sequence[Arch]) -> 
     if other := set(truth["preset"]) - {run.preset}:
         raise ValueError(f"truth: {name} has preset {', '.join(sorted(other))}, the run {run.preset}")
     if run.memory not in ZERO_COST:
-        recipe = trainings.recipe_fields(run.recipe, json.dumps({"recipe": config.plain(run.training)}))
+        recipe = trainings.recipe_fields(run.recipe, json.dumps({"recipe": config.to_plain(run.training)}))
         trainings.refuse_another_recipe(get_memory_name(run), recipe, trainings.recipe_of_truth(truth))
     arch_ids = {str(arch.id) for arch in archs}
     if missing := sorted(arch_ids - set(truth["arch"]), key=int):
@@ -51,7 +51,7 @@ def make_truth_columns(run: NASRun, changes: str) -> Row:
     truth_changes = [change for change in re.split(r", (?=[a-z_.]+=)", changes) if change.startswith("recipe.")]
     preset_epochs = NASRun.of(run.preset, memory=run.memory).truth_epochs
     truth_changes += [f"truth_epochs={run.truth_epochs}"] if run.truth_epochs != preset_epochs else []
-    spec = {"recipe": config.plain(replace(run.training, epochs=run.truth_epochs))}
+    spec = {"recipe": config.to_plain(replace(run.training, epochs=run.truth_epochs))}
     return {
         "memory": FULL,
         "ipc": None,

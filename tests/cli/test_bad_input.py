@@ -28,12 +28,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         # what would change nothing, or contradicts what else is given
-        ([*DIGITS, "--orders", "0,1,0"], "orders: each seed once, got 0, 1, 0"),
+        ([*DIGITS, "--orders", "0,1,0"], "orders: expected each seed once, got 0, 1, 0"),
         (
             [*DIGITS, "--orders", "0", "--set", "class_order=9-0"],
-            "orders: the order of the classes is given by class_order; leave one of them out",
+            "orders: class_order already gives the order of the classes; leave one of them out",
         ),
-        ([*DIGITS, "--memory", "file:mine.pt", "--ipc", "5"], "ipc: a file says itself how many images of each class"),
+        (
+            [*DIGITS, "--memory", "file:mine.pt", "--ipc", "5"],
+            "ipc: the file determines the number of images per class",
+        ),
         (
             ["reproduce", "table1", "--rows", "x", "--dry-run"],
             "--dry-run: --rows trains nothing; leave one of them out",
@@ -83,7 +86,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*DIGITS, "--set", "recipe.epochs=ten"], "recipe.epochs: a whole number is needed, got 'ten'"),
         ([*DIGITS, "--set", "memory.lr=fast"], "memory.lr: a number is needed, got 'fast'"),
         ([*DIGITS, "--orders", "x"], "orders: numbers such as 0 or 0,2 or 0-4 are needed, got 'x'"),
-        ([*DIGITS, "--orders", "-1"], "orders: seeds are 0 or more, got -1"),
+        ([*DIGITS, "--orders", "-1"], "orders: expected seeds of 0 or more, got -1"),
         ([*DIGITS, "--orders", "4-0"], "orders: at least one class order is needed, such as 0 or 0-4"),
         ([*DIGITS, "--set", "ipc"], "--set: expected KEY=VALUE, got 'ipc'"),
         ([*DIGITS, "--steps", "0"], "steps: at least 1 is needed, got 0"),
@@ -103,7 +106,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*DIGITS, "--set", "memory.model=convnet9"], "model: convnet-d9-w128-instancenorm-relu-avgpooling pools 8 x"),
         (
             [*DIGITS, "--set", "memory.compute=eager"],
-            "--set: memory.compute follows the run's own; set compute instead",
+            "--set: memory.compute follows compute of the run; set compute instead",
         ),
         (
             [*DIGITS, "--set", "recipe.dtype=half"],

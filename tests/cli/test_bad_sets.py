@@ -74,7 +74,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         # networks to match in
         (
             ["--networks", "random", "--memory", "dsa"],
-            "networks: dsa has no choice of the networks it works in, dm, lo-dm, mim-dm have; leave it out",
+            "networks: a setting of dm, lo-dm, mim-dm, not of dsa; leave it out",
         ),
         (
             ["--networks", "trained:90-10"],

@@ -13,7 +13,7 @@ import pytest
 from harness.cli import display, main
 from harness.commands import reproduce
 from harness.commands import run as runs
-from harness.config import CLRun, CondenseRun, dotted
+from harness.config import CLRun, CondenseRun, to_dotted
 from harness.core import models
 from harness.execution import costs
 from harness.execution.engines import Event
@@ -153,7 +153,7 @@ def test_low_rank_runs_have_the_published_settings(published: Path) -> None:
     parts = reproduce.plan("lodc", device="cpu").parts
     assert len(parts) == len(lines) == 22
     for part in parts:
-        fields, line = dotted(part.run), lines[part.run.memory, part.run.dataset, part.run.ipc]
+        fields, line = to_dotted(part.run), lines[part.run.memory, part.run.dataset, part.run.ipc]
         assert fields["memory.rank"] == int(line["rank"])
         assert fields["memory.host.lr"] == float(line["lr_img"])
         assert fields["memory.init"] == line["init"]

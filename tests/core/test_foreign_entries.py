@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from harness.config import plain
+from harness.config import to_plain
 from harness.config.runs import FileMemory
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, explain_choice, load, resolve
@@ -96,5 +96,5 @@ def test_a_file_of_one_entry_leaves_no_choice(tmp_path: Path, dataset: DataSet) 
 
 
 def test_the_default_is_left_out_of_names() -> None:
-    assert plain(FileMemory()) == {"space": "declared", "factor": 1}
-    assert plain(FileMemory(set="-1")) == {"space": "declared", "factor": 1, "set": "-1"}
+    assert to_plain(FileMemory()) == {"space": "declared", "factor": 1}
+    assert to_plain(FileMemory(set="-1")) == {"space": "declared", "factor": 1, "set": "-1"}

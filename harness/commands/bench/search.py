@@ -114,7 +114,7 @@ def time_workers(units: list[Unit], device: torch.device) -> dict[int, float]:
 
 
 def _unit(model: str, recipe: TrainConfig, size: Size, device: torch.device) -> Unit:
-    own = config.plain(choose_form(recipe, model, size.images, str(device)))
+    own = config.to_plain(choose_form(recipe, model, size.images, str(device)))
     spec = {"model": model, "recipe": own, "images": [size.images, size.validation, size.test]}
     return Unit("bench", spec, model, {"device": str(device)}, cost=_count_flop(model))
 
