@@ -129,7 +129,7 @@ def prepare(run: Run, options: Options) -> Prepared:
     device = pick_device(options.device)
     known(options.engine, engines.ENGINES, "engine")
     if options.jobs is not None and options.jobs < 1:
-        raise ValueError(f"jobs: at least 1, got {options.jobs}")
+        raise ValueError(f"jobs: at least 1 is needed, got {options.jobs}")
     if any(path.is_file() for path in (options.out, *options.out.parents)):
         raise ValueError(f"{options.out}: cannot be used as a directory, for there is a file; use another --out")
     if options.logger is not None:

@@ -130,7 +130,7 @@ def _file_system_time(directory: Path) -> float:
 
 @functools.cache
 def get_host_identity() -> str:
-    """Return a name of this machine and its process numbers: containers and cloned machines may share a host name."""
+    """Return a name for this machine and its process IDs: containers and cloned machines may share a host name."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())

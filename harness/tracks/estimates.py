@@ -23,12 +23,12 @@ def estimate_costs(units: Sequence[Unit], run: Run, dataset: DataSet) -> list[Un
 def _estimate_seconds(unit: Unit, run: Run, dataset: DataSet) -> float:
     device, shape = torch.device(unit.context["device"]), dataset.image_shape
     if unit.kind == "memory":
-        seconds = sum(load.seconds(shape, device) for load in _find_memory_loads(unit, run, dataset))
+        seconds = sum(load.estimate_seconds(shape, device) for load in _find_memory_loads(unit, run, dataset))
     else:
         recipe = restore_recipe(unit.spec["recipe"])
         load = Load(unit.spec["model"], unit.context["images"] * recipe.rounds, recipe.compute, recipe.dtype)
         overhead = AVALANCHE_SECONDS if unit.kind == "training" else 0.0
-        seconds = overhead + load.seconds(shape, device, measured_model=run.model)
+        seconds = overhead + load.estimate_seconds(shape, device, measured_model=run.model)
     # A unit that continues an earlier one does only a share of the work.
     return float(unit.context.get("share", 1.0) * seconds)
 

@@ -127,7 +127,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ([*DIGITS, "--shard", "3/2"], "--shard: expected i/n with i from 1 to n, got '3/2'"),
         ([*DIGITS, "--shard", "0/2"], "--shard: expected i/n with i from 1 to n, got '0/2'"),
-        ([*DIGITS, "--jobs", "0"], "jobs: at least 1, got 0"),
+        ([*DIGITS, "--jobs", "0"], "jobs: at least 1 is needed, got 0"),
         ([*DIGITS, "--jobs", "two"], "Invalid value for '--jobs': "),
         (["table", "x", "--format", "xlsx"], "x: no such file or directory; pass a rows.csv or a run directory"),
         # data and files
@@ -188,7 +188,7 @@ def test_a_builder_of_another_package_that_cannot_be_loaded(
 def test_cuda_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = complaint([*DIGITS, "--device", "cuda"], capsys)
-    assert said == "device: cuda is asked for, but torch finds no CUDA device here; use --device cpu"
+    assert said == "device: cuda needs a CUDA device, but torch finds none; use --device cpu"
 
 
 @pytest.mark.parametrize("setting", ["recipe.dtype=tf32", "real_dtype=tf32", "memory.synthetic_dtype=tf32"])

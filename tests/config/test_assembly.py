@@ -85,7 +85,10 @@ def test_mirrored_digits_are_never_made(name: str) -> None:
     [
         ({"memory.keep": "hard"}, "--set: 'memory.keep' is a setting of cscore, el2n, forgetting, grand, not of th"),
         ({"memory": "herding", "memory.augment": "none"}, "--set: 'memory.augment' is a setting of dc, dcc, dm, dsa, "),
-        ({"memory": "kcenter", "networks": "trained:10-20"}, "networks: a setting of dm, lo-dm, mim-dm, not of kcenter"),
+        (
+            {"memory": "kcenter", "networks": "trained:10-20"},
+            "networks: a setting of dm, lo-dm, mim-dm, not of kcenter",
+        ),
     ],
 )
 def test_a_setting_of_other_methods_is_refused(settings: dict[str, Any], said: str) -> None:
