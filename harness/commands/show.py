@@ -48,7 +48,7 @@ def show(name: str) -> str:
     """
     path = Path(name)
     if (path / "config.json").is_file():
-        return "\n".join(run_directories.page(path))
+        return "\n".join(run_directories.describe(path))
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ValueError(

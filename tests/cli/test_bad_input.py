@@ -214,9 +214,9 @@ def test_a_config_with_an_unknown_field(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()  # also for root, to whom permissions mean nothing
     said = complaint([*DIGITS, "--out", "file/runs"], capsys)
-    assert said == "file/runs: cannot be used as a directory, for there is a file; use another --out"
+    assert said == "file/runs: not a directory, because it or a parent is a file; use another --out"
     said = complaint(["estimate", *DIGITS[1:], "--out", "file"], capsys)
-    assert said == "file: cannot be used as a directory, for there is a file; use another --out"
+    assert said == "file: not a directory, because it or a parent is a file; use another --out"
 
 
 def test_an_output_whose_units_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -339,7 +339,7 @@ def test_progress_is_weighed_by_the_cost_of_units(
         yield lambda event: None
 
     monkeypatch.setattr(display, "watching", watching)
-    monkeypatch.setattr(costs, "rate", lambda *_, **__: 10.0)
+    monkeypatch.setattr(costs, "measure_rate", lambda *_, **__: 10.0)
     main([*command, *SMOKE, "--out", str(tmp_path), "--device", "cpu"])
     assert {unit.kind for unit in watched} == {"memory", "network"}
     for unit in watched:

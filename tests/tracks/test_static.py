@@ -162,7 +162,7 @@ def test_a_run_that_cannot_be_is_refused(settings: dict[str, Any], message: str,
 def test_every_builder_can_be_planned_and_estimated(
     builder: str, toy_set: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "rate", lambda *_, **__: 1000.0)
+    monkeypatch.setattr(costs, "measure_rate", lambda *_, **__: 1000.0)
     run = run_of("paper", memory=builder, nets=1, sets=1, ipc=10)
     units = estimate_costs(plan(run, toy_set, Place()).units, run, toy_set)
     condensing = sum(unit.cost for unit in units if unit.kind == "memory")
@@ -173,7 +173,7 @@ def test_every_builder_can_be_planned_and_estimated(
 
 @pytest.mark.parametrize("builder", ["dm", "dsa", "lo-dm"])
 def test_stops_on_the_way_cost_nothing(builder: str, toy_set: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "rate", lambda *_, **__: 1000.0)
+    monkeypatch.setattr(costs, "measure_rate", lambda *_, **__: 1000.0)
     key, seconds = "memory.host.iterations" if builder == "lo-dm" else "memory.iterations", []
     for at in ("", "1,4"):
         settings: dict[str, Any] = {"memory": builder, key: 6}
