@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 import harness
 from harness import memory
-from harness.config import CLRun, CondenseRun, Run, assemble, plain, resolve_form, restore
+from harness.config import CLRun, CondenseRun, Run, assemble, resolve_form, restore, to_plain
 from harness.core import atomic as files
 from harness.core.memory import Budget, Memory
 from harness.core.progress import Progress, State
@@ -84,7 +84,7 @@ def check_config(method: Method[MethodConfig], cfg: MethodConfig) -> None:
         f"{type(cfg).__name__}.per_class says whether each class depends on its own images alone: "
         f"per_class: ClassVar[bool] = True or False; got {cfg.per_class!r}"
     )
-    back = restore(method.config, json.loads(json.dumps(plain(cfg), allow_nan=False)))
+    back = restore(method.config, json.loads(json.dumps(to_plain(cfg), allow_nan=False)))
     assert back == cfg, f"results are named by a configuration as JSON, from which {cfg} came back as {back}"
 
 

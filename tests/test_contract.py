@@ -84,7 +84,7 @@ def test_a_configuration_with_a_cost_needs_no_form(toy_set: DataSet, monkeypatch
         return random_real.build(images, labels, budget, rng)
 
     monkeypatch.setitem(memory.BUILDERS, "counted", from_function(build))
-    monkeypatch.setattr(costs, "rate", lambda *_, **__: 10.0)
+    monkeypatch.setattr(costs, "measure_rate", lambda *_, **__: 10.0)
     run, _ = resolve_form(
         assemble(CondenseRun, "smoke", {"memory": "counted", "model": "convnet-d1-w8"}), torch.device("cpu")
     )

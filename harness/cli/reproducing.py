@@ -96,7 +96,7 @@ def _announce_all(plan: "TablePlan", ready: "PreparedTable", *, quiet: bool) -> 
     for prepared, seconds in ready.runs:
         left = len(prepared.left)
         takes = f"{quantity(left, 'unit')} left, about {duration(seconds)}" if left else "done already"
-        say(f"  {prepared.track.title(prepared.run)}: {takes}")
+        say(f"  {prepared.track.make_title(prepared.run)}: {takes}")
     for cell, why in {**plan.missing, **ready.unavailable}.items():
         if cell in plan.chosen:
             say(f"  {cell}: cannot be run ({why})")

@@ -108,17 +108,17 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     """Say what a run will do, in which form, and how long that takes here."""
     if quiet:
         return
-    from harness.config import dotted
-    from harness.execution.costs import seconds_left
+    from harness.config import to_dotted
+    from harness.execution.costs import estimate_seconds_left
     from harness.execution.resources import count_full_rate_workers, count_workers
     from harness.results.wording import duration, quantity
     from harness.tracks.base import is_file
 
     run = prepared.run
     if configuration:
-        for key, value in dotted(run).items():
+        for key, value in to_dotted(run).items():
             say(f"{key} = {value}")
-    say(prepared.track.title(run))
+    say(prepared.track.make_title(run))
     if prepared.note:
         say(prepared.note)
     say(f"form: {prepared.form}; device {prepared.place.device}")
@@ -126,7 +126,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
     say(f"{quantity(len(prepared.units), 'unit')}, {len(prepared.units) - len(left)} of them done already")
     device = prepared.place.device
     workers = min(count_workers(device, options.engine, options.jobs), max(len(left), 1))
-    seconds = seconds_left(left, count_full_rate_workers(device, workers))
+    seconds = estimate_seconds_left(left, count_full_rate_workers(device, workers))
     if left:
         say(f"about {duration(seconds)} on this machine, {workers} at a time; results in {prepared.directory}")
     if seconds > AN_HOUR and prepared.place.device == "cpu" and run.preset == "paper" and not is_file(run.memory):

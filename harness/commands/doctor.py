@@ -15,7 +15,7 @@ import torch
 from harness.core import compute, data
 from harness.core.compute import hardware
 from harness.core.compute.compiler import find_compiler
-from harness.execution.resources import usable_cpus
+from harness.execution.resources import count_usable_cpus
 
 LEAST_BYTES = 2**30  # free: decoded CIFAR takes 180 MB, and a run of a paper's size some hundred
 PACKAGES = ("condensation-harness", "torch", "torchvision", "avalanche-lib", "pandas", "scipy", "matplotlib")
@@ -39,7 +39,7 @@ def examine(out: Path, data_dir: Path | None = None) -> Iterator[Finding]:
     """
     yield Finding("python", f"{platform.python_version()}, {platform.platform()}")
     yield from map(_version, PACKAGES)
-    yield Finding("processors", f"{hardware.processor()}; {usable_cpus()} usable, {_memory()}")
+    yield Finding("processors", f"{hardware.processor()}; {count_usable_cpus()} usable, {_memory()}")
     yield _cuda()
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         yield _computing(torch.device(device))

@@ -20,7 +20,7 @@ from harness.core.data.holdout import hold_out
 from harness.core.memory import Memory
 from harness.core.memory_file import decode
 from harness.core.models import Network
-from harness.core.recipes import TrainConfig, augmentation
+from harness.core.recipes import TrainConfig, choose_augmentation
 from harness.core.registry import known
 from harness.core.rng import derive_seed, generator
 from harness.core.train import count_correct_by_class, fit
@@ -278,7 +278,7 @@ def _first_of_each(labels: Tensor, classes: Sequence[int], number: int) -> Tenso
 def _train(name: str, images: Tensor, labels: Tensor, dataset: DataSet, cfg: FeatureConfig) -> Network:
     rng = generator("weights", "tsne", cfg.seed)
     network = models.build(name, dataset.image_shape, dataset.num_classes, rng)
-    recipe = TrainConfig(epochs=cfg.epochs, batch_size=64, augment=augmentation(dataset.name))
+    recipe = TrainConfig(epochs=cfg.epochs, batch_size=64, augment=choose_augmentation(dataset.name))
     fit(network, images, labels, recipe, generator("batches", "tsne", cfg.seed))
     return network.eval()
 

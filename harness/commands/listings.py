@@ -9,7 +9,7 @@ from harness import memory
 from harness.commands import figures, run_directories
 from harness.config import PRESETS
 from harness.core import data
-from harness.core.recipes import find_recipe, recipe_names
+from harness.core.recipes import find_recipe, list_recipes
 from harness.core.registry import known
 from harness.nas import space as spaces
 from harness.results.published.reproductions import REPRODUCTIONS
@@ -39,7 +39,7 @@ def list_kind(kind: str, out: Path = Path("runs")) -> Lines:
     if kind == "memories":
         return _list_registered(memory.names(), memory.find, lambda method: method.summary)
     if kind == "recipes":
-        return _list_registered(recipe_names(), find_recipe, summarise)
+        return _list_registered(list_recipes(), find_recipe, summarise)
     if kind == "spaces":
         return _list_registered(spaces.names(), spaces.find, lambda space: space.about)
     if kind == "presets":
@@ -57,7 +57,7 @@ def list_kinds(out: Path = Path("runs")) -> Lines:
     """List the kinds, with the number of things of each."""
     counts = {
         "memories": len(memory.names()),
-        "recipes": len(recipe_names()),
+        "recipes": len(list_recipes()),
         "presets": len(PRESETS),
         "datasets": len(data.names()),
         "spaces": len(spaces.names()),

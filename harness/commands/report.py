@@ -16,8 +16,8 @@ from harness.results.report import page
 from harness.results.report import runs as report_runs
 from harness.results.report.runs import Picture
 from harness.results.wording import memory_label, quantity
-from harness.tracks.base import memory_name
-from harness.tracks.search import trained_on
+from harness.tracks.base import get_memory_name
+from harness.tracks.search import list_training_sets
 
 MOST_PICTURES = 3  # of a run's memories
 DPI = 90  # of a picture: an image takes about 45 pixels
@@ -82,7 +82,7 @@ def find_searched(run: Path) -> tuple[list[tuple[str, str]], list[str]]:
         search = NASRun(**own)
     except ValueError as error:
         return [], [f"{run.name}: the networks that it lacks are not known ({error})"]
-    kinds = [memory_name(search) if kind == search.memory else kind for kind in trained_on(search)]
+    kinds = [get_memory_name(search) if kind == search.memory else kind for kind in list_training_sets(search)]
     return [(kind, str(arch.id)) for kind in kinds for arch in search.candidates.archs], []
 
 

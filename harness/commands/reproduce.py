@@ -1,4 +1,4 @@
-"""`harness reproduce`: carry out the runs behind a published table and compare their results with its values."""
+"""`harness reproduce`: carry out the runs of a published table and compare their results with the published values."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,14 +27,15 @@ from harness.results.published.verdicts import Wanted
 from harness.results.tables import text
 from harness.results.wording import quantity
 from harness.tracks import TRACKS
-from harness.tracks.base import memory_name
+from harness.tracks.base import get_memory_name
 
-Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]  # shows the progress of a run
+# Run -> context that shows the progress of the run; its value is called with each event.
+Watch = Callable[[Prepared], AbstractContextManager[Callable[[Event], None]]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A run of a published table, with its form of computing decided, and the cells whose values it gives."""
+    """A run of a published table, with its form of computing resolved, and the cells whose values it gives."""
 
     run: Run
     cells: list[Cell]
@@ -42,20 +43,20 @@ class Part:
     @property
     def name(self) -> str:
         """The name of the run's directory."""
-        return runs.default_name(self.run)
+        return runs.make_name(self.run)
 
 
 @dataclass(frozen=True)
 class TablePlan:
-    """A published table as runs under a preset, on a device. It is made without any data set.
+    """The runs of a published table for a preset and a device. Planning needs no data set.
 
     Attributes:
         name, note: the name of the table, and one line about it.
         preset, device: the preset and the device of the runs.
         cells: all cells of the table.
-        chosen: names of the cells that were asked for.
+        chosen: names of the chosen cells.
         parts: the runs of all cells that have one.
-        missing: name of a cell -> why it has no run.
+        missing: name of a cell without a run -> the reason.
     """
 
     name: str
@@ -68,7 +69,7 @@ class TablePlan:
     missing: Mapping[str, str]
 
     def is_chosen(self, part: Part) -> bool:
-        """Whether a run gives a cell that was asked for."""
+        """Return whether a run gives the value of a chosen cell."""
         return any(cell.name in self.chosen for cell in part.cells)
 
 
@@ -77,8 +78,9 @@ class PreparedTable:
     """The runs of a table that can start.
 
     Attributes:
-        runs: the runs that were asked for, the shortest first, each with the seconds that it adds to those before it.
-        unavailable: name of a cell -> why its run cannot start, for instance because its data are missing.
+        runs: the runs of the chosen cells, the shortest first, each with the estimated seconds of its units that no
+            earlier run has.
+        unavailable: name of a cell whose run cannot start -> the reason, for example missing data.
     """
 
     runs: list[tuple[Prepared, float]]
@@ -87,14 +89,14 @@ class PreparedTable:
 
 @dataclass(frozen=True)
 class TableResult:
-    """The verdicts on the cells that were asked for.
+    """The verdicts on the chosen cells.
 
     Attributes:
-        table: the frame that `verdicts.judge` gives for these cells.
-        failed: directory of a run and label of a unit -> why the unit failed.
-        left: number of units that are left, and of cells whose run cannot start.
+        table: the frame that `verdicts.judge` returns for these cells.
+        failed: directory of a run and label of a unit -> the reason why the unit failed.
+        left: number of units that are left, plus number of cells whose run cannot start.
         files: the files that were written.
-        stopped: why the runs ended early; None if they did not.
+        stopped: the reason why the runs ended early; None if they did not.
     """
 
     table: DataFrame
@@ -121,11 +123,12 @@ def plan(name: str, preset: str = "paper", device: str = "auto", only: str | Non
     """Plan the runs of a table in `REPRODUCTIONS`.
 
     Args:
-        name: name of the table; preset: name of a preset; device: auto, cpu, cuda or cuda:N.
+        name, preset: names of the table and of the preset.
+        device: auto, cpu, cuda or cuda:N.
         only: a text that the names of the chosen cells contain, or a pattern such as cifar10/*/50 that they match. None
             chooses all cells.
     Raises:
-        ValueError: an unknown table or preset, or no cell has such a name.
+        ValueError: the table or the preset is unknown, or no cell matches `only`.
     """
     known(name, REPRODUCTIONS, "reproduction")
     known(preset, PRESETS, "preset")
@@ -134,7 +137,7 @@ def plan(name: str, preset: str = "paper", device: str = "auto", only: str | Non
     exact = [cell.name for cell in cells if cell.name == only]  # "mnist/dm/10" contains "mnist/dm/1" too
     chosen = exact or [cell.name for cell in cells if only is None or _matches(cell.name, only)]
     if not chosen:
-        raise ValueError(f"--only: no cell of {name} fits {only!r}; cells are named like {cells[0].name}")
+        raise ValueError(f"--only: no cell of {name} matches {only!r}; cells are named like {cells[0].name}")
     missing = {cell.name: why for cell in cells if (why := _explain_missing(cell))}
     parts: dict[tuple[tuple[str, str], ...], Part] = {}
     for cell in cells:
@@ -156,10 +159,11 @@ def assemble_run(cell: Cell, preset: str) -> Run:
 
 
 def adapt_width(model: str, track: str, preset: str) -> str:
-    """The full name of a network; a ConvNet takes the width that the preset has for the track."""
-    spec, usual = models.parse(model), models.parse(str(PRESETS[preset].run.get(track, {}).get("model", "convnet3")))
-    if isinstance(spec, ConvNetSpec) and isinstance(usual, ConvNetSpec):
-        return str(replace(spec, width=usual.width))
+    """Return the full name of a network; a ConvNet takes the width that the preset has for the track."""
+    preset_model = str(PRESETS[preset].run.get(track, {}).get("model", "convnet3"))
+    spec, preset_spec = models.parse(model), models.parse(preset_model)
+    if isinstance(spec, ConvNetSpec) and isinstance(preset_spec, ConvNetSpec):
+        return str(replace(spec, width=preset_spec.width))
     return str(spec)
 
 
@@ -168,7 +172,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _explain_missing(cell: Cell) -> str:
-    """Say what a cell's run needs and this version lacks; "" if nothing is missing."""
+    """Return what the run of a cell needs and this version lacks; "" if nothing is missing."""
     if cell.missing:
         return cell.missing
     name = cell.settings["memory"]
@@ -184,13 +188,13 @@ def _explain_missing(cell: Cell) -> str:
 
 
 def prepare(plan: TablePlan, options: Options) -> PreparedTable:
-    """Check the runs that were asked for and estimate their time; nothing is written.
+    """Check the runs of the chosen cells and estimate their time. Nothing is written.
 
     Raises:
-        ValueError, FileNotFoundError: bad options, or none of the runs can start.
+        ValueError, FileNotFoundError: an option is invalid, or none of the runs can start.
     """
     device = str(pick_device(options.device))
-    costs: list[tuple[Prepared, dict[str, float]]] = []  # of each run: key of a unit that is left -> seconds
+    costs: list[tuple[Prepared, dict[str, float]]] = []  # each run, with key of a unit without a result -> seconds
     unavailable: dict[str, str] = {}
     first_error: Exception | None = None
     for part in filter(plan.is_chosen, plan.parts):
@@ -204,7 +208,7 @@ def prepare(plan: TablePlan, options: Options) -> PreparedTable:
     if first_error is not None and not costs:
         raise first_error
     table = PreparedTable([], unavailable)
-    counted: set[str] = set()  # units that several runs share are done once, by the first of these runs
+    counted: set[str] = set()  # keys of the units of earlier runs; a unit that runs share is done by the first of them
     workers = count_full_rate_workers(device, count_workers(device, options.engine, options.jobs))
     for prepared, by_key in sorted(costs, key=lambda each: sum(each[1].values())):
         seconds = sum(cost for key, cost in by_key.items() if key not in counted)
@@ -216,8 +220,8 @@ def prepare(plan: TablePlan, options: Options) -> PreparedTable:
 def carry_out(plan: TablePlan, ready: PreparedTable, options: Options, watch: Watch) -> TableResult:
     """Carry out the runs in their order within the time limit, then judge the cells and write the verdicts.
 
-    The same call continues a table that the limit cut short. A unit that fails is named in the result, and the other
-    units are done.
+    After the time limit, the same call continues. If a unit fails, the result names it, and the other units are still
+    done.
     """
     began = time.monotonic()
     failed: dict[str, str] = {}
@@ -241,36 +245,36 @@ def carry_out(plan: TablePlan, ready: PreparedTable, options: Options, watch: Wa
 
 
 def judge_rows(plan: TablePlan, paths: Sequence[Path], out: Path) -> TableResult:
-    """Judge the cells by row files, without a run.
+    """Judge the cells by the rows in the files `paths`, without carrying out runs.
 
     Raises:
-        ValueError, FileNotFoundError: there are no rows, no row belongs to a cell that was asked for, or the rows of
-            several runs belong to one cell.
+        ValueError, FileNotFoundError: there are no rows, no row belongs to a chosen cell, or the rows of several runs
+            belong to one cell.
     """
     rows = rowfiles.read(paths)
     table = judge(plan, rows)
     chosen = _choose_cells(plan, table)
     if chosen["ours"].isna().all():
         raise ValueError(
-            f"none of {quantity(len(rows), 'row')} fits any of {quantity(len(chosen), 'cell')} of {plan.name}, preset "
-            f"{plan.preset}, such as {chosen['cell'].iloc[0]}: a cell needs the data set, builder, budget, recipe and "
-            "networks of its run"
+            f"none of {quantity(len(rows), 'row')} belongs to any of {quantity(len(chosen), 'cell')} of {plan.name}, "
+            f"preset {plan.preset}, such as {chosen['cell'].iloc[0]}: rows need the data set, method, budget, recipe "
+            "and networks of the cell's run"
         )
     files = write(plan, table, out / f"reproduce-{plan.name}-{plan.preset}-rows")
     return TableResult(chosen, {}, 0, files)
 
 
 def _read_rows(plan: TablePlan, out: Path) -> DataFrame:
-    """Read the rows in `out` of all runs of the table, including runs that were not asked for this time."""
+    """Read the rows in `out` of all runs of the table, including runs of cells that are not chosen."""
     paths = [path for part in plan.parts if (path := out / part.name / "rows.csv").is_file() and path.stat().st_size]
     try:
         return rowfiles.read(paths)
-    except ValueError:  # nothing is finished: each file holds its header alone
+    except ValueError:  # no unit is finished: all files have only a header
         return rowfiles.to_frame([])
 
 
 def _choose_cells(plan: TablePlan, table: DataFrame) -> DataFrame:
-    """The lines of the cells that were asked for."""
+    """Return the lines of the chosen cells."""
     return table[table["cell"].isin(list(plan.chosen))].reset_index(drop=True)
 
 
@@ -281,12 +285,12 @@ def judge(plan: TablePlan, rows: DataFrame, unavailable: Mapping[str, str] = {})
     """Judge all cells of a plan by `verdicts.judge`.
 
     Args:
-        plan: the table; rows: the rows of its runs.
-        unavailable: name of a cell -> why its run cannot start. The note of a cell without a value says so.
+        plan, rows: the plan of the table, and the rows of its runs.
+        unavailable: name of a cell whose run cannot start -> the reason, which is added to the note of the cell.
     """
     run_of_cell = {cell.name: part.run for part in plan.parts for cell in part.cells}
     wanted = [
-        Wanted(cell, plan.preset, _columns(run_of_cell[cell.name], cell, plan.device))
+        Wanted(cell, plan.preset, _find_columns(run_of_cell[cell.name], cell, plan.device))
         if cell.name in run_of_cell
         else Wanted(cell, plan.preset, {}, plan.missing[cell.name])
         for cell in plan.cells
@@ -300,39 +304,39 @@ def judge(plan: TablePlan, rows: DataFrame, unavailable: Mapping[str, str] = {})
     return table
 
 
-def _columns(run: Run, cell: Cell, device: torch.device) -> dict[str, object]:
-    """The values in the columns by which the rows of a run are told from those of other runs."""
+def _find_columns(run: Run, cell: Cell, device: torch.device) -> dict[str, object]:
+    """Return column -> value for the columns that distinguish the rows of a run from those of other runs."""
     columns: dict[str, object] = {
         "dataset": run.dataset,
         "split": run.split,
         "preset": run.preset,
-        "changes": runs.changes(run, device),
-        "memory": memory_name(run),
-        "ipc": run.ipc if run.method.stored or run.memory == EARLY_STOPPING else None,  # as shortly as on so many
+        "changes": runs.find_changes(run, device),
+        "memory": get_memory_name(run),
+        "ipc": run.ipc if run.method.stored or run.memory == EARLY_STOPPING else None,  # see `search.make_rows`
         "recipe": run.recipe,
     }
     if cell.track == "cl":
         return columns | {"model": str(models.parse(run.model)), "steps": int(cell.settings["steps"])}
     if not isinstance(run, NASRun):
         model = adapt_width(cell.model, cell.track, run.preset) if cell.model else run.model
-        built_with = run.method.model
+        memory_model = run.method.model
         return columns | {
             "model": str(models.parse(model)),
-            "memory_model": "" if built_with is None else str(models.parse(built_with)),
+            "memory_model": "" if memory_model is None else str(models.parse(memory_model)),
         }
     return columns | {"split": "test", "space": run.space, "architectures": len(run.candidates.archs)}
 
 
 def write(plan: TablePlan, table: DataFrame, directory: Path) -> list[Path]:
-    """Write the verdicts as CSV and as a Markdown page; the paths of both files."""
-    csv_file, page = directory / "verdicts.csv", directory / "verdicts.md"
-    write_bytes(csv_file, text.to_csv(table).encode())
-    write_bytes(page, as_markdown(plan, table).encode())
-    return [csv_file, page]
+    """Write the verdicts to verdicts.csv and verdicts.md in `directory`; return the paths of both files."""
+    csv_path, page_path = directory / "verdicts.csv", directory / "verdicts.md"
+    write_bytes(csv_path, text.to_csv(table).encode())
+    write_bytes(page_path, to_markdown(plan, table).encode())
+    return [csv_path, page_path]
 
 
-def as_markdown(plan: TablePlan, table: DataFrame) -> str:
-    """The verdicts as a Markdown page, with their meaning and the sources of the published values."""
+def to_markdown(plan: TablePlan, table: DataFrame) -> str:
+    """Return a Markdown page with the verdicts, their meaning, and the sources of the published values."""
     warning = verdicts.caption(plan.preset)
     sources = ", ".join(dict.fromkeys(filter(None, table["source"])))
     return "\n\n".join([

@@ -1,4 +1,4 @@
-"""Carry out a run: plan its units, do those without a result by an engine, and write rows."""
+"""Carry out a run: plan its units, do the units without a result by an engine, and write rows."""
 
 import importlib.util
 import json
@@ -23,30 +23,30 @@ from harness.core.atomic import write_bytes
 from harness.core.registry import known
 from harness.execution import engines
 from harness.execution.engines import Event, Outcome
-from harness.execution.resources import count_workers, pick_device, worker_environments
+from harness.execution.resources import count_workers, list_worker_environments, pick_device
 from harness.execution.units import Store, Unit
 from harness.results.rows import to_csv, to_frame
 from harness.tracks import TRACKS
-from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, file_config, is_file, load_dataset
+from harness.tracks.base import LOGGERS, Place, Plan, Track, adopt_file_budget, get_file_config, is_file, load_dataset
 from harness.tracks.estimates import estimate_costs
-from harness.tracks.memories import origin
+from harness.tracks.memories import describe_origin
 from harness.tracks.rows import add_costs
 
-UNITS = "units"  # folder under --out with the results of the units of all runs
+UNITS = "units"  # directory under --out with the results of the units of all runs
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out; a result depends on this only through the form of computing.
+    """Options for carrying out a run. Results depend on them only through the form of computing.
 
     Attributes:
         out: directory of all runs.
-        name: of the directory of this run; None for a name made from its configuration.
-        data: directory of the data sets; None for the usual places.
+        name: name of the directory of this run; None for a name made from its configuration.
+        data: directory of the data sets; None for the default places.
         device: "auto", "cpu", "cuda" (all GPUs) or "cuda:N".
         engine: a name in `harness.execution.engines.ENGINES`.
-        jobs: worker processes; None for one per core, or for `WORKERS_PER_GPU` per GPU.
-        shard: (i, n), the i-th of n parts of the units, counted from 1.
+        jobs: number of worker processes; None for one per core, or for `WORKERS_PER_GPU` per GPU.
+        shard: (i, n) for part i, counted from 1, of n parts of the units.
         time_limit: seconds after which the run stops; None for no limit.
         logger: an Avalanche logger, "text" or "tensorboard"; None for none.
     """
@@ -62,21 +62,21 @@ class Options:
     logger: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))  # callers may pass text
+        object.__setattr__(self, "out", Path(self.out))  # callers may pass a str
         object.__setattr__(self, "data", None if self.data is None else Path(self.data))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to start: its input has been checked.
+    """A run that is checked and planned.
 
     Attributes:
-        run: with all its configurations decided.
-        form: the form of computing, and why, in words.
-        plan: of its track.
-        store: where results of units are kept.
-        directory: of this run.
-        place: its data and device.
+        run: the run, with its form of computing resolved.
+        form: a description of the form of computing and the reason for it.
+        plan: the plan of its track.
+        store: the store of the results of units.
+        directory: the directory of this run.
+        place: the device and the data of this run.
     """
 
     run: Run
@@ -93,15 +93,15 @@ class Prepared:
 
     @cached_property
     def note(self) -> str:
-        """Which of several sets in the file of the run are judged, and why; "" where there is no choice."""
+        """The sets in the run's file that are evaluated, and the reason; "" if the file has only one set."""
         if not is_file(self.run.memory):
             return ""
         path = foreign.parse_path(self.run.memory)
-        return foreign.explain_choice(path, load_dataset(self.run, self.place), file_config(self.run))
+        return foreign.explain_choice(path, load_dataset(self.run, self.place), get_file_config(self.run))
 
     @cached_property
     def units(self) -> list[Unit]:
-        """All units with their expected seconds on this machine, which is measured for them the first time."""
+        """All units with their estimated seconds on this machine, for which rates are measured once per machine."""
         return estimate_costs(self.plan.units, self.run, load_dataset(self.run, self.place))
 
     @property
@@ -112,7 +112,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Finished:
-    """What carrying out a run gave: its rows so far, the outcome of its units, its directory, and the seconds."""
+    """A run that was carried out: its rows so far, the outcome of its units, its directory, and the seconds."""
 
     rows: DataFrame
     outcome: Outcome
@@ -121,17 +121,17 @@ class Finished:
 
 
 def prepare(run: Run, options: Options) -> Prepared:
-    """Check and plan a run, without writing anything.
+    """Check and plan a run. Nothing is written.
 
     Raises:
-        ValueError, FileNotFoundError, PermissionError: the input is wrong; the message has one line.
+        ValueError, FileNotFoundError, PermissionError: the input is invalid; the message has one line.
     """
     device = pick_device(options.device)
     known(options.engine, engines.ENGINES, "engine")
     if options.jobs is not None and options.jobs < 1:
-        raise ValueError(f"jobs: at least 1, got {options.jobs}")
+        raise ValueError(f"jobs: at least 1 is needed, got {options.jobs}")
     if any(path.is_file() for path in (options.out, *options.out.parents)):
-        raise ValueError(f"{options.out}: cannot be used as a directory, for there is a file; use another --out")
+        raise ValueError(f"{options.out}: not a directory, because it or a parent is a file; use another --out")
     if options.logger is not None:
         known(options.logger, LOGGERS, "avalanche logger")
     if run.track == "cl" and importlib.util.find_spec("avalanche") is None:
@@ -141,24 +141,24 @@ def prepare(run: Run, options: Options) -> Prepared:
     place = Place(str(device), data, options.logger)
     dataset = load_dataset(run, place)
     run = adopt_file_budget(run, dataset)
-    directory = options.out / (_plain_name(options.name) if options.name else default_name(run))
+    directory = options.out / (_check_name(options.name) if options.name else make_name(run))
     place = replace(place, logs=str((directory / "tensorboard").resolve()))
     plan = TRACKS[run.track].plan(run, dataset, place)
     return Prepared(run, form, plan, Store(options.out / UNITS), directory, place)
 
 
-def default_name(run: Run) -> str:
-    """Return a readable name for the directory of a run, which no other configuration has."""
-    digest = Unit("run", config.plain(run), "").key[:6]
+def make_name(run: Run) -> str:
+    """Return a readable name for the directory of a run, with a digest of its configuration."""
+    digest = Unit("run", config.to_plain(run), "").key[:6]
     names = (re.sub(r"[:/]+", "-", name).strip("-")[-60:] for name in (run.dataset, Path(run.memory).stem))
-    return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].short_name(run)}-{run.preset}-{digest}"
+    return f"{run.track}-{'-'.join(names)}-{TRACKS[run.track].make_short_name(run)}-{run.preset}-{digest}"
 
 
-def _plain_name(name: str) -> str:
-    """Return `name` if it can name the directory of a run.
+def _check_name(name: str) -> str:
+    """Check that `name` can be the name of a run's directory, and return it.
 
     Raises:
-        ValueError: it is a path, or the folder of the units.
+        ValueError: the name is a path, or that of the directory of the units.
     """
     if name in (".", "..", UNITS) or re.search(r"[/\\]", name):
         raise ValueError(f"--name: expected a plain name for a directory under --out other than {UNITS}, got {name!r}")
@@ -169,25 +169,25 @@ def claim_directory(prepared: Prepared) -> None:
     """Create the directory of a run, or check that it belongs to the run; a damaged config.json is replaced.
 
     Raises:
-        ValueError: the directory cannot be written to, or holds a different run.
+        ValueError: the directory cannot be written to, or belongs to a different run.
     """
     directory, path = prepared.directory, prepared.directory / "config.json"
-    own = json.loads(json.dumps(config.plain(prepared.run)))
+    values = json.loads(json.dumps(config.to_plain(prepared.run)))
     try:
-        other = _read_config(path)
-        if other is not None and other != own:
-            differ = sorted(key for key in {*other, *own} if other.get(key) != own.get(key))
+        present = _read_config(path)
+        if present is not None and present != values:
+            differ = sorted(key for key in {*present, *values} if present.get(key) != values.get(key))
             raise ValueError(f"{directory}: holds a different run ({', '.join(differ)} differ); use another --name")
         prepared.store.root.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, json.dumps(own, indent=2).encode() + b"\n")
-        units = {"units": [unit.key for unit in prepared.plan.units]}  # for `harness ls runs`, which plans nothing
+        write_bytes(path, json.dumps(values, indent=2).encode() + b"\n")
+        units = {"units": [unit.key for unit in prepared.plan.units]}  # for `harness ls runs`, which does not plan runs
         write_bytes(directory / "units.json", json.dumps(units, indent=2).encode() + b"\n")
     except OSError as error:
         raise ValueError(f"{directory}: cannot be used as a run directory ({error}); use another --out") from error
 
 
 def _read_config(path: Path) -> dict[str, object] | None:
-    """Return the configuration in a file; None if the file is missing or damaged."""
+    """Read the configuration in a file; return None if the file is missing or damaged."""
     try:
         values = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -196,33 +196,36 @@ def _read_config(path: Path) -> dict[str, object] | None:
 
 
 def carry_out(prepared: Prepared, options: Options, report: Callable[[Event], None] = lambda event: None) -> Finished:
-    """Do the remaining units of a run and write its rows. If a unit fails, the others go on, and the outcome names it.
+    """Do the units of a run that have no result, and write its rows.
+
+    If a unit fails, the other units are still done, and the outcome names the failed unit.
 
     Raises:
-        ValueError: an unknown engine, jobs below 1, a wrong shard, or a directory of another run.
+        ValueError: the engine is unknown, jobs is below 1, the shard is invalid, or the directory belongs to another
+            run.
     """
     start = time.monotonic()
     claim_directory(prepared)
     device = prepared.place.device
     jobs = count_workers(device, options.engine, options.jobs)
     outcome = engines.run(
-        _shard(prepared.units, options.shard),
+        _select_shard(prepared.units, options.shard),
         prepared.store,
         prepared.track.work,
         engine=options.engine,
         jobs=jobs,
         deadline=None if options.time_limit is None else start + options.time_limit,
         report=report,
-        environments=worker_environments(device, jobs),
+        environments=list_worker_environments(device, jobs),
     )
     return Finished(write_rows(prepared), outcome, prepared.directory, time.monotonic() - start)
 
 
-def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
-    """Return the networks of a shard and the memories they need; shards that need the same memory share it."""
+def _select_shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
+    """Return the units of a shard that train networks, and the units they need, which may be in several shards."""
     index, parts = shard
     if not 1 <= index <= parts:
-        raise ValueError(f"shard: {index}/{parts} is none; give i/n with i from 1 to n")
+        raise ValueError(f"shard: expected i/n with i from 1 to n, got {index}/{parts}")
     if parts == 1:
         return units
     by_key = {unit.key: unit for unit in units}
@@ -238,14 +241,14 @@ def _shard(units: list[Unit], shard: tuple[int, int]) -> list[Unit]:
 def write_rows(prepared: Prepared) -> DataFrame:
     """Write the rows, the environment and the finished memories of a run; return the rows.
 
-    Processes that share a run each write its rows. If another process finishes a unit in the meantime, the rows are
+    All processes that share a run write its rows. If another process finishes a unit in the meantime, the rows are
     written again.
     """
     dataset = load_dataset(prepared.run, prepared.place)
-    changed = changes(prepared.run, torch.device(prepared.place.device))
+    changes = find_changes(prepared.run, torch.device(prepared.place.device))
     left: list[str] | None = None
     while left != (left := [unit.key for unit in prepared.left]):
-        rows = [*prepared.track.rows(prepared.run, prepared.plan, prepared.store, dataset, changed)]
+        rows = [*prepared.track.make_rows(prepared.run, prepared.plan, prepared.store, dataset, changes)]
         write_bytes(prepared.directory / "rows.csv", to_csv(rows))
     environment = {
         "device": prepared.place.device,
@@ -256,41 +259,41 @@ def write_rows(prepared: Prepared) -> DataFrame:
         "torch": torch.__version__,
     }
     write_bytes(prepared.directory / "environment.json", json.dumps(environment, indent=2).encode() + b"\n")
-    for name, units in prepared.track.memory_files(prepared.plan).items():
+    for name, units in prepared.track.list_memory_files(prepared.plan).items():
         parts = [prepared.store.load(unit.key) for unit in units]
         whole = [memory_file.decode(*part, dataset) for part in parts if part is not None]
         if whole and len(whole) == len(units):
             cost = add_costs([part[1]["cost"] for part in parts if part is not None])
-            made_by = {**origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
+            origin = {**describe_origin(units[0].spec), "units": [unit.key for unit in units], "cost": cost}
             path = prepared.directory / "memories" / f"{name}.safetensors"
-            memory_file.save(memories.join(whole), path, dataset, made_by)
+            memory_file.save(memories.join(whole), path, dataset, origin)
     return to_frame(rows)
 
 
-def changes(run: Run, device: torch.device) -> str:
+def find_changes(run: Run, device: torch.device) -> str:
     """Return the settings in which a run differs from its preset, such as "memory.iterations=1000"."""
-    plain = replace(run, memory_config=None, recipe_config=None)
-    fitted, _ = config.resolve_form(plain, device)
-    usual, own = config.dotted(fitted), config.dotted(run)
-    differ = [key for key in own if own[key] != usual.get(key) and not _has_own_column(key)]
-    return ", ".join(f"{key}={_without_folders(key, own[key])}" for key in differ)
+    default_run, _ = config.resolve_form(replace(run, memory_config=None, recipe_config=None), device)
+    defaults, values = config.to_dotted(default_run), config.to_dotted(run)
+    differ = [key for key in values if values[key] != defaults.get(key) and not _has_column(key)]
+    return ", ".join(f"{key}={_remove_folders(key, values[key])}" for key in differ)
 
 
-def _without_folders(key: str, value: object) -> object:
-    """Return the value of a setting as rows have it: a file without its folders."""
+def _remove_folders(key: str, value: object) -> object:
+    """Return the value of a setting for rows: the name of a file without its folders."""
     return Path(str(value)).name if key == "memory.scores" else value
 
 
-def _has_own_column(key: str) -> bool:
+def _has_column(key: str) -> bool:
+    """Return whether rows have a column for the value of a setting, so that `find_changes` leaves it out."""
     return "." not in key or key.rpartition(".")[2] in ("compute", "real_dtype")
 
 
 def run(configuration: Run, options: Options = Options()) -> DataFrame:
-    """Carry out a run, or continue it, and return its rows: the Python form of `harness run`.
+    """Carry out or continue a run, as `harness run` does, and return its rows.
 
     Raises:
-        ValueError, FileNotFoundError: the input is wrong.
-        RuntimeError: some units failed or are left; the same call continues.
+        ValueError, FileNotFoundError: the input is invalid.
+        RuntimeError: some units failed or are left; the same call continues the run.
     """
     finished = carry_out(prepare(configuration, options), options)
     if finished.outcome.failed or finished.outcome.left:

@@ -1,4 +1,4 @@
-"""The directories that runs leave: which there are, how far each run is, what came of it, and a page about it."""
+"""Directories of runs: find them, and describe the progress, the results and the settings of a run."""
 
 import io
 import time
@@ -19,12 +19,13 @@ from harness.results.tables.console import print_tables
 from harness.results.tables.streams import cl_table
 from harness.results.wording import duration, quantity
 
+# Track -> metric of its results, and function that makes a table of it.
 RESULTS = {"cl": ("last_accuracy", cl_table), "condense": ("test_accuracy", condense_table)}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: its units in all, those with a result, and those that failed and have none."""
+    """The progress of a run: the numbers of all units, of units with a result, and of failed units without one."""
 
     units: int
     done: int
@@ -38,14 +39,15 @@ class Progress:
 
 
 def find(out: Path) -> list[Path]:
-    """The run directories in `out`, by name."""
+    """Return the run directories in `out`, sorted by name."""
     return [path.parent for path in sorted(out.glob("*/config.json"))]
 
 
-def progress(directory: Path) -> Progress | None:
-    """How far a run is; None for a run that no version since 0.4 has taken up, which does not list its units.
+def find_progress(directory: Path) -> Progress | None:
+    """Return the progress of a run; None if the run has no list of units, as runs of versions before 0.4.
 
-    A result counts by its presence; that it reads back whole is checked when a run is carried out.
+    A unit counts as done if the file of its result exists. Whether the file is damaged is checked when the run is
+    carried out.
 
     Raises:
         ValueError: the list of units is damaged.
@@ -60,9 +62,9 @@ def progress(directory: Path) -> Progress | None:
 
 
 def summarise(directory: Path) -> str:
-    """One line on a run: its state, its result, and when its rows were last written."""
+    """Summarise a run in one line: its progress, its result, and when its rows were last written."""
     try:
-        parts = [_state(directory), _result(directory)]
+        parts = [_describe_progress(directory), _describe_result(directory)]
     except ValueError as error:
         return str(error)
     newest = max(path.stat().st_mtime for name in ("rows.csv", "config.json") if (path := directory / name).is_file())
@@ -70,8 +72,8 @@ def summarise(directory: Path) -> str:
     return "; ".join(filter(None, parts))
 
 
-def page(directory: Path) -> Iterator[str]:
-    """Everything about a run, line by line: its state, its tables, its settings, and where it was computed.
+def describe(directory: Path) -> Iterator[str]:
+    """Yield the lines of a page about a run: its progress, its tables, its settings, and where it was computed.
 
     Raises:
         ValueError: a file of the run is damaged.
@@ -79,7 +81,7 @@ def page(directory: Path) -> Iterator[str]:
     settings = read_json(directory / "config.json")
     yield f"{directory.name}: {summarise(directory)}"
     yield from ("", "RESULTS")
-    rows = _rows(directory)
+    rows = _read_rows(directory)
     try:
         tables = io.StringIO()
         print_tables(tables_of(rows), tables)
@@ -87,53 +89,50 @@ def page(directory: Path) -> Iterator[str]:
     except ValueError as error:
         yield f"  none yet: {error}"
     yield from ("", "SETTINGS")
-    yield from (f"  {key} = {_as_typed(value)}" for key, value in _flatten(settings))
+    yield from (f"  {key} = {_format_value(value)}" for key, value in _flatten(settings))
     if (directory / "environment.json").is_file():
         yield from ("", "COMPUTED WITH")
         yield from (f"  {key}: {value}" for key, value in read_json(directory / "environment.json").items())
     yield from ("", f"harness report {directory}", f"harness plot {directory} --figure NAME")
 
 
-def _state(directory: Path) -> str:
-    read_json(directory / "config.json")  # a damaged configuration is reported before anything else
-    found = progress(directory)
-    if found is not None:
-        return str(found)
-    return f"{quantity(_rows(directory)['key'].nunique(), 'unit')} done"
+def _describe_progress(directory: Path) -> str:
+    read_json(directory / "config.json")  # raises an error first if the configuration is damaged
+    progress = find_progress(directory)
+    if progress is not None:
+        return str(progress)
+    return f"{quantity(_read_rows(directory)['key'].nunique(), 'unit')} done"
 
 
-def _result(directory: Path) -> str:
-    """The run's mean with its 95 % interval, or the range of the means of several settings."""
-    rows = _rows(directory)
+def _describe_result(directory: Path) -> str:
+    """Return the mean of a run with its 95 % interval, or the range of the means of several settings."""
+    rows = _read_rows(directory)
     if (rows["track"] == "nas").any():
         return f"{quantity(rows['arch'].nunique(), 'architecture')} scored"
     for track, (metric, tabulate) in RESULTS.items():
-        found = rows[rows["track"] == track]
-        if not (found["metric"] == metric).any():
+        track_rows = rows[rows["track"] == track]
+        if not (track_rows["metric"] == metric).any():
             continue
-        means = tabulate(found)
+        means = tabulate(track_rows)
+        name = metric.replace("_", " ")
         if len(means) > 1:
-            return f"{_words(metric)} {means[metric].min():.1f} to {means[metric].max():.1f} %, {len(means)} settings"
+            return f"{name} {means[metric].min():.1f} to {means[metric].max():.1f} %, {len(means)} settings"
         line = means.iloc[0]
         low, high = line[f"{metric}_low"], line[f"{metric}_high"]
         interval = "" if pd.isna(low) else f" [{low:.1f}, {high:.1f}]"
-        return f"{_words(metric)} {line[metric]:.1f}{interval} %, {line['n']}"
+        return f"{name} {line[metric]:.1f}{interval} %, {line['n']}"
     return ""
 
 
-def _rows(directory: Path) -> DataFrame:
-    """The rows of a run; none where nothing is finished, so that there is no row file or it holds its header alone."""
+def _read_rows(directory: Path) -> DataFrame:
+    """Read the rows of a run; return no rows if the file is missing or has only its header."""
     path = directory / "rows.csv"
     is_empty = not path.is_file() or path.read_bytes().count(b"\n") <= 1
     return rowfiles.to_frame([]) if is_empty else rowfiles.read([path])
 
 
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
 def _flatten(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The settings of a configuration as JSON, by the dotted names that `--set` takes."""
+    """Yield the dotted names, as in `--set`, and the values of a configuration in JSON."""
     for key, value in settings.items():
         name = prefix + key.removesuffix("_config")
         if isinstance(value, dict):
@@ -142,6 +141,6 @@ def _flatten(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple
             yield name, value
 
 
-def _as_typed(value: object) -> str:
-    """A value of a configuration as it is typed on the command line."""
+def _format_value(value: object) -> str:
+    """Format a value of a configuration as on the command line."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -17,11 +17,11 @@ from typing import Any
 from harness import memory
 from harness.commands import figures, run_directories
 from harness.commands.listings import describe_place
-from harness.config import PRESETS, RUNS, assemble, dotted
+from harness.config import PRESETS, RUNS, assemble, to_dotted
 from harness.core import atomic as files
 from harness.core import data, models
 from harness.core.fields import describe
-from harness.core.recipes import find_recipe, recipe_names
+from harness.core.recipes import find_recipe, list_recipes
 from harness.core.registry import known
 from harness.memory.method import MethodConfig
 from harness.nas import space as spaces
@@ -48,7 +48,7 @@ def show(name: str) -> str:
     """
     path = Path(name)
     if (path / "config.json").is_file():
-        return "\n".join(run_directories.page(path))
+        return "\n".join(run_directories.describe(path))
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ValueError(
@@ -201,7 +201,7 @@ def network_page(name: str) -> Lines:
 
 PAGES: tuple[tuple[Callable[[], Collection[str]], Callable[[str], Lines]], ...] = (  # the names of a kind, and its page
     (memory.names, method_page),
-    (recipe_names, recipe_page),
+    (list_recipes, recipe_page),
     (spaces.names, space_page),
     (lambda: PRESETS, preset_page),
     (data.names, dataset_page),
@@ -257,7 +257,7 @@ def _cost(config: MethodConfig) -> str:
 def _difference(preset: str, track: str, settings: dict[str, str]) -> dict[str, object]:
     """The settings of a run of CIFAR-10 under a preset that differ from those under the preset paper."""
     given = {"dataset": "cifar10", **settings}
-    usual, own = (dotted(assemble(RUNS[track], each, given)) for each in ("paper", preset))
+    usual, own = (to_dotted(assemble(RUNS[track], each, given)) for each in ("paper", preset))
     return {key: value for key, value in own.items() if value != usual.get(key) and not _follows_the_run(key)}
 
 

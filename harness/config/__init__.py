@@ -1,6 +1,6 @@
-"""Configurations: what a run is, the presets, and settings by name."""
+"""Configurations of runs, presets, and settings by name."""
 
-from harness.config.assembly import assemble, configure, recipe_for, resolve_form
+from harness.config.assembly import adapt_recipe, assemble, configure, resolve_form
 from harness.config.presets import PRESETS
 from harness.config.runs import (
     EARLY_STOPPING,
@@ -15,7 +15,7 @@ from harness.config.runs import (
     NASRun,
     Run,
 )
-from harness.config.settings import Settings, change, dotted, flatten, plain, restore
+from harness.config.settings import Settings, change, flatten, restore, to_dotted, to_plain
 
 __all__ = [
     "EARLY_STOPPING",
@@ -31,13 +31,13 @@ __all__ = [
     "NASRun",
     "Run",
     "Settings",
+    "adapt_recipe",
     "assemble",
     "change",
     "configure",
-    "dotted",
     "flatten",
-    "plain",
-    "recipe_for",
     "resolve_form",
     "restore",
+    "to_dotted",
+    "to_plain",
 ]

@@ -1,4 +1,4 @@
-"""Presets: values that take the place of defaults, for runs, recipes and memory builders."""
+"""Presets: values that replace the defaults of runs and recipes. A method defines its own values for each preset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from harness.config.settings import Settings
 
 @dataclass(frozen=True)
 class Preset:
-    """Values that take the place of defaults; what a preset sets of a method stands beside that method."""
+    """Values that replace the defaults of runs and recipes."""
 
     note: str
     run: Mapping[str, Settings] = field(default_factory=dict)  # track -> settings of its runs
@@ -31,12 +31,12 @@ PRESETS = {
                 "curve_every": 100,
             },
         },
-        # Networks without pooling are three quarters of the work.
+        # Networks without pooling take three quarters of the time.
         space={"convnet720": {"archs": "width=32,pooling!=none", "subset": 24}},
         recipe={"epochs": 200, "lr": 0.02, "batch_size": 128, "dtype": "auto"},
     ),
     "smoke": Preset(
-        "every line in seconds; its numbers mean nothing",
+        "runs all code in seconds; the results are meaningless",
         run={
             "cl": {"model": "convnet-d2-w8", "ipc": 2, "orders": (0,), "nets": 1},
             "condense": {"model": "convnet-d2-w8", "ipc": 2, "sets": 1, "nets": 1},

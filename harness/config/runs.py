@@ -1,4 +1,4 @@
-"""What a run is: a configuration for each track, which checks itself."""
+"""The configurations of runs, one class for each track; creating an instance checks its values."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self, TypeVar
@@ -17,20 +17,20 @@ AnyRun = TypeVar("AnyRun", bound="Run")
 
 @configuration
 class Run:
-    """The settings that every track has."""
+    """The settings that all tracks have."""
 
     dataset: str = "cifar10"
     "A name of `harness data list`, or folder:PATH."
     memory: str = "dm"
-    "A builder of `harness ls memories`, or file:PATH; its own fields are set as memory.FIELD."
+    "A method of `harness ls memories`, or file:PATH; the fields of its configuration are set as memory.FIELD."
     ipc: Count = 10
-    "Images kept per class."
+    "Images stored per class."
     nets: Count = 1
     "Networks trained on each memory."
     recipe: str = "dm"
-    "How a network is trained on any memory; its fields are set as recipe.FIELD."
+    "The recipe for training networks on the memory; the fields of its configuration are set as recipe.FIELD."
     model: str = "convnet3"
-    "The network for condensing, and for training unless others are named."
+    "The network for condensing, and for training on the memory unless other networks are named."
     compute: str = "auto"
     "The form of computing: auto, eager or compiled."
     real_dtype: str = "auto"
@@ -38,19 +38,19 @@ class Run:
     split: Annotated[str, one_of(SPLITS, "split")] = "test"
     "The images that networks are evaluated on: test, or validation, a fixed tenth of train that is held out."
     classes_per_unit: Count = 10
-    "Classes condensed together, where the builder treats each class on its own."
+    "Number of classes that one unit condenses, if the method treats classes separately."
     seed: int = 0
-    "Seed of everything that is drawn but the class orders."
+    "Seed of all random numbers except the class orders."
     preset: Annotated[str, one_of(PRESETS, "preset")] = "paper"
-    "The preset that this run's defaults come from."
+    "The preset that the defaults of this run come from."
     memory_config: MethodConfig | None = None
-    "The builder's frozen configuration; None for its defaults, adapted to this run."
+    "The configuration of the method; None for the method's defaults, adapted to this run."
     recipe_config: TrainConfig | None = None
-    "The recipe's configuration; None for the recipe's own, adapted to this run."
+    "The configuration of the recipe; None for the recipe's defaults, adapted to this run."
 
     track: ClassVar[str]
-    without_builder: ClassVar[tuple[str, ...]] = ()  # names that may stand for a memory where none is built
-    other_names: ClassVar[Mapping[str, str]] = {}  # the track's users' name of a field -> the field
+    without_builder: ClassVar[tuple[str, ...]] = ()  # values of `memory` for which no memory is built
+    other_names: ClassVar[Mapping[str, str]] = {}  # name of a field in the command line of the track -> the field
 
     def __post_init__(self) -> None:
         find_recipe(self.recipe)
@@ -63,23 +63,23 @@ class Run:
 
     @property
     def method(self) -> MethodConfig:
-        """The builder's configuration, once it is worked out."""
+        """The configuration of the method, after `config.configure` has filled it in."""
         assert self.memory_config is not None
         return self.memory_config
 
     @property
     def training(self) -> TrainConfig:
-        """The recipe's configuration, once it is worked out."""
+        """The configuration of the recipe, after `config.configure` has filled it in."""
         assert self.recipe_config is not None
         return self.recipe_config
 
     @classmethod
     def of(cls, preset: str, **settings: object) -> Self:
-        """A run as the command line makes it: a preset's values, then `settings` by field name.
+        """Create a run from a preset and `settings` by the names of fields, as the command line does.
 
-        Nested fields are given by dotted names: `CLRun.of("quick", memory="dm", **{"memory.iterations": 300})`.
+        Nested fields have dotted names: `CLRun.of("quick", memory="dm", **{"memory.iterations": 300})`.
         """
-        from harness.config.assembly import assemble  # which needs the classes of this file
+        from harness.config.assembly import assemble  # assembly imports this module
 
         return assemble(cls, preset, settings)
 
@@ -90,14 +90,14 @@ class CLRun(Run):
 
     dataset: str = "cifar100"
     ipc: Count = 20
-    "Images kept per class; the memory grows with the classes."
+    "Images stored per class; the memory grows with the number of classes."
     nets: Count = 3
     steps: Count = 10
-    "Experiences of the stream."
+    "Number of experiences of the stream."
     orders: tuple[int, ...] = (0, 1, 2, 3, 4)
-    "Seeds of the class orders; each condenses anew."
+    "Seeds of the class orders; the memory is condensed again for each order."
     class_order: tuple[int, ...] = ()
-    "An explicit order of all classes, in the place of the seeds' orders."
+    "An explicit order of all classes, in place of the orders by seed."
 
     track: ClassVar[str] = "cl"
 
@@ -106,27 +106,27 @@ class CLRun(Run):
         if not self.orders and not self.class_order:
             raise ValueError("orders: at least one class order is needed, such as 0 or 0-4")
         if min(self.orders, default=0) < 0:
-            raise ValueError(f"orders: seeds are 0 or more, got {min(self.orders)}")
+            raise ValueError(f"orders: expected seeds of 0 or more, got {min(self.orders)}")
         if len(set(self.orders)) < len(self.orders):
-            raise ValueError(f"orders: each seed once, got {', '.join(map(str, self.orders))}")
+            raise ValueError(f"orders: expected each seed once, got {', '.join(map(str, self.orders))}")
 
 
 @configuration
 class CondenseRun(Run):
-    """Condensed sets, evaluated by training fresh networks on them.
+    """Condensed sets, evaluated by training new networks on them.
 
     Defaults are those of DC, DSA and DM: 5 sets, 20 networks each.
     """
 
     nets: Count = 20
     sets: Count = 5
-    "Sets condensed independently of each other."
+    "Number of sets, which are condensed independently of each other."
     eval_models: tuple[str, ...] = ()
-    "Networks to evaluate with, in the place of `model`."
+    "Networks that are trained on the sets, in place of `model`."
     at: tuple[int, ...] = ()
-    "Numbers of iterations after which sets are evaluated, besides their end."
+    "Numbers of iterations after which sets are evaluated, in addition to the final one."
     uint8: bool = True
-    "Whether learned sets are evaluated rounded to 8 bits as well."
+    "Whether learned sets are also evaluated after rounding to 8 bits."
 
     track: ClassVar[str] = "condense"
 
@@ -136,16 +136,16 @@ class CondenseRun(Run):
             raise ValueError(f"at: expected ascending numbers of iterations, got {', '.join(map(str, self.at))}")
         for i, name in enumerate(self.eval_models):
             if same := [other for other in self.eval_models[:i] if models.parse(other) == models.parse(name)]:
-                raise ValueError(f"eval_models: {same[0]} and {name} are one network; name it once")
+                raise ValueError(f"eval_models: {same[0]} and {name} are the same network; name it once")
 
 
 @configuration
 class FileMemory(foreign.FileConfig, MethodConfig):
-    """The configuration of a set that others condensed, in the place of a builder's."""
+    """The configuration of a memory that comes from a file, in place of a method's configuration."""
 
 
-FULL, EARLY_STOPPING = "full", "early-stopping"  # all images: trained on to the end, or as shortly as on a proxy set
-ZERO_COST = ("params", "macs", "depth")  # rank architectures without training any
+FULL, EARLY_STOPPING = "full", "early-stopping"  # training on all images, in full or with the updates of a proxy set
+ZERO_COST = ("params", "macs", "depth")  # proxies that rank architectures without training
 TABULAR = "tabular:"
 LARGE = ("tinyimagenet", "imagenet64")  # 64 x 64 images: a ConvNet of depth 4 (DM, section 4.1)
 
@@ -159,30 +159,31 @@ class NoMemory(MethodConfig):
 
 @configuration
 class NASRun(Run):
-    """A search space ranked on a proxy. Defaults are the DM paper's (section 3.6, A.3), but for what it leaves open.
+    """A search space whose architectures are ranked by a proxy.
 
-    A fixed tenth of train is validation: no candidate and no builder ever sees it.
+    Defaults are the DM paper's (section 3.6, A.3), except for values that the paper does not state. A fixed tenth of
+    train is held out as validation images; no candidate is trained on them, and no memory is made from them.
     """
 
     memory: str = "dsa"
-    "The proxy: a builder's name, file:PATH, early-stopping, full, params, macs or depth."
+    "The proxy: the name of a method, file:PATH, early-stopping, full, params, macs or depth."
     ipc: Count = 50
     nets: Count = 5
-    "Trainings of each architecture."
+    "Number of trainings of each architecture."
     recipe: str = "nas"
     split: Annotated[str, one_of(SPLITS, "split")] = "validation"
     space: str = "convnet720"
     "A search space of `harness ls spaces`."
     archs: str = ""
-    "A filter of the architectures, such as width<=64,pooling=avg."
+    "A filter for the architectures, such as width<=64,pooling=avg."
     subset: WholeNumber = 0
-    "Architectures, balanced and nested; 0 for all that the filter leaves."
+    "Number of architectures in a balanced and nested subset; 0 for all that pass the filter."
     truth: str = "run"
-    "What the ranking is compared with: run, none, tabular, or tabular:FILE."
+    "The truth that the ranking is compared with: run, none, tabular, or tabular:FILE."
     truth_epochs: Count = 100
     "Epochs of training on all images."
     curve_every: WholeNumber = 10
-    "Epochs between evaluations on the validation images; 0 for one at the end only."
+    "Epochs between evaluations on the validation images; 0 to evaluate only at the end."
 
     track: ClassVar[str] = "nas"
     without_builder: ClassVar[tuple[str, ...]] = (FULL, EARLY_STOPPING, *ZERO_COST)
@@ -191,7 +192,7 @@ class NASRun(Run):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.split != "validation":
-            raise ValueError("split: a search always selects on validation and is judged on test; leave it out")
+            raise ValueError("split: a search always selects on validation and evaluates on test; leave it out")
         if self.truth not in ("run", "none", "tabular") and not self.truth.startswith(TABULAR):
             raise ValueError(f"truth: {self.truth!r} is unknown; choose from run, none, tabular, {TABULAR}FILE")
         spaces.select(spaces.find(self.space), self.archs, self.subset)

@@ -1,7 +1,7 @@
-"""Settings: the fields of configurations by dotted names, given as text or values. Knows nothing of runs.
+"""Settings: new values for the fields of a configuration, by dotted names, as text or as values.
 
-A configuration is a frozen dataclass, ours (`harness.core.fields.configuration`) or a plain one of another package's.
-A nested one is reached by dots: "memory.host.lr". The suffix `_config` of a field's name is left out.
+A configuration is a frozen dataclass, which may come from `harness.core.fields.configuration` or from another package.
+Dots lead to the fields of nested configurations: "memory.host.lr". Names leave out the suffix `_config` of a field.
 """
 
 import functools
@@ -25,7 +25,7 @@ SUFFIX = "_config"
 
 
 class UnknownSettingError(ValueError):
-    """A configuration has no field of that name; the message names the nearest one and all there are."""
+    """A configuration has no field of the given name; the message names the nearest field, or all fields."""
 
     def __init__(self, key: str, choices: list[str]) -> None:
         super().__init__(str(unknown(key, choices, "--set", 0.5)))
@@ -33,23 +33,23 @@ class UnknownSettingError(ValueError):
 
 
 def change(config: Config, settings: Settings, prefix: str = "") -> Config:
-    """The configuration with `settings` in place, each of them converted to its field's type and checked.
+    """Return the configuration with new values, which are converted to the types of their fields and checked.
 
-    They are put in place together, so that fields which depend on each other, such as a search space and a filter of
-    its architectures, may be given in any order.
+    All values are set at the same time, so that fields which depend on each other, such as a search space and a filter
+    for its architectures, can be given in any order.
 
     Args:
-        prefix: what the settings' names begin with, before the names of the configuration's fields.
+        prefix: a prefix of the names in `settings`, which the names of fields do not have.
     Raises:
-        UnknownSettingError: there is no such field.
-        ValueError: a value does not fit its field, or the fields do not fit each other.
+        UnknownSettingError: the configuration has no such field.
+        ValueError: a value does not fit its field, or the fields contradict each other.
     """
     changed: Config = _change(config, {key.removeprefix(prefix): (key, value) for key, value in settings.items()})
     return changed
 
 
 def _change(config: Any, settings: Mapping[str, tuple[str, object]]) -> Any:
-    """`change`, where each setting has its name within this configuration and, for messages, its whole name."""
+    """Change a configuration. `settings` has names in this configuration -> (full name for messages, value)."""
     values: dict[str, object] = {}
     nested: dict[str, dict[str, tuple[str, object]]] = {}
     hints = typing.get_type_hints(type(config), include_extras=True)
@@ -60,7 +60,7 @@ def _change(config: Any, settings: Mapping[str, tuple[str, object]]) -> Any:
             head += SUFFIX
         if head not in names or (dot and not is_dataclass(getattr(config, head))):
             outer = key.removesuffix(path)
-            raise UnknownSettingError(key, sorted(outer + name for name in dotted(config)))
+            raise UnknownSettingError(key, sorted(outer + name for name in to_dotted(config)))
         if dot:
             nested.setdefault(head, {})[rest] = key, value
         else:
@@ -70,64 +70,64 @@ def _change(config: Any, settings: Mapping[str, tuple[str, object]]) -> Any:
 
 
 def parse(value: object, hint: object, key: str) -> object:
-    """A value, which may be text, as one of type `hint`.
+    """Convert a value, which may be text, to type `hint`.
 
     Raises:
-        ValueError: it is none; the message calls it `key`.
+        ValueError: the value does not fit the type; the message begins with `key`.
     """
     if value == "none" and type(None) in typing.get_args(hint):
         return None
-    kind, given = _without_none(hint), value
+    kind, given = _remove_none(hint), value
     if isinstance(value, bool) and kind is not bool and kind is not Any:
-        value = str(value)  # true is no number, though Python counts it as 1
+        value = str(value)  # pydantic would accept True as the number 1
     if typing.get_origin(kind) is tuple:
         value = _split(value, typing.get_args(kind)[0])
     try:
-        return _adapter(hint).validate_python(value)
+        return _make_adapter(hint).validate_python(value)
     except ValidationError as error:
         if kind == tuple[int, ...]:
             raise ValueError(f"{key}: numbers such as 0 or 0,2 or 0-4 are needed, got {given!r}") from None
         raise ValueError(explain(error, key)) from None
 
 
-_adapter = functools.cache(TypeAdapter)
+_make_adapter = functools.cache(TypeAdapter)
 
 
-def _without_none(hint: object) -> object:
-    """The type of a field that is not None, without what is annotated to it."""
+def _remove_none(hint: object) -> object:
+    """Return the type of a field without None and without annotations."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
 def _split(value: object, kind: type) -> list[object] | tuple[object, ...]:
-    """Several values written as text: "0,2" or "0-4" for whole numbers, "a,b" for names."""
+    """Split text into values: "0,2" or "0-4" for whole numbers, "a,b" for names."""
     if not isinstance(value, str):
         return value if isinstance(value, list | tuple) else [value]
-    several: list[object] = []
+    values: list[object] = []
     for part in map(str.strip, value.split(",")):
         first, dash, last = part.partition("-")
         is_range = kind is int and dash and first.isdecimal() and last.isdecimal()
-        several += range(int(first), int(last) + 1) if is_range else [part]
-    return several
+        values += range(int(first), int(last) + 1) if is_range else [part]
+    return values
 
 
-def dotted(config: "DataclassInstance", prefix: str = "") -> dict[str, object]:
-    """Every field of a configuration by its dotted name, as `--set` knows it."""
+def to_dotted(config: "DataclassInstance", prefix: str = "") -> dict[str, object]:
+    """Return the values of all fields of a configuration, and of nested ones, by the dotted names of `--set`."""
     flat: dict[str, object] = {}
     for field in fields(config):
         value, name = getattr(config, field.name), prefix + field.name.removesuffix(SUFFIX)
         if is_dataclass(value) and not isinstance(value, type):
-            flat |= dotted(value, f"{name}.")
+            flat |= to_dotted(value, f"{name}.")
         elif not field.name.endswith(SUFFIX):
             flat[name] = value
     return flat
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON-able values, by the fields' own names.
+def to_plain(config: Any) -> dict[str, Any]:
+    """Convert a configuration to nested dictionaries that convert to JSON, by the names of the fields.
 
-    A field declared with `harness.core.fields.ADDED_LATER` is left out where it has its default.
+    A field with the metadata `harness.core.fields.ADDED_LATER` is left out if it has its default.
     """
     values = {
         field.name: getattr(config, field.name)
@@ -135,18 +135,18 @@ def plain(config: Any) -> dict[str, Any]:
         if not field.metadata.get("added_later") or getattr(config, field.name) != field.default
     }
     return {
-        name: plain(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        name: to_plain(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
         for name, value in values.items()
     }
 
 
 def restore(default: Config, values: Mapping[str, object]) -> Config:
-    """The configuration of the type of `default` that `plain` made `values` from."""
+    """Restore a configuration of the type of `default` from the `values` that `to_plain` returned."""
     return change(default, flatten(values))
 
 
 def flatten(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Values nested in mappings, as in a TOML file, by their dotted names."""
+    """Return the values of nested mappings, as in a TOML file, by dotted names."""
     flat: dict[str, object] = {}
     for name, value in table.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}

@@ -1,7 +1,7 @@
-"""One kind of file for everything the harness keeps: safetensors, with a JSON card in its metadata.
+"""The file format of all results: safetensors, with a JSON object, the card, in the metadata.
 
-A file is written under a temporary name and renamed, so that it is whole or absent, and carries a digest of its
-tensors, so that one cut short or altered is told apart from a good one. Reading never runs code from the file.
+A file is written under a temporary name and then renamed, so it is either complete or absent. The metadata holds a
+digest of the card and the tensors, which shows whether the file is damaged. Reading a file never runs code from it.
 """
 
 import hashlib
@@ -20,14 +20,16 @@ Card = dict[str, Any]
 
 
 class DamagedFileError(ValueError):
-    """A file that does not read back whole."""
+    """A file is incomplete or altered, or has another format."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: readers see the old file, the new one, or none.
+    """Write `content` to `path` in one step: other processes see the old file or the new one, never a part of it.
+
+    Missing directories are created.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: the file cannot be written; the error names `path`, not the temporary file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -40,26 +42,28 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # not under the name of the moment
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
-    """Write `tensors` (any device, any shape) and `card` (JSON-able) to `path`."""
+    """Write `tensors`, of any shape and on any device, and `card`, which must convert to JSON, to `path`."""
     tensors = {name: _pack(tensor.detach().cpu()) for name, tensor in sorted(tensors.items())}
     text = json.dumps(card, sort_keys=True)
     seal = {"card": text, "sha256": _digest(tensors, text)}
-    write_bytes(path, to_bytes(tensors, {"harness": json.dumps(seal)}))  # one key: safetensors shuffles several
+    write_bytes(
+        path, to_bytes(tensors, {"harness": json.dumps(seal)})
+    )  # one key: safetensors writes several in random order
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Card]:
-    """The tensors and the card of a file written by `save`.
+    """Load the tensors and the card of a file that `save` wrote.
 
     Raises:
-        FileNotFoundError: no such file.
-        DamagedFileError: the file is cut short, altered, or was not written by `save`.
-        OSError: it cannot be read just now, which says nothing of what is in it.
+        FileNotFoundError: there is no such file.
+        DamagedFileError: the file is incomplete or altered, or was not written by `save`.
+        OSError: the file cannot be read at present; its contents may be intact.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -70,9 +74,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], Card]:
         seal = json.loads(metadata["harness"])
         text, expected = seal["card"], seal["sha256"]
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise DamagedFileError(f"{path}: not a whole file of ours ({error})") from error
+        raise DamagedFileError(f"{path}: damaged, or not a file of this harness ({error})") from error
     if _digest(tensors, text) != expected:
-        raise DamagedFileError(f"{path}: its digest differs from the one it carries")
+        raise DamagedFileError(f"{path}: damaged: its digest differs from the stored one")
     return tensors, json.loads(text)
 
 
@@ -85,5 +89,5 @@ def _digest(tensors: dict[str, Tensor], card: str) -> str:
 
 
 def _pack(tensor: Tensor) -> Tensor:
-    """Return the tensor with the strides of its shape; `contiguous` keeps any stride of a dimension of one element."""
+    """Return a copy with the default strides of its shape; `contiguous` keeps the strides of dimensions of size 1."""
     return tensor.clone(memory_format=torch.contiguous_format)

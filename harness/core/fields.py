@@ -1,11 +1,11 @@
-"""Configurations: frozen dataclasses whose values pydantic checks, and the kinds of values their fields have.
+"""Configurations: frozen dataclasses whose values pydantic checks, and the types of their fields.
 
     @configuration
     class DMConfig:
         lr: Positive = 1.0
         "Learning rate of the images."
 
-The text below a field says what the field means; `describe` reads it back, for `harness show` among others.
+The text below a field is its description, which `describe` returns, for `harness show` among others.
 """
 
 import dataclasses
@@ -32,12 +32,12 @@ ADDED_LATER: Mapping[str, object] = {"added_later": True}
 
 
 def one_of(choices: Collection[str], what: str) -> AfterValidator:
-    """Accept a name only if it is one of `choices`; the error calls it `what` and names the nearest choice."""
+    """Return a validator that accepts only `choices`; its error calls the value `what` and names the nearest choice."""
     return AfterValidator(lambda name: known(name, choices, what))
 
 
 def satisfies(check: Callable[[str], object]) -> AfterValidator:
-    """Accept a name only if `check(name)` raises no ValueError."""
+    """Return a validator that accepts a name if `check(name)` raises no ValueError."""
 
     def accept(name: str) -> str:
         check(name)
@@ -48,46 +48,46 @@ def satisfies(check: Callable[[str], object]) -> AfterValidator:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
 def configuration(cls: type[Class]) -> type[Class]:
-    """Make a class a frozen dataclass whose values are checked when an instance is made.
+    """Turn a class into a frozen dataclass that checks the values of its fields; a class decorator.
 
-    Raises:
-        ValueError: when an instance is made: a value does not fit its field. The message is one line that names the
-            field, what fits and what came.
+    Creating an instance with a value that does not fit its field raises a ValueError. The message is one line that
+    names the field, the expected value and the given one.
     """
     settings = ConfigDict(use_attribute_docstrings=True, arbitrary_types_allowed=True, extra="forbid")
-    made: Any = dataclass(cls, frozen=True, config=settings)
-    check = made.__init__
+    config_class: Any = dataclass(cls, frozen=True, config=settings)
+    pydantic_init = config_class.__init__
 
     def init(self: Any, *values: object, **fields: object) -> None:
         try:
-            check(self, *values, **fields)
+            pydantic_init(self, *values, **fields)
         except ValidationError as error:
-            names = [field.name for field in dataclasses.fields(made) if field.init]
+            names = [field.name for field in dataclasses.fields(config_class) if field.init]
             raise ValueError(explain(error, names=names)) from None
 
-    init.__wrapped__ = check  # type: ignore[attr-defined]  # for its signature
-    made.__init__ = init
-    return made  # type: ignore[no-any-return]
+    init.__wrapped__ = pydantic_init  # type: ignore[attr-defined]  # for its signature
+    config_class.__init__ = init
+    return config_class  # type: ignore[no-any-return]
 
 
 def describe(cls: type) -> dict[str, str]:
-    """What each field of a configuration means, by name; "" for a field that does not say, as of a plain dataclass."""
-    meanings = {field.name: "" for field in dataclasses.fields(cls)}
-    for base in reversed(cls.__mro__):  # a subclass may give a field another meaning
+    """Return the description of each field of a configuration, by name; "" for a field without one."""
+    descriptions = {field.name: "" for field in dataclasses.fields(cls)}
+    for base in reversed(cls.__mro__):  # a subclass may describe an inherited field anew
         for name, field in base.__dict__.get("__pydantic_fields__", {}).items():
-            meanings[name] = field.description or meanings[name]
-    return meanings
+            descriptions[name] = field.description or descriptions[name]
+    return descriptions
 
 
 def replace_known(config: Class, values: Mapping[str, object]) -> Class:
-    """The configuration with those of `values` that it has a field for."""
-    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]  # a dataclass, which no type says
+    """Return the configuration with new values, ignoring the names in `values` that are not its fields."""
+    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]  # a dataclass
     return dataclasses.replace(config, **{name: value for name, value in values.items() if name in names})  # type: ignore[type-var]
 
 
+# Error types whose input is a number, which is shown as it is.
 LIMITS = ("greater_than_equal", "greater_than", "less_than", "less_than_equal", "finite_number")
-# Error type of pydantic -> what fits, in words.
-FITS = {
+# Error type of pydantic -> description of the expected value.
+EXPECTED = {
     "greater_than_equal": "at least {ge:g} is needed",
     "greater_than": "a finite number above {gt:g} is needed",
     "less_than": "a number below {lt:g} is needed",
@@ -107,16 +107,16 @@ FITS = {
 
 
 def explain(error: ValidationError, field: str = "", names: Sequence[str] = ()) -> str:
-    """The first thing that pydantic found wrong, in one line: the field, what fits and what came.
+    """Describe the first error that pydantic found in one line: the field, the expected value and the given one.
 
     Args:
-        field: what to call the field, where a single value was checked.
-        names: of all fields in their order, where values were given by position.
+        field: the name of the field if a single value was checked.
+        names: the names of all fields in order, for values that were given by position.
     """
-    found = error.errors(include_url=False)[0]
-    if found["type"] == "value_error":  # raised by a check of ours, which names its field
-        return found["msg"].removeprefix("Value error, ")
-    place = [names[part] if isinstance(part, int) and part < len(names) else part for part in found["loc"][:1]]
-    fits = FITS.get(found["type"], found["msg"]).format(**found.get("ctx", {}))
-    came = found["input"] if found["type"] in LIMITS else repr(found["input"])
-    return f"{field or next(iter(place), 'value')}: {fits}, got {came}"
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # raised by a validator of this package, whose message names the field
+        return first["msg"].removeprefix("Value error, ")
+    place = [names[part] if isinstance(part, int) and part < len(names) else part for part in first["loc"][:1]]
+    expected = EXPECTED.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+    given = first["input"] if first["type"] in LIMITS else repr(first["input"])
+    return f"{field or next(iter(place), 'value')}: {expected}, got {given}"

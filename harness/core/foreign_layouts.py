@@ -1,11 +1,11 @@
-"""The layouts in which others keep condensed sets: recognising one, and reading it into labelled images.
+"""Read condensed sets in the layouts of other projects as labelled images.
 
-What is accepted:
-    {"data": [[images, labels], ...], ...}     .pt: DC, DSA and DM's `res_*.pt`: several entries, normalised
-    [images, labels]                           .pt: IDC's `data.pt`
+The layouts:
+    {"data": [[images, labels], ...], ...}     .pt: `res_*.pt` of DC, DSA and DM: several entries, normalised
+    [images, labels]                           .pt: `data.pt` of IDC
     {"images": ..., "labels": ...[, "soft"]}   .pt or .npz
-    images*, with labels* beside it            .pt, .npy or .npz: MTT's `images_best.pt` and `labels_best.pt`
-    a folder of class folders of images        PNG or the like; a folder is named as its class, or by its number
+    images*, with labels* beside it            .pt, .npy or .npz: `images_best.pt` and `labels_best.pt` of MTT
+    a folder with a folder for each class      PNG or other images; a folder has the name or the number of its class
 Images are float, or uint8 pixels; labels are integers, or the probabilities of all classes. Reading never runs code
 from a file.
 """
@@ -28,13 +28,13 @@ from harness.core.data import DataSet
 from harness.core.data.folders import find_pictures, read_pixels
 from harness.core.reading import ExplainedError, compose, explain_failures, name_kind, show
 
-FITS = (
-    "{'data': [[images, labels], ...]} (DC, DM's res_*.pt), [images, labels] (IDC's data.pt), {'images': ..., "
-    "'labels': ...} or images_*.pt with labels_*.pt beside it (MTT) fits"
+EXPECTED = (
+    "expected {'data': [[images, labels], ...]} (res_*.pt of DC and DM), [images, labels] (data.pt of IDC), "
+    "{'images': ..., 'labels': ...}, or images_*.pt with labels_*.pt beside it (MTT)"
 )
 IMAGES, LABELS, SOFT = ("images", "x", "image_syn"), ("labels", "y", "label_syn", "targets"), ("soft", "soft_labels")
 
-# All that a file may ask for beyond tensors: NumPy's float64, which DC's files give accuracies as.
+# The types other than tensors that a file may contain: NumPy's float64, in which DC's files store accuracies.
 _SCALAR = np.float64(0).__reduce__()[0]
 _ALLOWED: list[object] = [
     (_SCALAR, "numpy._core.multiarray.scalar"),
@@ -45,58 +45,59 @@ _ALLOWED: list[object] = [
 
 
 class LabelledImages(NamedTuple):
-    """One set as a file has it, not checked yet."""
+    """One set of a file, before it is checked."""
 
     images: Tensor
     labels: Tensor  # (N,) of an integer type, or (N, K) probabilities
-    soft: Tensor | None = None  # (N, K) probabilities, where labels are given beside them
+    soft: Tensor | None = None  # (N, K) probabilities, if the file has them in addition to labels
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds, and whether its layout says that the images are normalised."""
+    """The sets of a file, and whether its layout implies that the images are normalised."""
 
     entries: list[LabelledImages]
     is_normalised: bool = False
 
 
 def read(path: Path, dataset: DataSet) -> Contents:
-    """The sets in a file or folder.
+    """Read the sets of a file or folder.
 
     Raises:
-        ValueError: it is damaged, of another layout, or asks for more than tensors; the message begins with the path.
+        ValueError: the file is damaged, has an unknown layout, or contains more than tensors. The message begins with
+            the path.
     """
     if path.is_dir():
         return _read_folder(path, dataset)
     content = _load(path)
-    if isinstance(content, Tensor) and (beside := find_labels_beside(path)):
-        labels = _load(beside)
+    if isinstance(content, Tensor) and (labels_path := find_labels_beside(path)):
+        labels = _load(labels_path)
         if not isinstance(labels, Tensor):
-            raise ValueError(f"{show(beside)}: labels as one tensor fit; got {_in_words(labels)}")
+            raise ValueError(f"{show(labels_path)}: expected labels as one tensor, got {_describe(labels)}")
         return Contents([LabelledImages(content.detach(), labels.detach())])
     contents = _recognise(content)
     if contents is None:
-        raise ValueError(f"{show(path)}: {FITS}; got {_in_words(content)}")
+        raise ValueError(f"{show(path)}: {EXPECTED}, got {_describe(content)}")
     return contents
 
 
 def find_labels_beside(path: Path) -> Path | None:
-    """The file of labels that belongs to a file of images by its name, as labels_best.pt does to images_best.pt."""
+    """Return the file of labels for a file of images, such as labels_best.pt for images_best.pt, or None."""
     name = re.sub("images", "labels", path.name, count=1)
-    beside = path.with_name(name)
-    return beside if name != path.name and beside.is_file() else None
+    labels_path = path.with_name(name)
+    return labels_path if name != path.name and labels_path.is_file() else None
 
 
 def digest(path: Path) -> str:
-    """SHA-256, hex, of a file's bytes; of a folder or a pair of files, of the names and digests of all its files.
+    """Return the SHA-256 of a file in hex; for a folder or a pair of files, that of the names and digests of its files.
 
-    A file is read again only if its size or time of change is another.
+    Digests are cached by the size and the modification time of a file.
     """
     if path.is_dir():
         members = sorted(picture.member for picture in find_pictures((path,), "memory"))
         text = "".join(f"{show(member)} {_digest_file(path / member)}\n" for member in members)
-    elif beside := find_labels_beside(path):
-        text = f"images {_digest_file(path)}\nlabels {_digest_file(beside)}\n"
+    elif labels_path := find_labels_beside(path):
+        text = f"images {_digest_file(path)}\nlabels {_digest_file(labels_path)}\n"
     else:
         return _digest_file(path)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -109,16 +110,16 @@ def _digest_file(path: Path) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _digest_bytes(path: Path, changed: int, size: int) -> str:
+def _digest_bytes(path: Path, mtime_ns: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# --- from bytes to tensors and containers ---------------------------------------------------------------------------
+# --- loading --------------------------------------------------------------------------------------------------------
 
 
 def _load(path: Path) -> object:
-    """What a file holds: tensors, or containers of them."""
+    """Load a file as a tensor, or as containers of tensors."""
     if path.suffix in (".npy", ".npz"):
         return _load_numpy(path)
     with (
@@ -127,24 +128,24 @@ def _load(path: Path) -> object:
         torch.serialization.safe_globals(_ALLOWED),  # type: ignore[arg-type]
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # what torch has to say of odd files, it says in its error too
+        warnings.simplefilter("ignore")  # torch's errors repeat its warnings
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @contextmanager
 def _refuse_code(path: Path) -> Iterator[None]:
-    """Give torch's paragraphs of advice, among them how to run a file's code all the same, as the line that counts."""
+    """Replace torch's error about a pickle with code, which recommends unsafe loading, by a refusal of one line."""
     try:
         yield
     except Exception as error:
-        said = str(error)
+        message = str(error)
         if name_kind(path):
-            raise  # it is no pickle at all
-        if asked := re.search(r"GLOBAL (\S+)", said):
-            refusal = f"refused: its pickle asks for {asked[1]}, reading a set takes tensors alone; {FITS}"
-        elif (reason := re.search(r"WeightsUnpickler error:\s*(.+)", said)) and "Unsupported operand" not in said:
-            refusal = f"refused: its pickle is more than tensors ({show(reason[1])[:200]}); {FITS}"
-        elif "eights" in said:
+            raise  # the file is not a pickle
+        if imported := re.search(r"GLOBAL (\S+)", message):
+            refusal = f"refused: its pickle imports {imported[1]}, and only tensors are loaded; {EXPECTED}"
+        elif (reason := re.search(r"WeightsUnpickler error:\s*(.+)", message)) and "Unsupported operand" not in message:
+            refusal = f"refused: its pickle contains more than tensors ({show(reason[1])[:200]}); {EXPECTED}"
+        elif "eights" in message:
             raise ValueError("its pickle is damaged") from error
         else:
             raise
@@ -161,17 +162,17 @@ def _load_numpy(path: Path) -> object:
 
 
 def _read_folder(path: Path, dataset: DataSet) -> Contents:
-    """Class folders of images, each named as its class or by its number."""
+    """Read a folder that has a folder of images for each class, named as the class or by its number."""
     pictures = find_pictures((path,), "memory")
     if not pictures:
-        raise ValueError(f"{show(path)}: holds no image; a folder for each class, with images in it, fits")
+        raise ValueError(f"{show(path)}: no images found; expected a folder for each class, with images in it")
     numbers = {compose(name): c for c, name in enumerate(dataset.classes)}
     if not {picture.label for picture in pictures} <= numbers.keys():
         numbers = {str(c): c for c in range(dataset.num_classes)}
     for picture in pictures:
         if picture.label not in numbers:
             raise ValueError(
-                f"{show(path)}: folder {picture.label} is no class of {dataset.name}; name folders as its classes "
+                f"{show(path)}: folder {picture.label} is not a class of {dataset.name}; name folders as its classes "
                 f"({', '.join(dataset.classes[:3])}, ...) or by their numbers, 0 to {dataset.num_classes - 1}"
             )
     images = np.empty((len(pictures), *dataset.image_shape), dtype=np.uint8)
@@ -180,11 +181,11 @@ def _read_folder(path: Path, dataset: DataSet) -> Contents:
     return Contents([LabelledImages(torch.from_numpy(images), labels)])
 
 
-# --- from containers to sets ----------------------------------------------------------------------------------------
+# --- recognising a layout -------------------------------------------------------------------------------------------
 
 
 def _recognise(content: object) -> Contents | None:
-    """The sets in what a file holds; None where its layout is none that is known."""
+    """Return the sets in the contents of a file, or None if the layout is unknown."""
     if isinstance(content, Mapping):
         entries = content.get("data")
         if isinstance(entries, list) and entries and all(_is_pair(entry) for entry in entries):
@@ -199,8 +200,8 @@ def _recognise(content: object) -> Contents | None:
 
 
 def _find(content: Mapping[object, object], names: Sequence[str]) -> Tensor | None:
-    found = [value for name in names if isinstance(value := content.get(name), Tensor)]
-    return found[0].detach() if found else None
+    tensors = [value for name in names if isinstance(value := content.get(name), Tensor)]
+    return tensors[0].detach() if tensors else None
 
 
 def _is_pair(value: object) -> bool:
@@ -213,14 +214,14 @@ def _detach(pair: object) -> tuple[Tensor, Tensor]:
     return images.detach(), labels.detach()
 
 
-def _in_words(content: object) -> str:
+def _describe(content: object) -> str:
     if isinstance(content, Tensor):
         return "a tensor alone, without labels"
     if isinstance(content, Mapping) and "data" in content:
-        return "a dict whose 'data' is no list of [images, labels]"
+        return "a dict whose 'data' is not a list of [images, labels]"
     if isinstance(content, Mapping):
         names = ", ".join(sorted(show(repr(key)[:40]) for key in content)[:5])
         return f"a dict of {names or 'nothing'}"
     if isinstance(content, list | tuple):
-        return f"a {type(content).__name__} of {len(content)} that is no [images, labels]"
+        return f"a {type(content).__name__} of {len(content)} that is not [images, labels]"
     return type(content).__name__

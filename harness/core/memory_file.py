@@ -1,4 +1,4 @@
-"""A memory's file: one safetensors file with a JSON card, written whole and checked when it is read."""
+"""Files of memories: a memory is saved as one safetensors file with a JSON card, and checked when it is loaded."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,9 +17,10 @@ FORMAT = 1
 
 
 def round_to_8_bits(memory: Memory, dataset: DataSet) -> Memory | None:
-    """The memory after a round trip through 8-bit pixels; None where what is stored are no pixels.
+    """Return the memory with its stored images rounded to 8-bit pixels; None if it does not store pixels.
 
-    What is stored is de-normalised, clipped to 0 .. 255 and rounded, then normalised and decoded again.
+    The stored images are denormalised, clipped to 0 .. 255, rounded, normalised and decoded again. Real images are
+    8-bit pixels already and are returned unchanged.
     """
     if memory.real:
         return memory
@@ -33,29 +34,31 @@ def round_to_8_bits(memory: Memory, dataset: DataSet) -> Memory | None:
 
 
 def to_uint8(images: Tensor, dataset: DataSet) -> Tensor:
-    """The normalised images (N, C, H, W) as uint8 pixels: de-normalised, clipped to 0 .. 255 and rounded."""
+    """Convert normalised images (N, C, H, W) to uint8 pixels: denormalise, clip to 0 .. 255 and round."""
     return (dataset.denormalise(images) * 255).round().to(torch.uint8)
 
 
 def encode(memory: Memory, dataset: DataSet, origin: Mapping[str, object]) -> tuple[dict[str, Tensor], files.Card]:
-    """A memory as the tensors and the card of its file; `origin` says who built it, from what and at what cost.
+    """Convert a memory to the tensors and the card of its file.
 
+    Args:
+        origin: further entries of the card, such as the builder, its configuration and the cost.
     Raises:
         FloatingPointError: an image or a soft label is not finite.
-        ValueError: its images are said to be real, and are not.
+        ValueError: the memory is marked as real, but 8-bit pixels do not represent its images.
     """
     if memory.not_finite:
         raise FloatingPointError(f"memory: {memory.not_finite} is not finite")
     tensors = dict(memory.stored) or {"images": to_uint8(memory.images, dataset) if memory.real else memory.images}
     if memory.real and not torch.allclose(dataset.normalise(tensors["images"]), memory.images, rtol=0, atol=1e-3):
-        raise ValueError("memory: its images are said to be real, but 8 bits a value do not hold them; leave real out")
+        raise ValueError("memory: marked as real, but its images are not 8-bit pixels; leave real out")
     if memory.soft is not None:
         tensors["soft"] = memory.soft
     card = {
         "format": FORMAT,
         "encoding": "uint8" if memory.real else "float32",
         "parametrisation": parametrisation.plain(memory.form),
-        "space": {"mean": list(dataset.mean), "std": list(dataset.std)},  # float32 images live normalised by these
+        "space": {"mean": list(dataset.mean), "std": list(dataset.std)},  # float32 images are normalised by these
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "classes": sorted(set(memory.labels.tolist())),
@@ -67,12 +70,17 @@ def encode(memory: Memory, dataset: DataSet, origin: Mapping[str, object]) -> tu
 
 
 def save(memory: Memory, path: Path, dataset: DataSet, origin: Mapping[str, object]) -> None:
-    """Write a memory of `dataset` to one safetensors file."""
+    """Save a memory of `dataset` to a file; see `encode` for `origin` and the errors."""
     files.save(path, *encode(memory, dataset, origin))
 
 
 def load(path: Path, dataset: DataSet) -> tuple[Memory, files.Card]:
-    """A memory's file, checked against the data set it is to stand in for; see `decode`."""
+    """Load a memory and the card of its file, and check that it was made from `dataset`; see `decode`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or does not fit `dataset`; the message begins with the path.
+    """
     tensors, card = files.load(path)
     try:
         return decode(tensors, card, dataset), card
@@ -81,13 +89,13 @@ def load(path: Path, dataset: DataSet) -> tuple[Memory, files.Card]:
 
 
 def decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet, *, same_copy: bool = True) -> Memory:
-    """The memory that `encode` wrote.
+    """Convert the tensors and the card that `encode` returned back to a memory.
 
     Args:
-        same_copy: whether it must have been made from these very images; else from any copy of the named data set that
-            was normalised alike.
+        same_copy: whether the memory must have been made from exactly the images of `dataset`. If False, a data set of
+            the same name and with the same normalisation is enough.
     Raises:
-        ValueError: it is of another format or data set, its shapes, types or labels do not fit, or it is not finite.
+        ValueError: the format, data set, shapes, dtypes or labels do not fit, or a value is not finite.
     """
     memory = _decode(tensors, card, dataset, same_copy)
     if memory.not_finite:
@@ -99,11 +107,11 @@ def _decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet, same
     encoding = card.get("encoding")
     if card.get("format") != FORMAT or encoding not in ("uint8", "float32"):
         raise ValueError(
-            f"a memory of format {FORMAT}, encoded uint8 or float32, fits; "
+            f"expected a memory of format {FORMAT} with encoding uint8 or float32, "
             f"got format {card.get('format')}, encoding {encoding}"
         )
     if "labels" not in tensors or not {"dataset", "dataset_digest", "league", "space"} <= card.keys():
-        raise ValueError("a memory's card and tensors are incomplete")
+        raise ValueError("the card or the tensors of the memory are incomplete")
     if same_copy and card["dataset_digest"] != dataset.digest:
         raise ValueError(f"made from {card['dataset']} {card['dataset_digest'][:12]}, not from this {dataset.name}")
     if not same_copy:
@@ -111,26 +119,29 @@ def _decode(tensors: dict[str, Tensor], card: files.Card, dataset: DataSet, same
     form = parametrisation.parse(card.get("parametrisation", {"name": "pixels"}))
     labels = tensors["labels"]
     if labels.ndim != 1 or not len(labels):
-        raise ValueError(f"labels (N,), N at least 1, fit; got {tuple(labels.shape)}")
+        raise ValueError(f"expected labels (N,) with N at least 1, got {tuple(labels.shape)}")
     if labels.dtype != torch.int64 or labels.min() < 0 or labels.max() >= dataset.num_classes:
         raise ValueError(
-            f"labels int64 in 0 .. {dataset.num_classes - 1} fit; got {labels.dtype}, up to {labels.max()}"
+            f"expected int64 labels in 0 .. {dataset.num_classes - 1}, got {labels.dtype}, "
+            f"{labels.min()} to {labels.max()}"
         )
     soft = tensors.get("soft")
     if soft is not None and (soft.dtype != torch.float32 or soft.shape[1:] != (dataset.num_classes,)):
-        raise ValueError(f"soft labels (N, {dataset.num_classes}) float32 fit; got {tuple(soft.shape)}, {soft.dtype}")
-    stored = {name: part for name, part in tensors.items() if name in ("images", "left", "right")}
-    types = {str(part.dtype) for part in stored.values()}
+        raise ValueError(
+            f"expected float32 soft labels (N, {dataset.num_classes}), got {tuple(soft.shape)}, {soft.dtype}"
+        )
+    stored = {name: tensor for name, tensor in tensors.items() if name in ("images", "left", "right")}
+    types = {str(tensor.dtype) for tensor in stored.values()}
     real = encoding == "uint8"
     if types == {f"torch.{encoding}"} and (images := _decode_stored(form, stored)).shape[1:] == dataset.image_shape:
         if real:
             return Memory(dataset.normalise(images), labels, True, card["league"], soft)
-        own = {} if isinstance(form, Pixels) else stored
+        kept = {} if isinstance(form, Pixels) else stored
         labels = labels.repeat_interleave(form.views)
-        return Memory(images, labels, False, card["league"], soft, form, own)
-    shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in stored.items())
+        return Memory(images, labels, False, card["league"], soft, form, kept)
+    shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in stored.items())
     raise ValueError(
-        f"images of shape {dataset.image_shape}, {encoding} fit; got {shapes or 'none'}, {', '.join(sorted(types))}"
+        f"expected {encoding} images of shape {dataset.image_shape}, got {shapes or 'none'}, {', '.join(sorted(types))}"
     )
 
 
@@ -146,4 +157,4 @@ def _decode_stored(form: Parametrisation, stored: Mapping[str, Tensor]) -> Tenso
     try:
         return form.decode(dict(stored))
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"what is stored does not decode as {form.name} ({error})") from error
+        raise ValueError(f"the stored tensors cannot be decoded as {form.name} ({error})") from error

@@ -1,4 +1,4 @@
-"""Reading files that others wrote: every failure becomes one line with the path and the likely reason."""
+"""Read files from outside the harness: a failure becomes a message of one line with the path and the likely reason."""
 
 import errno
 import re
@@ -14,35 +14,35 @@ from PIL import Image
 HTML = (b"<!doctype html", b"<html")
 LFS_POINTER = b"version https://git-lfs"
 
-# Error numbers that tell something of the path, whatever is in the file -> the reason and what to do.
+# Error numbers that concern the path rather than the contents of the file -> the reason and the remedy.
 PATH_FAILURES = {
     errno.ELOOP: "a loop of links; remove the link",
     errno.EACCES: "reading it is not permitted; change its permissions",
     errno.EPERM: "reading it is not permitted; change its permissions",
     errno.ENAMETOOLONG: "its name is too long for this file system; shorten it",
-    errno.ENOENT: "no such file, or a link to none",
+    errno.ENOENT: "no such file, or a broken link",
     errno.ENOTDIR: "a part of the path is a file, not a directory",
     errno.EIO: "the disk cannot read it; copy it from another place",
 }
-# Error numbers that tell something of this machine at this moment and nothing of the file.
+# Error numbers that concern the state of the machine rather than the file.
 MACHINE_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS}
 
 
 class ExplainedError(ValueError):
-    """A failure whose message names the path and the reason already."""
+    """An error whose message already names the path and the reason."""
 
 
 @contextmanager
 def explain_failures(path: object, kind: str, content: Path | bytes | None = None) -> Iterator[None]:
-    """Turn whatever a reader of foreign bytes raises inside into a ValueError of one line.
+    """Convert any exception raised inside the context into an ExplainedError with a message of one line.
 
     Args:
-        path: what to call the file.
-        kind: what it should be, such as "a readable image".
-        content: the file or its bytes, where the first of them may tell what it is instead.
+        path: the name of the file in the message.
+        kind: what the file should be, such as "a readable image".
+        content: the file or its bytes; the first bytes may show what the file is instead.
     Raises:
-        ExplainedError: the path, the likely reason and what to do.
-        OSError: the machine, not the file, is at fault, as where a disk is full.
+        ExplainedError: the file cannot be read; the message has the path, the likely reason and the remedy.
+        OSError: the machine is at fault rather than the file, for example because a disk is full.
     """
     try:
         yield
@@ -51,26 +51,26 @@ def explain_failures(path: object, kind: str, content: Path | bytes | None = Non
     except OSError as error:
         if error.errno in MACHINE_FAILURES:
             raise
-        if said := PATH_FAILURES.get(error.errno or 0):
-            raise ExplainedError(f"{show(path)}: {said}") from error
+        if reason := PATH_FAILURES.get(error.errno or 0):
+            raise ExplainedError(f"{show(path)}: {reason}") from error
         raise ExplainedError(f"{show(path)}: {explain(error, kind, content)}") from error
-    except Exception as error:  # foreign bytes may raise anything on their way through a reader
+    except Exception as error:  # decoders may raise any exception for damaged files
         raise ExplainedError(f"{show(path)}: {explain(error, kind, content)}") from error
 
 
 def explain(error: BaseException, kind: str, content: Path | bytes | None = None) -> str:
-    """The likely reason why a file is not `kind`, and what to do."""
+    """Return the likely reason why a file is not `kind`, and the remedy."""
     if isinstance(error, Image.DecompressionBombError):
         return f"not {kind} of a usable size ({_shorten(error)}); make it smaller, or remove it"
     if isinstance(error, MemoryError):
         return f"not {kind} that fits the memory of this machine; make it smaller"
-    if told := name_kind(content):
-        return f"not {kind} {told}"
+    if actual := name_kind(content):
+        return f"not {kind} {actual}"
     return f"not {kind} ({_shorten(error)}); copy it again"
 
 
 def name_kind(content: Path | bytes | None) -> str:
-    """What the first bytes of a file say that it is instead, and what to do; "" where they say nothing."""
+    """Return what a file is, judged by its first bytes, and the remedy; "" if they do not show it."""
     if content is None:
         return ""
     head = read_head(content).lstrip().lower()
@@ -82,7 +82,7 @@ def name_kind(content: Path | bytes | None) -> str:
 
 
 def read_head(content: Path | bytes) -> bytes:
-    """The first bytes of a file; none where it cannot be read."""
+    """Return the first 512 bytes of a file, or b"" if it cannot be read."""
     if isinstance(content, bytes):
         return content[:512]
     try:
@@ -95,27 +95,27 @@ def read_head(content: Path | bytes) -> bytes:
 
 
 def _shorten(error: BaseException) -> str:
-    """What an error says, in one line of at most 120 characters."""
+    """Return the message of an error in one line of at most 120 characters."""
     if isinstance(error, struct.error | TypeError | KeyError | AttributeError | IndexError):
         return f"its structure is damaged: {type(error).__name__}"
-    said = show(join_lines(error))
-    said = re.split(r"\. |: - ", said)[0]  # what follows is advice for programmers
-    return said if len(said) <= 120 else said[:117] + "..."
+    message = show(join_lines(error))
+    message = re.split(r"\. |: - ", message)[0]  # the rest is advice for programmers
+    return message if len(message) <= 120 else message[:117] + "..."
 
 
 def show(name: object) -> str:
-    """A name or path as text that any output takes: bytes that are no UTF-8 and control characters are escaped."""
+    """Return a name or path as printable text: control characters and bytes that are not UTF-8 are escaped."""
     text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def join_lines(error: BaseException) -> str:
-    """What an error says, in one line; its type where it says nothing."""
+    """Return the message of an error in one line, or the name of its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def expand(text: str | Path) -> Path:
-    """A path with ~ replaced; one that names no user's home stays as it is."""
+    """Replace ~ in a path; a path with an unknown user stays as it is."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -123,7 +123,7 @@ def expand(text: str | Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something at a path, whatever characters it is made of."""
+    """Return whether a path exists; False if the path is not valid or cannot be accessed."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -131,19 +131,19 @@ def exists(path: Path) -> bool:
 
 
 def require_text(path: str, what: str) -> None:
-    """Raise ValueError unless a path can stand in rows and tables, which are text in UTF-8."""
+    """Raise a ValueError unless a path is printable UTF-8 text, as rows and tables need."""
     if show(path) != path:
-        raise ValueError(f"{what}: {show(path)} has bytes that are no text in UTF-8; rename it, or make a link to it")
+        raise ValueError(f"{what}: {show(path)} is not printable UTF-8 text; rename it, or make a link to it")
 
 
 def compose(name: str) -> str:
-    """A name in the one Unicode form (NFC) in which names are compared: a Mac decomposes them."""
+    """Return a name in Unicode form NFC, in which names are compared; macOS stores names in decomposed form."""
     return unicodedata.normalize("NFC", show(name))
 
 
 @contextmanager
 def silence_image_warnings() -> Iterator[None]:
-    """Inside, PIL's remarks on odd files are not shown: what it cannot read, it refuses."""
+    """Silence PIL's warnings about unusual files inside the context; files that it cannot read raise errors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""How a network is trained on labelled images: the recipes, by name, and their hyper-parameters."""
+"""Recipes for training a network on labelled images: their names and hyper-parameters."""
 
 import functools
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from harness.core.models import ConvNetSpec, Spec
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many epochs a recipe really runs, and the learning rate in each."""
+    """The number of epochs that a recipe runs, and the learning rate in each of them."""
 
-    extra: int  # epochs run beyond those asked for
-    drops: Callable[[int], tuple[int, ...]]  # epochs asked for -> those before which the learning rate falls
-    factor: float  # what it falls to
-    restarts: bool  # the optimiser forgets its momentum there
+    extra: int  # epochs in addition to `TrainConfig.epochs`
+    drops: Callable[[int], tuple[int, ...]]  # `TrainConfig.epochs` -> epochs before which the learning rate drops
+    factor: float  # by which the learning rate is multiplied at each drop
+    restarts: bool  # whether the momentum of the optimiser is reset at each drop
 
 
 SCHEDULES = {
     # DatasetCondensation `utils.py`, `evaluate_synset`: E + 1 epochs; after the one with index E // 2 + 1 the learning
-    # rate drops to a tenth and the optimiser is made anew.
+    # rate drops to a tenth and a new optimiser is created.
     "dm": Schedule(1, lambda epochs: (epochs // 2 + 2,), 0.1, restarts=True),
     # Efficient-Dataset-Condensation: MultiStepLR at two thirds and five sixths.
     "idc": Schedule(0, lambda epochs: (2 * epochs // 3, 5 * epochs // 6), 0.2, restarts=False),
-    # Ours, since the papers do not print how they train candidates of a search: a tenth from the middle on.
+    # The papers do not say how they train the candidates of a search; here the rate drops to a tenth in the middle.
     "nas": Schedule(0, lambda epochs: (epochs // 2,), 0.1, restarts=False),
     "constant": Schedule(0, lambda epochs: (), 1.0, restarts=False),  # a network trained between two updates
 }
@@ -35,7 +35,7 @@ SCHEDULES = {
 
 @configuration
 class TrainConfig:
-    """How a network is trained: by default as DSA and DM are evaluated."""
+    """The hyper-parameters of training a network. The defaults are those of the evaluation of DSA and DM."""
 
     epochs: Count = 1000
     "Passes over the images."
@@ -60,24 +60,24 @@ class TrainConfig:
 
     @property
     def rounds(self) -> int:
-        """Epochs that are really run."""
+        """The number of epochs that are run, including those that the schedule adds."""
         return self.epochs + SCHEDULES[self.schedule].extra
 
     @property
     def drops(self) -> tuple[int, ...]:
-        """The epochs before which the learning rate falls."""
+        """The epochs before which the learning rate drops."""
         return SCHEDULES[self.schedule].drops(self.epochs)
 
 
 def dm_recipe(dataset: str, network: Spec) -> TrainConfig:
-    """The evaluation of DSA and DM: 1000 epochs under the Siamese operations, one for each batch."""
-    return TrainConfig(augment=augmentation(dataset))
+    """The evaluation of DSA and DM: 1000 epochs with Siamese augmentation, one operation for each batch."""
+    return TrainConfig(augment=choose_augmentation(dataset))
 
 
 def dc_recipe(dataset: str, network: Spec) -> TrainConfig:
-    """The evaluation of DC: 300 epochs without augmentation, or 1000 with, for digits and ConvNets with BatchNorm.
+    """The evaluation of DC: 300 epochs without augmentation; 1000 with it for digits and ConvNets with BatchNorm.
 
-    Other networks with BatchNorm are trained like those without, as in the authors' script.
+    Other networks with BatchNorm are trained like networks without it, as in the authors' script.
     """
     strategy = "none"
     if isinstance(network, ConvNetSpec) and network.has_batchnorm:
@@ -88,29 +88,32 @@ def dc_recipe(dataset: str, network: Spec) -> TrainConfig:
 
 
 def idc_recipe(dataset: str, network: Spec) -> TrainConfig:
-    """The evaluation of IDC: 1000 epochs in batches of 64 under all colours, flips and a CutMix every other batch.
+    """The evaluation of IDC: 1000 epochs in batches of 64, IDC's augmentation, and CutMix with probability 0.5.
 
-    The authors' script leaves CutMix out for MNIST under `idc` and for SVHN under `idc-i` with one image per class,
-    which a recipe cannot tell: there it is `cutmix=0`.
+    The authors' script does not use CutMix for MNIST under `idc` or for SVHN under `idc-i` with one image per class. A
+    recipe does not know the method: set `cutmix=0` for these cases.
     """
-    flips = augmentation(dataset) == augment.DSA
+    flips = choose_augmentation(dataset) == augment.DSA
     strategy = augment.IDC_EVALUATION if flips else augment.IDC_EVALUATION_WITHOUT_FLIP
     return TrainConfig(batch_size=64, augment=strategy, cutmix=0.5, schedule="idc")
 
 
 def nas_recipe(dataset: str, network: Spec) -> TrainConfig:
-    """A search's candidates: DM's 200 epochs in batches of 250 under the Siamese operations; the optimiser is ours."""
-    return TrainConfig(epochs=200, batch_size=250, augment=augmentation(dataset), schedule="nas")
+    """The training of candidates in a search: DM's 200 epochs in batches of 250 with Siamese augmentation.
+
+    The paper does not state the optimiser and its schedule; those used here are this project's choice.
+    """
+    return TrainConfig(epochs=200, batch_size=250, augment=choose_augmentation(dataset), schedule="nas")
 
 
-Recipe = Callable[[str, Spec], TrainConfig]  # (data set, network) -> how to train the network
+Recipe = Callable[[str, Spec], TrainConfig]  # (name of the data set, network) -> configuration of the training
 
 RECIPES: dict[str, Recipe] = {"dc": dc_recipe, "dm": dm_recipe, "idc": idc_recipe, "nas": nas_recipe}
 GROUP = "harness.recipes"  # the entry points through which other packages offer recipes
 
 
-def recipe_names() -> list[str]:
-    """The names of all recipes, including those of other packages."""
+def list_recipes() -> list[str]:
+    """Return the names of all recipes, including those of other packages."""
     return registry.names(RECIPES, GROUP)
 
 
@@ -125,15 +128,15 @@ def find_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    offered: Callable[[str, bool], TrainConfig] = registry.find(name, {}, GROUP, "recipe", besides=RECIPES)
+    plugin: Callable[[str, bool], TrainConfig] = registry.find(name, {}, GROUP, "recipe", besides=RECIPES)
 
-    @functools.wraps(offered)
+    @functools.wraps(plugin)
     def recipe(dataset: str, network: Spec) -> TrainConfig:
-        return offered(dataset, network.has_batchnorm)
+        return plugin(dataset, network.has_batchnorm)
 
     return recipe
 
 
-def augmentation(dataset: str) -> str:
-    """The Siamese operations of a data set: all six, without the flip where a mirrored image is another thing."""
+def choose_augmentation(dataset: str) -> str:
+    """Return the Siamese augmentation of a data set: all six operations, but no flip for images of digits."""
     return augment.DSA_WITHOUT_FLIP if dataset in ("mnist", "svhn", "digits") else augment.DSA

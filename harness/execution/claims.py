@@ -39,7 +39,7 @@ class Claim:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return None
-        owner = {"host": host_identity(), "pid": os.getpid(), "start": start_ticks(os.getpid())}
+        owner = {"host": get_host_identity(), "pid": os.getpid(), "start": get_start_ticks(os.getpid())}
         try:
             os.write(descriptor, json.dumps(owner).encode())
         except OSError:  # a full disk: leave no claim without an owner
@@ -119,7 +119,7 @@ def is_stale(path: Path) -> bool:
         owner = json.loads(text)
     except ValueError:  # the owner is still writing the file
         return False
-    return owner["host"] == host_identity() and not is_alive(owner["pid"], owner["start"])
+    return owner["host"] == get_host_identity() and not is_alive(owner["pid"], owner["start"])
 
 
 def _file_system_time(directory: Path) -> float:
@@ -129,8 +129,8 @@ def _file_system_time(directory: Path) -> float:
 
 
 @functools.cache
-def host_identity() -> str:
-    """Return a name of this machine and its process numbers: containers and cloned machines may share a host name."""
+def get_host_identity() -> str:
+    """Return a name for this machine and its process IDs: containers and cloned machines may share a host name."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -140,7 +140,7 @@ def host_identity() -> str:
 
 
 def is_alive(pid: int, start: str | None) -> bool:
-    """Return whether the process `pid` that started at `start` (see `start_ticks`) still runs."""
+    """Return whether the process `pid` that started at `start` (see `get_start_ticks`) still runs."""
     try:
         if psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return False
@@ -148,10 +148,10 @@ def is_alive(pid: int, start: str | None) -> bool:
         return False
     except psutil.AccessDenied:  # a process of another user
         pass
-    return start_ticks(pid) in (start, None)
+    return get_start_ticks(pid) in (start, None)
 
 
-def start_ticks(pid: int) -> str | None:
+def get_start_ticks(pid: int) -> str | None:
     """Return when a process started, in clock ticks since boot; None if the system does not tell.
 
     Claim files have held ticks since version 0.3.0. psutil gives seconds since 1970, which move with the clock.

@@ -1,4 +1,4 @@
-"""Devices, GPUs and processor cores of this machine, how many workers share them, and the memory a process takes."""
+"""The devices and CPU cores of this machine, the workers that share them, and the memory that a process uses."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from joblib.externals.loky import cpu_count
 from harness.core.compute import hardware
 from harness.core.compute.tuning import WORKERS_PER_GPU
 
-SHARED_BY = "HARNESS_GPU_SHARED_BY"  # environment variable of a worker: how many workers share its GPU
+SHARED_BY = "HARNESS_GPU_SHARED_BY"  # environment variable of a worker: the number of workers that share its GPU
 PEAK_SLACK = 16 * 2**20  # bytes: the kernel counts resident pages for each thread and sums them with a delay
 
 
@@ -26,38 +26,40 @@ def pick_device(name: str) -> torch.device:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise ValueError(f"device: {name!r} is unknown; choose from auto, cpu, cuda, cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("device: cuda is asked for, but torch finds no CUDA device here; use --device cpu")
+        raise ValueError("device: cuda needs a CUDA device, but torch finds none; use --device cpu")
     if name.startswith("cuda:") and int(name.removeprefix("cuda:")) >= torch.cuda.device_count():
-        raise ValueError(f"device: {name} is asked for, but there are {torch.cuda.device_count()} here, from cuda:0 on")
+        raise ValueError(
+            f"device: {name} does not exist; there are {torch.cuda.device_count()} CUDA devices, from cuda:0 on"
+        )
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def usable_cpus() -> int:
-    """Return the number of processor cores that this process may use, by its affinity and its container's quota."""
+def count_usable_cpus() -> int:
+    """Return the number of CPU cores that this process may use, by its affinity and the quota of its container."""
     return int(cpu_count())
 
 
 def count_workers(device: str, engine: str = "local", jobs: int | None = None) -> int:
-    """Return how many units are worked on at a time: `jobs`; by default one per core or `WORKERS_PER_GPU` per GPU."""
+    """Return the number of workers: `jobs`, or by default one per core or `WORKERS_PER_GPU` per GPU."""
     if engine == "serial":
         return 1
-    return jobs or WORKERS_PER_GPU * len(gpu_environments(device)) or usable_cpus()
+    return jobs or WORKERS_PER_GPU * len(list_gpu_environments(device)) or count_usable_cpus()
 
 
 def count_full_rate_workers(device: str, workers: int) -> int:
-    """Return how many of so many workers run without slowing each other down: one for each GPU, or all on a CPU."""
-    return min(workers, len(gpu_environments(device)) or workers)
+    """Return how many of `workers` workers run without slowing each other down: one for each GPU, or all on a CPU."""
+    return min(workers, len(list_gpu_environments(device)) or workers)
 
 
-def worker_environments(device: str, workers: int) -> list[dict[str, str]]:
-    """Return the environment variables to spread workers over: the GPU each one sees, and how many share that GPU."""
-    gpus = gpu_environments(device)
+def list_worker_environments(device: str, workers: int) -> list[dict[str, str]]:
+    """List the environments to spread workers over: the GPU that a worker sees, and the number of workers on it."""
+    gpus = list_gpu_environments(device)
     workers_per_gpu = -(-workers // len(gpus)) if gpus else 1
     return [{**gpu, SHARED_BY: str(workers_per_gpu)} for gpu in gpus] or [{}]
 
 
-def gpu_environments(device: str) -> list[dict[str, str]]:
-    """Return, for each GPU that `device` allows, the variables that let a process see this GPU alone; [] on a CPU."""
+def list_gpu_environments(device: str) -> list[dict[str, str]]:
+    """List, for each GPU that `device` allows, the variables with which a process sees only this GPU; [] on a CPU."""
     if not device.startswith("cuda"):
         return []
     if device != "cuda":  # the device names its GPU itself
@@ -66,10 +68,10 @@ def gpu_environments(device: str) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": name} for name in visible.split(",")]
 
 
-def device_name(device: torch.device) -> str:
-    """Return the name of the hardware as rows give it, with what its seconds depend on.
+def describe_device(device: torch.device) -> str:
+    """Return the name of the hardware for rows, with the threads of a CPU, or the workers that share a GPU if several.
 
-    This is the number of threads of a CPU, and the number of workers that share a GPU.
+    The measured seconds depend on these numbers.
     """
     if device.type == "cuda":
         workers = int(os.environ.get(SHARED_BY, "1"))
@@ -78,11 +80,11 @@ def device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
-    """Measure the peak of memory, in bytes, while the context is open.
+def measure_peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
+    """Measure the peak of memory, in bytes, inside the context.
 
-    The dictionary gets `peak_bytes` at the end: the most device memory allocated on CUDA, or the most resident memory
-    of this process on a CPU. On a CPU it stays empty if the system cannot reset the peak, which may then be that of
+    The dictionary gets `peak_bytes` on exit: the largest device memory allocated on CUDA, or the largest resident
+    memory of this process on a CPU. On a CPU it stays empty if the system cannot reset the peak, which then includes
     earlier work.
     """
     peak: dict[str, int] = {}
@@ -98,7 +100,7 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, int]]:
 
 
 def reset_resident_peak() -> bool:
-    """Reset this process's peak of resident memory to its present size; return whether the system did so."""
+    """Reset this process's peak of resident memory to its present size; return whether that worked."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
         return _resident_peak() <= psutil.Process().memory_info().rss + PEAK_SLACK
@@ -106,7 +108,7 @@ def reset_resident_peak() -> bool:
 
 
 def _resident_peak() -> int:
-    """Return the peak of this process's resident memory in bytes (VmHWM), which psutil does not give."""
+    """Return the peak of this process's resident memory in bytes (VmHWM), which psutil does not report."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

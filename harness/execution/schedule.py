@@ -1,4 +1,4 @@
-"""The schedule of a run's units: which are to do, ready, in work elsewhere, done or failed."""
+"""The schedule of a run's units: which units are to do, ready, claimed by other processes, done or failed."""
 
 import graphlib
 import math
@@ -15,17 +15,18 @@ POLL_SECONDS = 1.0  # between two attempts at a unit that another process has cl
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a unit.
+    """An event of a unit.
 
     Attributes:
-        kind: "found" means that an earlier run or another process made the result; "busy", that another process has
-            the unit, and "missing", that a result it needs is not in the store any more (engines report neither).
-        key, label: of the unit.
-        done, total: finished rounds and all rounds, of a "progress".
-        seconds: seconds of work in this run, of a "done".
-        reason: why a unit "failed" or "stopped", in one line.
-        need: key of the result that is "missing".
-        is_spoilt: of a "failed" unit: its process must not do another unit.
+        kind: the kind of the event. "found": an earlier run or another process made the result. "busy": another process
+            has claimed the unit. "missing": a result that the unit needs is no longer in the store. Engines do not
+            report "busy" and "missing".
+        key, label: key and label of the unit.
+        done, total: finished rounds and all rounds, for "progress".
+        seconds: seconds of work in this run, for "done".
+        reason: the reason in one line, for "failed" and "stopped".
+        need: key of the missing result, for "missing".
+        is_spoilt: whether the process must not do another unit, for "failed".
     """
 
     kind: Literal["started", "progress", "done", "found", "failed", "stopped", "busy", "missing"]
@@ -41,12 +42,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did, by labels of units, in the order in which the units were given.
+    """The outcome of a run: labels of units, in the order in which the units were given.
 
     Attributes:
-        done: units whose results are in the store, whoever made them.
-        failed: label -> reason, in one line; the store has the traceback, `<key>.error.txt`.
-        left: units that are not done; one that could not be done has "(needs ..., which failed)" behind its label.
+        done: units whose results are in the store, including results of other processes.
+        failed: label -> reason, in one line; the store has the traceback in `<key>.error.txt`.
+        left: units that are not done; "(needs ..., which failed)" follows the label of a unit that could not be done.
         stopped: "time limit", "interrupted", "the GPU is lost to this process", or None.
     """
 
@@ -57,11 +58,11 @@ class Outcome:
 
 
 class Schedule:
-    """The units of a run in the order of work: each after the units that it needs, the longest first.
+    """The units of a run in the order of work: each unit after the units that it needs, and long units first.
 
     Args:
-        units: what to do; a unit that occurs twice is done once.
-        store: where results are kept; a unit whose result is there is done.
+        units: the units to do; a unit that occurs twice is done once.
+        store: the store of results; a unit whose result is in the store is done.
         report: called with each event.
     Raises:
         ValueError: units need each other.
@@ -86,7 +87,10 @@ class Schedule:
                 self.put_back(unit)
 
     def take(self) -> Unit | None:
-        """Remove and return the longest unit that is ready, or None; its end goes to `record` or `put_back`."""
+        """Remove and return the longest unit that is ready, or None.
+
+        After the attempt at the unit, call `record` or `put_back`.
+        """
         now = time.monotonic()
         for place, unit in enumerate(self.todo):
             if now >= self._retry_at.get(unit.key, -math.inf) and self._is_ready(unit):
@@ -94,7 +98,7 @@ class Schedule:
         return None
 
     def has_work(self) -> bool:
-        """Return whether `take` gives a unit, now or once another process has released its claim."""
+        """Return whether any unit is ready, including units that another process has claimed."""
         return any(map(self._is_ready, self.todo))
 
     def put_back(self, unit: Unit) -> None:
@@ -102,16 +106,16 @@ class Schedule:
         insort(self.todo, unit, key=lambda unit: -unit.cost)
 
     def record(self, unit: Unit, event: Event) -> None:
-        """Note how an attempt at a unit ended, and report it unless the unit has to wait.
+        """Record the event that ended an attempt at a unit, and report the event unless the unit has to wait.
 
-        It waits where another process has it, and where a result it needs is missing, which is then made again. The
-        second time that it does not find the same result, it has failed.
+        A unit waits if another process has claimed it, or if a result that it needs is missing, which is then made
+        again. If a unit misses the same result a second time, the unit has failed.
         """
         self._retry_at.pop(unit.key, None)
         if event.kind == "missing":
             if event.need in self.units and (unit.key, event.need) not in self._missed:
                 self._missed.add((unit.key, event.need))
-                if event.need in self._done:  # else another unit has missed it before, and it is to do or in work
+                if event.need in self._done:  # otherwise the needed unit is already scheduled again
                     self._done.remove(event.need)
                     self.put_back(self.units[event.need])
                 self.put_back(unit)
@@ -128,9 +132,9 @@ class Schedule:
                 return
         self.report(event)
 
-    def outcome(self, stopped: str | None) -> Outcome:
-        """Return what was done, what failed and what is left; `stopped` says why the run ended early, if it did."""
-        missing = self._missing_needs()
+    def make_outcome(self, stopped: str | None) -> Outcome:
+        """Return the outcome of the run; `stopped` is the reason why the run ended early, or None."""
+        missing = self._find_missing_needs()
         left = [unit for unit in self.units.values() if unit.key not in self._done and unit.key not in self._failed]
         return Outcome(
             done=tuple(unit.label for unit in self.units.values() if unit.key in self._done),
@@ -139,8 +143,8 @@ class Schedule:
             stopped=stopped if left else None,
         )
 
-    def _missing_needs(self) -> dict[str, str]:
-        """Return, for each key whose result cannot be made, the failed or unknown unit at the root of that."""
+    def _find_missing_needs(self) -> dict[str, str]:
+        """Return key of a unit -> description of the failed or unknown unit because of which it cannot be done."""
         missing: dict[str, str] = {}
         for key in self._needs_first:
             if key in self._failed:

@@ -4,8 +4,8 @@
 
 Other files may lie beside a result: `<key>.claim` (a process works on the unit), `<key>.checkpoint.safetensors` (the
 state of unfinished work), `<key>.error.txt` (the traceback of the last failure) and `<key>.safetensors.damaged-N` (a
-result that did not read back whole). Processes and hosts that share the directory share the work. Claims are the only
-locks (see `harness.execution.claims`), and there is no server.
+damaged result). Processes and hosts that share the directory share the work. Claims are the only locks (see
+`harness.execution.claims`), and there is no server.
 """
 
 import functools
@@ -32,9 +32,9 @@ from harness.execution.claims import Claim, acquire
 Spec: TypeAlias = Mapping[str, Any]  # plain JSON
 Decoded = TypeVar("Decoded")
 
-SCHEMA = 1  # part of every key; it is raised when results of older code must not be used any more
+SCHEMA = 1  # part of every key; increased when results of older code must no longer be used
 
-CHECKPOINT = ".checkpoint.safetensors"  # the end of the names of checkpoints
+CHECKPOINT = ".checkpoint.safetensors"  # suffix of the names of checkpoints
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints: the most work that a kill can lose
 REPORT_SECONDS = 0.5  # between two reports of progress
 
@@ -79,7 +79,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._verified: dict[str, tuple[int, int]] = {}  # key -> (mtime, size) of the file that last read back whole
+        self._verified: dict[str, tuple[int, int]] = {}  # key -> (mtime, size) of a file that was loaded undamaged
 
     def path(self, key: str, suffix: str = ".safetensors") -> Path:
         """Return the path of the result of `key`, or of another file beside it by its suffix."""
@@ -93,9 +93,9 @@ class Store:
         return self.read(key, lambda tensors, card: (tensors, card))
 
     def read(self, key: str, decode: Callable[[dict[str, Tensor], Card], Decoded]) -> Decoded | None:
-        """Return what `decode` makes of the tensors and the card of a result, or None if there is no result.
+        """Return `decode(tensors, card)` of a result, or None if there is no result.
 
-        A file that is damaged, or that `decode` refuses by a ValueError, is renamed with a warning, and its result
+        A file that is damaged, or for which `decode` raises a ValueError, is renamed with a warning, and its result
         counts as missing.
         """
         path = self.path(key)
@@ -115,7 +115,7 @@ class Store:
             return None
 
     def has(self, key: str) -> bool:
-        """Return whether the result of `key` exists and reads back whole. A repeated call is cheap."""
+        """Return whether the result of `key` exists and is undamaged. A repeated call is cheap."""
         try:
             mark = _mark(self.path(key).stat())
         except FileNotFoundError:
@@ -138,12 +138,12 @@ class Store:
             path.unlink(missing_ok=True)
 
     def claim(self, key: str) -> Claim | None:
-        """Return the right to work on `key`, a context manager; None while another process has it."""
+        """Return the claim to work on `key`, a context manager; None while another process holds it."""
         return acquire(self.path(key, ".claim"))
 
 
 class MissingResultError(FileNotFoundError):
-    """A unit needs a result that is not in the store (any more); it can be done once that result is made again."""
+    """A result that a unit needs is missing from the store; the unit can be done after the result is made again."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"the result {key} is not in the store any more")
@@ -151,11 +151,11 @@ class MissingResultError(FileNotFoundError):
 
 
 class Stopped(BaseException):
-    """The work was asked to stop and has saved its state. This is no fault, so `except Exception` lets it pass."""
+    """The work was asked to stop and has saved its state. Not an error, so `except Exception` does not catch it."""
 
 
 class UnitProgress(Progress):
-    """The progress of a unit: it reports, saves checkpoints, and stops the work when asked.
+    """The progress of a unit: reports, saves checkpoints, and stops the work on request.
 
     Args:
         unit: the unit, which this process has claimed.
@@ -204,7 +204,7 @@ class UnitProgress(Progress):
         return state
 
     def cache(self, name: str, make: Callable[[], State]) -> State:
-        """Return `make()`, or what it returned before, from a file beside the checkpoint.
+        """Return `make()`, whose value is stored in a file beside the checkpoint and loaded from it later.
 
         A file that is damaged, or was written on another type of device, is made again.
         """
@@ -219,7 +219,7 @@ class UnitProgress(Progress):
         return {"unit": self._unit.label, "device_type": self._device_type}
 
     def tick(self, done: int, total: int, state: Callable[[], State]) -> None:
-        """Note that `done` of `total` rounds are finished.
+        """Record that `done` of `total` rounds are finished.
 
         Raises:
             Stopped: the work was asked to stop, or the deadline has passed, with rounds left. The state is saved.

@@ -1,4 +1,4 @@
-"""The tracks: each plans the units of its runs, does one unit, and gives the rows of finished units."""
+"""The tracks: each plans the units of its runs, does a unit, and makes rows of the finished units."""
 
 from collections.abc import Mapping
 from typing import Any

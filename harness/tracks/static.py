@@ -1,4 +1,4 @@
-"""The condensation track: sets condensed and judged by fresh networks, as in the tables of the papers."""
+"""The condensation track: condensed sets are evaluated by training new networks, as in the tables of the papers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,16 +22,23 @@ from harness.tracks.base import (
     Result,
     Row,
     check_fit,
+    count_images_per_class,
     describe_memory,
     do_unit,
-    file_config,
-    images_per_class,
+    get_file_config,
+    get_memory_name,
     is_file,
-    memory_name,
-    unit_context,
+    make_context,
 )
-from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import add_costs, compute_form, cost_columns, shared_columns, spec_column, training_form
+from harness.tracks.memories import build_memory, group_classes, load_memory, plan_file, plan_memory, restore_recipe
+from harness.tracks.rows import (
+    add_costs,
+    describe_form,
+    describe_training_form,
+    make_cost_columns,
+    make_shared_columns,
+    make_spec_column,
+)
 
 # --- planning -------------------------------------------------------------------------------------------------------
 
@@ -41,8 +48,8 @@ class CondensedSet:
     """A condensed set of the plan.
 
     Attributes:
-        number: of the set, from 0.
-        updates: how often the images are updated; None if they are selected, or come from a file.
+        number: number of the set, from 0.
+        updates: number of updates of the images; None if the images are selected or come from a file.
         units: the units that build the set.
     """
 
@@ -52,8 +59,16 @@ class CondensedSet:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A unit that trains one network, with the set it is trained on, rounded to 8 bits or not."""
+class Evaluation:
+    """A unit that trains one network on a condensed set.
+
+    Attributes:
+        unit: the unit.
+        condensed: the set.
+        model: name of the network.
+        repeat: number of the network among those trained on the set, from 0.
+        is_rounded: whether the set is rounded to 8 bits.
+    """
 
     unit: Unit
     condensed: CondensedSet
@@ -65,50 +80,50 @@ class Judged:
 @dataclass(frozen=True)
 class StaticPlan:
     sets: list[CondensedSet]
-    judged: list[Judged]
+    evaluations: list[Evaluation]
 
     @property
     def units(self) -> list[Unit]:
-        """Every unit once."""
-        every = [unit for made in self.sets for unit in made.units] + [judged.unit for judged in self.judged]
-        return list({unit.key: unit for unit in every}.values())
+        """All units, each of them once."""
+        memory_units = [unit for condensed in self.sets for unit in condensed.units]
+        return list({unit.key: unit for unit in [*memory_units, *self.networks]}.values())
 
     @property
     def networks(self) -> list[Unit]:
         """The units that train a network."""
-        return list({judged.unit.key: judged.unit for judged in self.judged}.values())
+        return list({evaluation.unit.key: evaluation.unit for evaluation in self.evaluations}.values())
 
 
 def plan(run: CondenseRun, dataset: DataSet, place: Place) -> StaticPlan:
-    """The units of a run whose configurations and form are decided (`config.resolve_form`).
+    """Plan the units of a run whose form of computing is resolved (see `config.resolve_form`).
 
-    A set takes one unit, or one for each `classes_per_unit` classes if the method treats each class on its own. If the
-    set is judged after several numbers of iterations (`at`), each of them takes a unit that continues the one before. A
-    network takes one unit, which is identified by its memory.
+    A set is built by one unit, or by one unit for each `classes_per_unit` classes if the method treats classes
+    separately. If the set is evaluated after several numbers of iterations (`at`), there is a unit for each number,
+    which continues the previous one. Each network is trained by one unit, whose key depends on its memory.
 
     Raises:
         ValueError: a class has fewer images than ipc, a network does not fit the images, or the method has no
-            iterations to count.
+            iterations for `at`.
     """
     tested = run.eval_models or (run.model,)
     check_fit(run, dataset, tested)
-    context = unit_context(run, place)
-    sets = [made for number in range(run.sets) for made in _sets(run, dataset, number, context)]
-    judged = []
-    for made in sets:
+    context = make_context(run, place)
+    sets = [condensed for number in range(run.sets) for condensed in _plan_sets(run, dataset, number, context)]
+    evaluations = []
+    for condensed in sets:
         for model in tested:
             for is_rounded in (False, True) if run.uint8 and _can_be_rounded(run, dataset) else (False,):
                 for repeat in range(run.nets):
-                    unit = _network_unit(run, dataset, made, model, repeat, is_rounded, context)
-                    judged.append(Judged(unit, made, model, repeat, is_rounded))
-    return StaticPlan(sets, judged)
+                    unit = _plan_network(run, dataset, condensed, model, repeat, is_rounded, context)
+                    evaluations.append(Evaluation(unit, condensed, model, repeat, is_rounded))
+    return StaticPlan(sets, evaluations)
 
 
-def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Spec) -> Iterator[CondensedSet]:
-    """Yield set `number` after each number of iterations at which it is judged."""
-    lengths = _lengths(run)
+def _plan_sets(run: CondenseRun, dataset: DataSet, number: int, context: Spec) -> Iterator[CondensedSet]:
+    """Yield set `number` after each number of iterations at which it is evaluated."""
+    lengths = _list_lengths(run)
     if is_file(run.memory):
-        yield CondensedSet(number, None, [file_unit(run, dataset, number, context)])
+        yield CondensedSet(number, None, [plan_file(run, dataset, number, context)])
         return
     if not run.method.stored:
         yield CondensedSet(number, None, [])
@@ -119,7 +134,7 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Spec) -> Ite
     for cfg in lengths:
         units = []
         for i, group in enumerate(groups):
-            unit = memory_unit(run, dataset, f"set {number}", group, context, cfg)
+            unit = plan_memory(run, dataset, f"set {number}", group, context, cfg)
             if run.at:
                 # An intermediate unit also saves its final state, from which the next unit continues. The last set is
                 # the same as without intermediate units.
@@ -132,8 +147,8 @@ def _sets(run: CondenseRun, dataset: DataSet, number: int, context: Spec) -> Ite
         yield CondensedSet(number, cfg.total, units)
 
 
-def _lengths(run: CondenseRun) -> list[MethodConfig]:
-    """The method's configuration after each number of iterations in `at`, and at its own end."""
+def _list_lengths(run: CondenseRun) -> list[MethodConfig]:
+    """Return the configuration of the method for each number of iterations in `at`, and for all its iterations."""
     cfg = run.method
     if not run.at:
         return [cfg]
@@ -145,36 +160,38 @@ def _lengths(run: CondenseRun) -> list[MethodConfig]:
 
 
 def _can_be_rounded(run: CondenseRun, dataset: DataSet) -> bool:
-    """Return whether rounding to 8 bits changes the memory: selected images have 8 bits, factors no pixels."""
+    """Return whether the memory stores learned pixels. Selected images have 8 bits, and factors are not pixels."""
     if is_file(run.memory):
-        first = imported.load(imported.parse_path(run.memory), dataset, file_config(run))[0]
+        first = imported.load(imported.parse_path(run.memory), dataset, get_file_config(run))[0]
         return first.form.stores_pixels and not first.real
     return run.method.total is not None and run.method.stores_pixels
 
 
-def _network_unit(
+def _plan_network(
     run: CondenseRun,
     dataset: DataSet,
-    made: CondensedSet,
+    condensed: CondensedSet,
     model: str,
     repeat: int,
     is_rounded: bool,
     context: Spec,
 ) -> Unit:
     spec = {
-        "memory": [unit.key for unit in made.units] if made.units else run.memory,
+        "memory": [unit.key for unit in condensed.units] if condensed.units else run.memory,
         "rounded": is_rounded,
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": list(range(dataset.num_classes)),
-        "recipe": config.plain(config.recipe_for(run, model)),
+        "recipe": config.to_plain(config.adapt_recipe(run, model)),
         "model": str(models.parse(model)),
-        "seed": [run.seed, made.number, repeat],
+        "seed": [run.seed, condensed.number, repeat],
     }
-    after = "" if made.updates is None else f" after {made.updates} updates"
-    label = f"{model} {repeat} on set {made.number} of {memory_name(run)}{after}{', 8 bits' if is_rounded else ''}"
-    images = dataset.num_classes * images_per_class(run, dataset)
-    return Unit("network", spec, label, {**context, "images": images}, tuple(unit.key for unit in made.units))
+    after = "" if condensed.updates is None else f" after {condensed.updates} updates"
+    label = (
+        f"{model} {repeat} on set {condensed.number} of {get_memory_name(run)}{after}{', 8 bits' if is_rounded else ''}"
+    )
+    images = dataset.num_classes * count_images_per_class(run, dataset)
+    return Unit("network", spec, label, {**context, "images": images}, tuple(unit.key for unit in condensed.units))
 
 
 # --- working --------------------------------------------------------------------------------------------------------
@@ -182,18 +199,18 @@ def _network_unit(
 
 def work(unit: Unit, store: Store, progress: Progress) -> None:
     """Do one unit and save its result; see `do_unit`."""
-    do_unit(unit, store, progress, build_memory if unit.kind == "memory" else _judge)
+    do_unit(unit, store, progress, build_memory if unit.kind == "memory" else _evaluate)
 
 
-def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
-    """Train a network on a set from scratch; count its correct test images by class, once, at the end."""
+def _evaluate(unit: Unit, store: Store, dataset: DataSet, device: torch.device, progress: Progress) -> Result:
+    """Train a network on a set from scratch, then count the test images of each class that it classifies correctly."""
     spec = unit.spec
     memory = load_memory(spec, store, dataset)
     if spec["rounded"]:
         rounded = memory_file.round_to_8_bits(memory, dataset)
-        assert rounded is not None  # `plan` asks only where there are pixels
+        assert rounded is not None  # `plan` rounds only memories that store pixels
         memory = rounded
-    recipe = recipe_from(spec["recipe"])
+    recipe = restore_recipe(spec["recipe"])
     network = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
     models.draw_weights(network, generator("weights", *spec["seed"]))
     images, targets = memory.images.to(device), memory.targets.to(device)
@@ -209,57 +226,57 @@ def _judge(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+def make_rows(run: CondenseRun, plan: StaticPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """Yield a row for each measurement of the finished units, in the order of the plan.
 
     Args:
         changes: the settings in which the run differs from its preset.
     """
-    shared = shared_columns(run, dataset, changes)
-    for made in plan.sets:
-        found = [store.load(unit.key) for unit in made.units]
+    shared = make_shared_columns(run, dataset, changes)
+    for condensed in plan.sets:
+        found = [store.load(unit.key) for unit in condensed.units]
         cards = [card for _, card in filter(None, found)]
-        if cards and len(cards) == len(made.units):
-            yield from _set_rows(shared, made, cards, compute_form(run.method.form))
-    for judged in plan.judged:
-        if (result := store.load(judged.unit.key)) is None:
+        if cards and len(cards) == len(condensed.units):
+            yield from _make_set_rows(shared, condensed, cards, describe_form(run.method.form))
+    for evaluation in plan.evaluations:
+        if (result := store.load(evaluation.unit.key)) is None:
             continue
         tensors, card = result
         row = (
             shared
-            | cost_columns(judged.unit, card)
+            | make_cost_columns(evaluation.unit, card)
             | {
                 "league": card["league"],
                 "stored_bytes": card["stored_bytes"],
                 "recipe": run.recipe,
-                "model": str(models.parse(judged.model)),
-                "set": judged.condensed.number,
-                "repeat": judged.repeat,
+                "model": str(models.parse(evaluation.model)),
+                "set": evaluation.condensed.number,
+                "repeat": evaluation.repeat,
                 "classes_seen": dataset.num_classes,
-                "iterations": judged.condensed.updates,
-                "compute": training_form(recipe_from(judged.unit.spec["recipe"])),
-                "metric": "test_accuracy_uint8" if judged.is_rounded else "test_accuracy",
+                "iterations": evaluation.condensed.updates,
+                "compute": describe_training_form(restore_recipe(evaluation.unit.spec["recipe"])),
+                "metric": "test_accuracy_uint8" if evaluation.is_rounded else "test_accuracy",
                 "unit": "%",
-                "spec": spec_column(run, judged.unit.spec["recipe"]),
+                "spec": make_spec_column(run, evaluation.unit.spec["recipe"]),
                 "value": 100 * float(tensors["right"].sum()) / float(tensors["total"].sum()),
             }
         )
         yield row
 
 
-def _set_rows(shared: Row, made: CondensedSet, cards: list[Card], form: str) -> Iterator[Row]:
-    """Yield what a whole set holds and what it cost, summed over the units that built it."""
+def _make_set_rows(shared: Row, condensed: CondensedSet, cards: list[Card], form: str) -> Iterator[Row]:
+    """Yield the rows on the size and the cost of a set, summed over the units that built it."""
     cost = add_costs([card["cost"] for card in cards])
     row = (
         shared
-        | cost_columns(made.units[0], cards[0])
+        | make_cost_columns(condensed.units[0], cards[0])
         | {
             "wall_seconds": cost["wall_seconds"],
             "peak_bytes": cost.get("peak_bytes"),
             "league": cards[0]["league"],
             "stored_bytes": sum(card["budget"]["bytes"] for card in cards),
-            "set": made.number,
-            "iterations": made.updates,
+            "set": condensed.number,
+            "iterations": condensed.updates,
             "compute": form,
         }
     )
@@ -270,19 +287,19 @@ def _set_rows(shared: Row, made: CondensedSet, cards: list[Card], form: str) -> 
         yield row | {"metric": "condensing_flop", "unit": "FLOP", "value": cost["flop"]}
 
 
-def title(run: CondenseRun) -> str:
-    """Return what a run does, in one line."""
+def make_title(run: CondenseRun) -> str:
+    """Return a description of a run in one line."""
     tested = ", ".join(run.eval_models or (run.model,))
     sets = f"{quantity(run.sets, 'set')} by {describe_memory(run)}"
     return f"{run.dataset}, {sets}, {quantity(run.nets, 'network')} each: {tested}"
 
 
-def short_name(run: CondenseRun) -> str:
-    """Return what sets a run off from others of its data set and memory, for the name of a directory."""
+def make_short_name(run: CondenseRun) -> str:
+    """Return the part of a directory's name that differs between runs with the same data set and memory."""
     return f"{run.ipc}ipc"
 
 
-def memory_files(plan: StaticPlan) -> dict[str, list[Unit]]:
-    """Return the whole memories of a run: the name of a file -> the units that build its memory."""
-    last = {made.number: made for made in plan.sets}
-    return {f"set-{number}": made.units for number, made in last.items() if made.units}
+def list_memory_files(plan: StaticPlan) -> dict[str, list[Unit]]:
+    """List the memories of a run that are saved as files: name of the file -> units that build the memory."""
+    last = {condensed.number: condensed for condensed in plan.sets}
+    return {f"set-{number}": condensed.units for number, condensed in last.items() if condensed.units}

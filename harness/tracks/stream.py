@@ -1,4 +1,4 @@
-"""The class-incremental track: networks trained on the memory of all classes seen so far, experience by experience."""
+"""The class-incremental track: each experience trains new networks on the memory of all classes seen so far."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ from harness.tracks.base import (
     Place,
     Result,
     Row,
-    cached_dataset,
     check_fit,
+    count_images_per_class,
     describe_memory,
     do_unit,
-    file_config,
-    images_per_class,
+    get_file_config,
+    get_memory_name,
     is_file,
-    memory_name,
-    unit_context,
+    load_cached_dataset,
+    make_context,
 )
-from harness.tracks.memories import build_memory, file_unit, group_classes, load_memory, memory_unit, recipe_from
-from harness.tracks.rows import compute_form, cost_columns, shared_columns, training_form
+from harness.tracks.memories import build_memory, group_classes, load_memory, plan_file, plan_memory, restore_recipe
+from harness.tracks.rows import describe_form, describe_training_form, make_cost_columns, make_shared_columns
 
 if TYPE_CHECKING:
     from harness.scenarios.stream import NCExperience, NCScenario
@@ -48,62 +48,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """A unit that trains one network, with its place in the streams of the run."""
+    """A unit that trains one network, and its position in the streams of the run.
+
+    Attributes:
+        unit: the unit.
+        order: name of the class order.
+        experience: number of the experience, from 0.
+        repeat: number of the network among those of the same experience, from 0.
+        seen: the classes seen so far, in class order.
+    """
 
     unit: Unit
     order: str
     experience: int
     repeat: int
-    seen: list[int]  # classes, in the order they came
+    seen: list[int]
 
 
 @dataclass(frozen=True)
 class StreamPlan:
-    memories: dict[str, list[Unit]]  # by order
+    memories: dict[str, list[Unit]]  # name of a class order -> units that build its memory
     trainings: list[Training]
 
     @property
     def units(self) -> list[Unit]:
-        """Every unit once."""
+        """All units, each of them once."""
         every = [unit for units in self.memories.values() for unit in units] + [t.unit for t in self.trainings]
         return list({unit.key: unit for unit in every}.values())
 
 
-def orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
-    """Return the class orders of a run by their names: the digits of the seed, or "listed"."""
+def make_orders(run: CLRun, dataset: DataSet) -> dict[str, list[int]]:
+    """Return the class orders of a run by name. The name is the seed in digits, or "listed" for `class_order`."""
     if run.class_order:
         return {"listed": list(run.class_order)}
     return {str(seed): class_order(dataset.num_classes, seed) for seed in run.orders}
 
 
 def plan(run: CLRun, dataset: DataSet, place: Place) -> StreamPlan:
-    """The units of a run whose configurations and form are decided (`config.resolve_form`).
+    """Plan the units of a run whose form of computing is resolved (see `config.resolve_form`).
 
-    A memory takes one unit for each group of classes. If the method treats each class on its own, a group has
-    `classes_per_unit` neighbours in the class order, so that runs with 5 and 10 steps share units; otherwise it has the
-    classes of one experience. A network takes one unit, which is identified by its memories and classes but not by the
-    number of steps, so that runs share the same training.
+    A memory is built by one unit for each group of classes. If the method treats classes separately, a group has
+    `classes_per_unit` successive classes of the class order, so that runs with 5 and 10 steps share units. Otherwise it
+    has the classes of one experience. Each network is trained by one unit, whose key depends on its memories and
+    classes but not on the number of steps, so that runs with different numbers of steps share trainings.
 
     Raises:
-        ValueError: steps does not divide the number of classes, the class order is no permutation of them, or a class
-            has fewer images than ipc.
+        ValueError: steps does not divide the number of classes, the class order is not a permutation of them, or a
+            class has fewer images than ipc.
     """
     _check(run, dataset)
-    context = unit_context(run, place)
+    context = make_context(run, place)
     memory_units: dict[str, list[Unit]] = {}
     trainings = []
-    for name, order in orders(run, dataset).items():
+    for name, order in make_orders(run, dataset).items():
         experiences = split(order, run.steps)
-        groups = _groups(run, order)
-        units = [_memory_unit(run, dataset, name, group, context) for group in groups]
+        groups = _group_classes(run, order)
+        units = [_plan_memory(run, dataset, name, group, context) for group in groups]
         memory_units[name] = units
         for t in range(run.steps):
             seen = [c for classes in experiences[: t + 1] for c in classes]
             needed = [unit for unit, group in zip(units, groups, strict=False) if set(group) & set(seen)]
             for repeat in range(run.nets):
                 stream = {"steps": run.steps, "experience": t, "class_order": order}
-                own = {**context, **stream, "logger": place.logger, "logs": place.logs}
-                unit = _training_unit(run, dataset, name, repeat, seen, needed, own)
+                unit_context = {**context, **stream, "logger": place.logger, "logs": place.logs}
+                unit = _plan_training(run, dataset, name, repeat, seen, needed, unit_context)
                 trainings.append(Training(unit, name, t, repeat, seen))
     return StreamPlan(memory_units, trainings)
 
@@ -114,7 +122,7 @@ def _check(run: CLRun, dataset: DataSet) -> None:
     split(range(dataset.num_classes), run.steps)
     check_fit(run, dataset, [run.model])
     if is_file(run.memory):
-        _check_labels(imported.load(imported.parse_path(run.memory), dataset, file_config(run))[0])
+        _check_labels(imported.load(imported.parse_path(run.memory), dataset, get_file_config(run))[0])
 
 
 def _check_labels(memory: Memory) -> None:
@@ -122,7 +130,7 @@ def _check_labels(memory: Memory) -> None:
         raise ValueError("a stream trains on labels; judge a memory with soft labels by `harness run condense`")
 
 
-def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
+def _group_classes(run: CLRun, order: list[int]) -> list[list[int]]:
     if not run.method.stored:
         return []
     if is_file(run.memory):
@@ -130,27 +138,27 @@ def _groups(run: CLRun, order: list[int]) -> list[list[int]]:
     return group_classes(run, order) if run.method.per_class else split(order, run.steps)
 
 
-def _memory_unit(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Spec) -> Unit:
+def _plan_memory(run: CLRun, dataset: DataSet, order: str, classes: list[int], context: Spec) -> Unit:
     if is_file(run.memory):
-        return file_unit(run, dataset, 0, context)  # the first set, whatever the order
-    return memory_unit(run, dataset, order, classes, context, kind="order ")
+        return plan_file(run, dataset, 0, context)  # the first set for all orders
+    return plan_memory(run, dataset, order, classes, context, kind="order ")
 
 
-def _training_unit(
-    run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], own: Spec
+def _plan_training(
+    run: CLRun, dataset: DataSet, order: str, repeat: int, seen: list[int], needed: list[Unit], context: Spec
 ) -> Unit:
     spec = {
         "memory": [unit.key for unit in needed] if run.method.stored else run.memory,
         "dataset": run.dataset,
         "dataset_digest": dataset.digest,
         "classes": seen,
-        "recipe": config.plain(run.training),
+        "recipe": config.to_plain(run.training),
         "model": str(models.parse(run.model)),
         "seed": [run.seed, order, repeat],
     }
-    label = f"{memory_name(run)} network {repeat}, order {order}, {len(seen)} classes"
-    images = len(seen) * images_per_class(run, dataset)
-    return Unit("training", spec, label, {**own, "images": images}, tuple(unit.key for unit in needed))
+    label = f"{get_memory_name(run)} network {repeat}, order {order}, {len(seen)} classes"
+    images = len(seen) * count_images_per_class(run, dataset)
+    return Unit("training", spec, label, {**context, "images": images}, tuple(unit.key for unit in needed))
 
 
 # --- working --------------------------------------------------------------------------------------------------------
@@ -167,7 +175,9 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     spec, context = unit.spec, unit.context
     memory = load_memory(spec, store, dataset)
     _check_labels(memory)
-    stream = _stream(dataset.name, context["data"], context["split"], tuple(context["class_order"]), context["steps"])
+    stream = _load_stream(
+        dataset.name, context["data"], context["split"], tuple(context["class_order"]), context["steps"]
+    )
     t = context["experience"]
 
     def condense(experience: "NCExperience") -> Memory:
@@ -178,7 +188,7 @@ def _train(unit: Unit, store: Store, dataset: DataSet, device: torch.device, pro
     old = spec["classes"][: -len(stream.train_stream[t].classes_in_this_experience)]
     if old:
         buffer.append(memories.select_classes(memory, old))
-    recipe = recipe_from(spec["recipe"])
+    recipe = restore_recipe(spec["recipe"])
     counts = RightByClass(dataset.num_classes)
     model = models.scratch(spec["model"], dataset.image_shape, dataset.num_classes, device)
     strategy = MemoryOnly(
@@ -207,10 +217,10 @@ def _log_directory(spec: Spec) -> Path:
 
 
 def _count_iterations(labels: Tensor, experiences: list[list[int]], recipe: TrainConfig) -> int:
-    """Return how many batches networks are trained on in these first experiences of a stream.
+    """Return the number of batches that networks are trained on in the given first experiences of a stream.
 
     Args:
-        labels: of the images in memory, (N,).
+        labels: labels (N,) of the images in memory.
         experiences: the new classes of each experience.
     """
     iterations = 0
@@ -222,50 +232,54 @@ def _count_iterations(labels: Tensor, experiences: list[list[int]], recipe: Trai
 
 
 @lru_cache(maxsize=2)
-def _stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> "NCScenario":
+def _load_stream(name: str, directory: str | None, part: str, order: tuple[int, ...], steps: int) -> "NCScenario":
     from harness.scenarios.stream import class_incremental
 
-    return class_incremental(cached_dataset(name, directory, part), order, steps)
+    return class_incremental(load_cached_dataset(name, directory, part), order, steps)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def rows(run: CLRun, plan: StreamPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
+def make_rows(run: CLRun, plan: StreamPlan, store: Store, dataset: DataSet, changes: str) -> Iterator[Row]:
     """Yield a row for each measurement of the finished units, in the order of the plan.
 
     Args:
         changes: the settings in which the run differs from its preset.
     """
-    shared = shared_columns(run, dataset, changes)
+    shared = make_shared_columns(run, dataset, changes)
     for order, units in plan.memories.items():
         for unit in units:
             if (found := store.load(unit.key)) is not None:
                 card = found[1]
                 yield (
                     shared
-                    | cost_columns(unit, card)
+                    | make_cost_columns(unit, card)
                     | {
                         "order": order,
                         "league": card["league"],
                         "stored_bytes": card["budget"]["bytes"],
                         "model": shared["memory_model"],
-                        "compute": compute_form(run.method.form),
+                        "compute": describe_form(run.method.form),
                         "metric": "memory_images",
                         "unit": "images",
                         "value": card["budget"]["images"],
                     }
                 )
-    recipe = {"recipe": run.recipe, "model": str(models.parse(run.model)), "compute": training_form(run.training)}
+    recipe = {
+        "recipe": run.recipe,
+        "model": str(models.parse(run.model)),
+        "compute": describe_training_form(run.training),
+    }
     streams: dict[tuple[str, int], list[Training]] = {}
     for training in plan.trainings:
         streams.setdefault((training.order, training.repeat), []).append(training)
     for trainings in streams.values():
-        yield from _stream_rows(shared | recipe | {"steps": run.steps}, trainings, store)
+        yield from _make_stream_rows(shared | recipe | {"steps": run.steps}, trainings, store)
 
 
-def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterator[Row]:
-    """Yield the rows of one stream and repeat: those of finished experiences, and the summary if all are finished."""
+def _make_stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterator[Row]:
+    """Yield the rows of one stream and repeat: finished experiences, and a summary if all are finished."""
     steps = len(trainings)
     size = len(trainings[0].seen)
     right, total = np.zeros((steps, steps)), np.zeros((steps, steps))
@@ -283,7 +297,7 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
             right[t, s], total[t, s] = tensors["right"][classes].sum(), tensors["total"][classes].sum()
         row = (
             shared
-            | cost_columns(training.unit, card)
+            | make_cost_columns(training.unit, card)
             | {
                 "order": training.order,
                 "repeat": training.repeat,
@@ -310,19 +324,19 @@ def _stream_rows(shared: Row, trainings: list[Training], store: Store) -> Iterat
         yield last | {"metric": "forgetting", "unit": "percentage points", "value": metrics.forgetting(matrix)}
 
 
-def title(run: CLRun) -> str:
-    """Return what a run does, in one line."""
-    named = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
-    orders = "the listed order" if run.class_order else named
+def make_title(run: CLRun) -> str:
+    """Return a description of a run in one line."""
+    seeds = f"order{'' if len(run.orders) == 1 else 's'} {', '.join(map(str, run.orders))}"
+    orders = "the listed order" if run.class_order else seeds
     memory = f"memory {describe_memory(run)}"
     return f"{run.dataset}, {quantity(run.steps, 'step')}, {memory}, {orders}, {quantity(run.nets, 'network')}"
 
 
-def short_name(run: CLRun) -> str:
-    """Return what sets a run off from others of its data set and memory, for the name of a directory."""
+def make_short_name(run: CLRun) -> str:
+    """Return the part of a directory's name that differs between runs with the same data set and memory."""
     return f"{run.steps}steps"
 
 
-def memory_files(plan: StreamPlan) -> dict[str, list[Unit]]:
-    """Return the whole memories of a run: the name of a file -> the units that build its memory."""
+def list_memory_files(plan: StreamPlan) -> dict[str, list[Unit]]:
+    """List the memories of a run that are saved as files: name of the file -> units that build the memory."""
     return {f"order-{order}": units for order, units in plan.memories.items()}

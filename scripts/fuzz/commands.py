@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from harness import memory
-from harness.config import RUNS, assemble, dotted
+from harness.config import RUNS, assemble, to_dotted
 from scripts.fuzz.folders import damage
 
 DRY = ["--dataset", "digits", "--preset", "smoke", "--dry-run"]
@@ -64,7 +64,7 @@ HEADS = ("[memory]", "[recipe]", "[memory.host]", "[[memory]]", "[none]", "[", "
 def pick_setting(rng: random.Random) -> str:
     """Choose the name of a setting, or one that is nearly one."""
     run = assemble(RUNS[rng.choice(sorted(RUNS))], "smoke", {})
-    names = [*dotted(run), *dotted(memory.find(rng.choice(memory.names())).config, "memory.")]
+    names = [*to_dotted(run), *to_dotted(memory.find(rng.choice(memory.names())).config, "memory.")]
     name = rng.choice(names)
     return rng.choice([name, name, name, name.rpartition(".")[2], name[:-1], name.upper(), f"{name}.x", "", "."])
 

@@ -28,12 +28,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         # what would change nothing, or contradicts what else is given
-        ([*DIGITS, "--orders", "0,1,0"], "orders: each seed once, got 0, 1, 0"),
+        ([*DIGITS, "--orders", "0,1,0"], "orders: expected each seed once, got 0, 1, 0"),
         (
             [*DIGITS, "--orders", "0", "--set", "class_order=9-0"],
-            "orders: the order of the classes is given by class_order; leave one of them out",
+            "orders: class_order already gives the order of the classes; leave one of them out",
         ),
-        ([*DIGITS, "--memory", "file:mine.pt", "--ipc", "5"], "ipc: a file says itself how many images of each class"),
+        (
+            [*DIGITS, "--memory", "file:mine.pt", "--ipc", "5"],
+            "ipc: the file determines the number of images per class",
+        ),
         (
             ["reproduce", "table1", "--rows", "x", "--dry-run"],
             "--dry-run: --rows trains nothing; leave one of them out",
@@ -83,14 +86,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*DIGITS, "--set", "recipe.epochs=ten"], "recipe.epochs: a whole number is needed, got 'ten'"),
         ([*DIGITS, "--set", "memory.lr=fast"], "memory.lr: a number is needed, got 'fast'"),
         ([*DIGITS, "--orders", "x"], "orders: numbers such as 0 or 0,2 or 0-4 are needed, got 'x'"),
-        ([*DIGITS, "--orders", "-1"], "orders: seeds are 0 or more, got -1"),
+        ([*DIGITS, "--orders", "-1"], "orders: expected seeds of 0 or more, got -1"),
         ([*DIGITS, "--orders", "4-0"], "orders: at least one class order is needed, such as 0 or 0-4"),
         ([*DIGITS, "--set", "ipc"], "--set: expected KEY=VALUE, got 'ipc'"),
         ([*DIGITS, "--steps", "0"], "steps: at least 1 is needed, got 0"),
         ([*DIGITS, "--steps", "3"], "steps: 3 does not divide the 10 classes; choose from 1, 2, 5, 10"),
         ([*DIGITS, "--steps", "two"], "steps: a whole number is needed, got 'two'"),
         ([*DIGITS, "--ipc", "0"], "ipc: at least 1 is needed, got 0"),
-        ([*DIGITS, "--ipc", "141"], "ipc: 141 images a class are asked for, class 8 has 140"),
+        ([*DIGITS, "--ipc", "141"], "ipc: expected at most 140 images per class, as many as class 8 has"),
         ([*DIGITS, "--nets", "0"], "nets: at least 1 is needed, got 0"),
         ([*DIGITS, "--set", "memory.iterations=0"], "iterations: at least 1 is needed, got 0"),
         ([*DIGITS, "--set", "memory.iterations=-5"], "iterations: at least 1 is needed, got -5"),
@@ -103,7 +106,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([*DIGITS, "--set", "memory.model=convnet9"], "model: convnet-d9-w128-instancenorm-relu-avgpooling pools 8 x"),
         (
             [*DIGITS, "--set", "memory.compute=eager"],
-            "--set: memory.compute follows the run's own; set compute instead",
+            "--set: memory.compute follows compute of the run; set compute instead",
         ),
         (
             [*DIGITS, "--set", "recipe.dtype=half"],
@@ -124,7 +127,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ([*DIGITS, "--shard", "3/2"], "--shard: expected i/n with i from 1 to n, got '3/2'"),
         ([*DIGITS, "--shard", "0/2"], "--shard: expected i/n with i from 1 to n, got '0/2'"),
-        ([*DIGITS, "--jobs", "0"], "jobs: at least 1, got 0"),
+        ([*DIGITS, "--jobs", "0"], "jobs: at least 1 is needed, got 0"),
         ([*DIGITS, "--jobs", "two"], "Invalid value for '--jobs': "),
         (["table", "x", "--format", "xlsx"], "x: no such file or directory; pass a rows.csv or a run directory"),
         # data and files
@@ -185,7 +188,7 @@ def test_a_builder_of_another_package_that_cannot_be_loaded(
 def test_cuda_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = complaint([*DIGITS, "--device", "cuda"], capsys)
-    assert said == "device: cuda is asked for, but torch finds no CUDA device here; use --device cpu"
+    assert said == "device: cuda needs a CUDA device, but torch finds none; use --device cpu"
 
 
 @pytest.mark.parametrize("setting", ["recipe.dtype=tf32", "real_dtype=tf32", "memory.synthetic_dtype=tf32"])
@@ -211,9 +214,9 @@ def test_a_config_with_an_unknown_field(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()  # also for root, to whom permissions mean nothing
     said = complaint([*DIGITS, "--out", "file/runs"], capsys)
-    assert said == "file/runs: cannot be used as a directory, for there is a file; use another --out"
+    assert said == "file/runs: not a directory, because it or a parent is a file; use another --out"
     said = complaint(["estimate", *DIGITS[1:], "--out", "file"], capsys)
-    assert said == "file: cannot be used as a directory, for there is a file; use another --out"
+    assert said == "file: not a directory, because it or a parent is a file; use another --out"
 
 
 def test_an_output_whose_units_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:

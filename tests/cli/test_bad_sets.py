@@ -38,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--ipc", "141"], "ipc: 141 images a class are asked for, class 8 has 140"),
+        (["--ipc", "141"], "ipc: expected at most 140 images per class, as many as class 8 has"),
         (
             ["--eval-models", "mlp,convnt3"],
             "model: 'convnt3' is unknown; models are named like convnet3 or convnet-d3-w",
@@ -74,7 +74,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         # networks to match in
         (
             ["--networks", "random", "--memory", "dsa"],
-            "networks: dsa has no choice of the networks it works in, dm, lo-dm, mim-dm have; leave it out",
+            "networks: a setting of dm, lo-dm, mim-dm, not of dsa; leave it out",
         ),
         (
             ["--networks", "trained:90-10"],
@@ -107,29 +107,29 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--memory", "file:missing.pt"], "missing.pt: no such file"),
         (
             ["--memory", "file:shape.pt"],
-            "shape.pt: images (N, 1, 8, 8) of a float type, or uint8, fit digits; got (20, 1, 9, 9), ",
+            "shape.pt: expected images (N, 1, 8, 8) of a float type or uint8 for digits, got (20, 1, 9, 9), ",
         ),
         (
             ["--memory", "file:uneven.pt"],
-            "uneven.pt: as many images of each of digits's 10 classes fit; got 1 to 2 of a",
+            "uneven.pt: expected equally many images of each of the 10 classes of digits, got 1 to 2 of a",
         ),
         (
             ["--memory", "file:space.pt"],
-            "space.pt: the file does not say what its numbers are; say so by --set memory.",
+            "space.pt: the file does not state the space of its values; use --set memory.",
         ),
         (
             ["--memory", "file:layout.pt"],
-            "layout.pt: {'data': [[images, labels], ...]} (DC, DM's res_*.pt), [images, ",
+            "layout.pt: expected {'data': [[images, labels], ...]} (res_*.pt of DC and DM), [images, ",
         ),
         (["--memory", "file:bytes.pt"], "bytes.pt: "),
         (["--memory", "file:named.safetensors"], "named.safetensors: made from mnist, not from digits"),
         (
             ["--memory", "file:ours.safetensors", "--set", "memory.space=unit"],
-            "ours.safetensors: a memory's file says it",
+            "ours.safetensors: the file of a memory s",
         ),
         (
             ["--memory", "file:ours.safetensors", "--set", "split=validation"],
-            "split: a set that others condensed has see",
+            "split: the set may have been made from the v",
         ),
         (
             ["--memory", "file:ours.safetensors", "--at", "1"],
@@ -156,7 +156,7 @@ def test_one_clear_line(arguments: list[str], line: str, here: Path, capsys: pyt
 def test_scores_and_sets_are_checked_for_a_stream_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, line in (
         (["--memory", "cscore"], "cscore: a file of scores is needed; "),
-        (["--memory", "file:shape.pt"], "shape.pt: images (N, 1, 8, 8) of a float type, or uint8, fit digits; "),
+        (["--memory", "file:shape.pt"], "shape.pt: expected images (N, 1, 8, 8) of a float type or uint8 for digits, "),
     ):
         assert main(["run", "cl", *SMOKE, "--steps", "2", *arguments]) == 2
         errors = capsys.readouterr().err

@@ -45,4 +45,4 @@ def test_images_with_labels_beside_them(capsys: pytest.CaptureFixture[str]) -> N
     memory = ["--memory", "file:images_best.pt"]
     assert "memory.space = normalised" in say([*memory, "--set", "memory.space=normalised"], capsys)
     assert main([*RUN, *memory]) == 2
-    assert "the file does not say what its numbers are" in capsys.readouterr().err
+    assert "the file does not state the space of its values" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_a_truth_of_another_preset_is_refused_early(
     path.write_bytes(tabular.to_parquet(rowfiles.read([out]).assign(preset="quick")))
     command = ["run", "nas", "--proxy", "random", *SMOKE, *FEW, "--out", str(tmp_path), "--truth", f"tabular:{path}"]
     assert main(command) == 2
-    assert "is of preset quick, and the run of smoke" in capsys.readouterr().err
+    assert "has preset quick, the run smoke" in capsys.readouterr().err
     assert not (tmp_path / "units").exists()
 
 

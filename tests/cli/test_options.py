@@ -19,7 +19,7 @@ from harness.cli.options import (
 )
 from harness.cli.reproducing import TableOptions
 from harness.cli.running import read_configuration
-from harness.config import dotted
+from harness.config import to_dotted
 
 
 @pytest.mark.parametrize("module", ["harness", "harness.cli"])
@@ -96,7 +96,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_gives_settings(file: Path) -> None:
     file.write_text("steps = 5\norders = [0, 2]\n" + FILE)
-    run = dotted(read_configuration("cl", StreamOptions(), SettingOptions(config=file)))
+    run = to_dotted(read_configuration("cl", StreamOptions(), SettingOptions(config=file)))
     assert (run["preset"], run["dataset"], run["steps"], run["ipc"], run["orders"]) == ("smoke", "digits", 5, 4, (0, 2))
     assert (run["nets"], run["memory"], run["memory.iterations"], run["memory.real_batch"]) == (1, "dm", 7, 16)
     assert run["recipe.epochs"] == 8
@@ -105,17 +105,17 @@ def test_a_file_gives_settings(file: Path) -> None:
 def test_options_beat_the_file_and_set_beats_both(file: Path) -> None:
     own = StreamOptions(ipc="5", steps="2", model="convnet-d1-w8")
     others = SettingOptions(config=file, preset="quick", pairs=["steps=10"])
-    run = dotted(read_configuration("cl", own, others))
+    run = to_dotted(read_configuration("cl", own, others))
     assert (run["preset"], run["steps"], run["ipc"], run["memory.iterations"]) == ("quick", 10, 5, 7)
 
 
 def test_a_file_gives_settings_of_sets(file: Path) -> None:
     file.write_text('sets = 3\neval_models = ["mlp"]\nat = [1]\nnetworks = "trained:20-40"\n' + FILE)
-    run = dotted(read_configuration("condense", CondenseOptions(), SettingOptions(config=file)))
+    run = to_dotted(read_configuration("condense", CondenseOptions(), SettingOptions(config=file)))
     assert (run["sets"], run["eval_models"], run["at"]) == (3, ("mlp",), (1,))
     assert run["memory.networks"] == "trained:20-40"
     own = CondenseOptions(networks="random", at="2", sets="1")
-    run = dotted(read_configuration("condense", own, SettingOptions(config=file)))
+    run = to_dotted(read_configuration("condense", own, SettingOptions(config=file)))
     assert (run["sets"], run["at"], run["memory.networks"]) == (1, (2,), "random")
 
 

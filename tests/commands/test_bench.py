@@ -46,7 +46,7 @@ def test_a_search_is_timed_with_several_workers_on_each_gpu(
 ) -> None:
     trials: Trials = []
     monkeypatch.setattr(engines, "run", make_engine(trials))
-    monkeypatch.setattr(search, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(search, "count_usable_cpus", lambda: 3)
     assert list(search.time_workers(UNITS, torch.device(device))) == [jobs for jobs, _ in expected]
     assert trials == expected
 
@@ -71,7 +71,7 @@ def test_an_interrupted_search_reports_no_time(monkeypatch: pytest.MonkeyPatch) 
 def test_a_search_on_a_cpu_reports_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     size = search.Size(20, 1, 20, 20, "width=32,depth=1,pooling=avg,norm=none", 2)
     monkeypatch.setattr(search, "SIZES", {"quick": size})
-    monkeypatch.setattr(search, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(search, "count_usable_cpus", lambda: 1)
     result = bench.run("nas", "quick", 0.0, 1, "cpu")
     assert (result["jobs"], result["networks"], result["device"]) == (1, 2, "cpu")
     assert "seconds_by_jobs" not in result

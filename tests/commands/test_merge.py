@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.cli import main
-from harness.commands.merge import Merged, merge
+from harness.commands.merge import MergeReport, merge
 from harness.core import atomic as files
 from harness.execution.units import Store, Unit
 
@@ -57,7 +57,7 @@ def there(tmp_path: Path) -> Path:
 def test_units_of_all_sources_are_copied(here: Path, there: Path, tmp_path: Path) -> None:
     into = tmp_path / "all"
     before = snapshot(here), snapshot(there)
-    assert merge([here, there], into) == Merged(copied=3, present=1)
+    assert merge([here, there], into) == MergeReport(copied=3, present=1)
     assert [value(into, name) for name in "abc"] == [1.0, 1.0, 3.0]
     assert (snapshot(here), snapshot(there)) == before
     # The result that was copied first is kept, byte for byte.
@@ -68,7 +68,7 @@ def test_units_of_all_sources_are_copied(here: Path, there: Path, tmp_path: Path
 def test_a_second_merge_changes_nothing(here: Path, there: Path, tmp_path: Path) -> None:
     merge([here, there], tmp_path / "all")
     before = snapshot(tmp_path / "all")
-    assert merge([here, there], tmp_path / "all") == Merged(present=4)
+    assert merge([here, there], tmp_path / "all") == MergeReport(present=4)
     assert snapshot(tmp_path / "all") == before
 
 
@@ -87,7 +87,7 @@ def test_a_result_under_another_name_is_skipped(here: Path, tmp_path: Path) -> N
     wrong = store.path(UNITS["c"].key)
     wrong.parent.mkdir(exist_ok=True)
     store.path(UNITS["a"].key).rename(wrong)
-    assert merge([here], tmp_path / "all").damaged == [f"{wrong}: holds the result of another unit than its name says"]
+    assert merge([here], tmp_path / "all").damaged == [f"{wrong}: its name does not match its unit"]
     assert snapshot(tmp_path / "all") == {}
 
 
@@ -206,7 +206,7 @@ def test_the_command_names_what_it_did_not_copy(here: Path, tmp_path: Path, caps
     other = put(tmp_path / "other", "b", value=2.0)
     assert main(["merge", str(here), str(tmp_path / "other"), "--into", str(tmp_path / "all")]) == 2
     errors = capsys.readouterr().err
-    assert f"harness: skipped: {damaged}: not a whole file of ours" in errors
+    assert f"harness: skipped: {damaged}: damaged, or not a file of this harness" in errors
     assert f"harness: kept the one in {tmp_path / 'all'}: {other} has the same key and other content" in errors
 
 

@@ -13,7 +13,7 @@ import pytest
 from harness.cli import display, main
 from harness.commands import reproduce
 from harness.commands import run as runs
-from harness.config import CLRun, CondenseRun, dotted
+from harness.config import CLRun, CondenseRun, to_dotted
 from harness.core import models
 from harness.execution import costs
 from harness.execution.engines import Event
@@ -21,7 +21,7 @@ from harness.execution.units import Unit
 from harness.results import rows as rowfiles
 from harness.results.published.reproductions import REPRODUCTIONS, Cell, Printed, Reproduction
 from harness.tracks import TRACKS
-from harness.tracks.memories import recipe_from
+from harness.tracks.memories import restore_recipe
 from tests.results.condensed import CONVNET3
 
 SMOKE = ["--preset", "smoke", "--engine", "serial"]
@@ -153,7 +153,7 @@ def test_low_rank_runs_have_the_published_settings(published: Path) -> None:
     parts = reproduce.plan("lodc", device="cpu").parts
     assert len(parts) == len(lines) == 22
     for part in parts:
-        fields, line = dotted(part.run), lines[part.run.memory, part.run.dataset, part.run.ipc]
+        fields, line = to_dotted(part.run), lines[part.run.memory, part.run.dataset, part.run.ipc]
         assert fields["memory.rank"] == int(line["rank"])
         assert fields["memory.host.lr"] == float(line["lr_img"])
         assert fields["memory.init"] == line["init"]
@@ -339,9 +339,9 @@ def test_progress_is_weighed_by_the_cost_of_units(
         yield lambda event: None
 
     monkeypatch.setattr(display, "watching", watching)
-    monkeypatch.setattr(costs, "rate", lambda *_, **__: 10.0)
+    monkeypatch.setattr(costs, "measure_rate", lambda *_, **__: 10.0)
     main([*command, *SMOKE, "--out", str(tmp_path), "--device", "cpu"])
     assert {unit.kind for unit in watched} == {"memory", "network"}
     for unit in watched:
-        rounds = recipe_from(unit.spec["recipe"]).rounds if unit.kind == "network" else 0
+        rounds = restore_recipe(unit.spec["recipe"]).rounds if unit.kind == "network" else 0
         assert unit.cost == unit.context.get("images", 0) * rounds / 10

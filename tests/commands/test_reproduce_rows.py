@@ -75,7 +75,7 @@ def test_rows_of_no_cell_give_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     printed, errors = capsys.readouterr()
     assert printed == ""
     assert errors.startswith(
-        "harness: none of 1 row fits any of 1 cell of cl-figure, preset paper, such as 5-steps/dsa"
+        "harness: none of 1 row belongs to any of 1 cell of cl-figure, preset paper, such as 5-steps/dsa"
     )
     assert errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -91,7 +91,7 @@ def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["cl-figur"], "did you mean 'cl-figure'?"),
         (["cl-figure", "--preset", "papr"], "did you mean 'paper'?"),
-        (["cl-figure", "--only", "mnist"], "no cell of cl-figure fits 'mnist'; cells are named like 5-steps/random"),
+        (["cl-figure", "--only", "mnist"], "no cell of cl-figure matches 'mnist'; cells are named like 5-steps/random"),
         (["cl-figure", "--time-limit", "soon"], "--time-limit: expected a time such as 90s, 30min, 1h30m"),
         (["cl-figure", "--rows", "nowhere"], "nowhere: no such file or directory"),
     ],

@@ -292,23 +292,26 @@ def test_ctrl_c_stops_within_seconds_and_keeps_the_state(
 
 
 def test_changes_name_what_sets_a_run_off_its_preset() -> None:
-    assert runs.changes(resolve_form(assemble(CLRun, "smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
+    assert runs.find_changes(resolve_form(assemble(CLRun, "smoke", {"dataset": "digits"}), CPU)[0], CPU) == ""
     run = assemble(CLRun, "smoke", {"dataset": "digits", "memory.iterations": "7", "recipe.epochs": "9"})
-    assert set(runs.changes(resolve_form(run, CPU)[0], CPU).split(", ")) == {"memory.iterations=7", "recipe.epochs=9"}
+    assert set(runs.find_changes(resolve_form(run, CPU)[0], CPU).split(", ")) == {
+        "memory.iterations=7",
+        "recipe.epochs=9",
+    }
 
 
 def test_what_has_a_column_of_its_own_is_no_change() -> None:
     run = assemble(CLRun, "smoke", {"dataset": "digits", "ipc": "9", "model": "convnet-d1-w4", "steps": "2"})
-    assert runs.changes(resolve_form(run, CPU)[0], CPU) == ""
+    assert runs.find_changes(resolve_form(run, CPU)[0], CPU) == ""
 
 
 def test_different_runs_have_different_names() -> None:
     usual = configure(run_of())
     others = [replace(usual, ipc=3), configure(run_of(memory="dm")), configure(run_of(**{"recipe.epochs": "4"}))]
-    names = [runs.default_name(run) for run in (usual, *others)]
+    names = [runs.make_name(run) for run in (usual, *others)]
     assert len(set(names)) == 4
     assert names[0].startswith("cl-digits-random-5steps-smoke-")
-    assert "/" not in runs.default_name(replace(usual, dataset="folder:/a/b"))
+    assert "/" not in runs.make_name(replace(usual, dataset="folder:/a/b"))
 
 
 def test_places_may_be_given_as_text() -> None:

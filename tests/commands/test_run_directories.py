@@ -37,11 +37,11 @@ def test_a_run_has_a_state_a_result_and_an_age(run: Path) -> None:
 def test_units_that_are_left_or_failed_are_counted(run: Path, tmp_path: Path) -> None:
     directory, store = tmp_path / "run", Store(tmp_path / "units")
     directory.mkdir()
-    assert run_directories.progress(directory) is None  # a run of an earlier version lists no units
+    assert run_directories.find_progress(directory) is None  # a run of an earlier version lists no units
     (directory / "units.json").write_text(json.dumps({"units": ["aa1", "aa2", "aa3"]}))
     store.save("aa1", {}, {})
     store.path("aa2", ".error.txt").write_text("out of memory")
-    assert run_directories.progress(directory) == Progress(units=3, done=1, failed=1)
+    assert run_directories.find_progress(directory) == Progress(units=3, done=1, failed=1)
     assert str(Progress(3, 1, 1)) == "1 of 3 units, 1 failed"
     (directory / "config.json").write_text("{}")
     assert run_directories.summarise(directory).startswith("1 of 3 units, 1 failed; ")
@@ -69,4 +69,4 @@ def test_ls_and_show_print_a_run(run: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_a_long_path_of_data_gives_a_name_that_fits() -> None:
     run = assemble(RUNS["condense"], "smoke", {"dataset": f"folder:{'n' * 200}/{'m' * 200}", "memory": "random"})
-    assert len(runs.default_name(run)) < 200
+    assert len(runs.make_name(run)) < 200

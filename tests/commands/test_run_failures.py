@@ -103,7 +103,7 @@ def test_a_memory_that_does_not_decode_is_made_again(
             path.unlink()
     tensors, card = atomic.load(memories[0])
     atomic.save(memories[0], {**tensors, "labels": tensors["labels"].int()}, card)
-    with pytest.warns(UserWarning, match=rf"labels int64.* fit.*; set aside as {memories[0].name}\.damaged-0"):
+    with pytest.warns(UserWarning, match=rf"expected int64 labels.*; set aside as {memories[0].name}\.damaged-0"):
         finished, events = carry_out(run_of(), tmp_path)
     assert not finished.outcome.failed
     assert (events["done"], events["found"]) == (10 - len(memories) + 1, len(memories))
@@ -180,7 +180,7 @@ def test_a_builder_that_leaves_a_class_out_fails_by_name(tmp_path: Path, monkeyp
     monkeypatch.setitem(memory.BUILDERS, "short", from_function(short))
     finished, _ = carry_out(run_of(memory="short"), tmp_path)
     assert len(finished.outcome.failed) == 5
-    reason = "ValueError: short: the builder's memory does not hold as many images of each of its 2 classes"
+    reason = "ValueError: short: the builder's memory does not have equally many images of each of its 2 classes"
     assert set(finished.outcome.failed.values()) == {reason}
     with pytest.raises(RuntimeError, match=r"the run is not complete; short memory, order 0, classes 2 \.\. 8"):
         harness.run(run_of(memory="short"), Options(out=tmp_path, engine="serial"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness import memory
-from harness.config import PRESETS, CLRun, CondenseRun, Run, assemble, dotted, plain, resolve_form, restore
+from harness.config import PRESETS, CLRun, CondenseRun, Run, assemble, resolve_form, restore, to_dotted, to_plain
 from harness.core import augment
 from harness.core.recipes import RECIPES, TrainConfig
 from harness.memory.dm import DMConfig
@@ -40,18 +40,18 @@ def test_every_preset_fits_every_method(kind: type[Run], preset: str, builder: s
     assert form
     expected = dict(run.method.preset(preset, kind.track))
     assert bool(expected) == (preset != "paper" and builder not in ("random", "cscore"))
-    flat = dotted(asked)
+    flat = to_dotted(asked)
     assert {key: flat[f"memory.{key}"] for key in expected} == expected
-    assert "auto" not in {value for key, value in dotted(run).items() if "." in key}  # every form is decided
+    assert "auto" not in {value for key, value in to_dotted(run).items() if "." in key}  # every form is decided
 
 
 @each_preset
 @each_builder
 def test_a_configuration_survives_plain_json(preset: str, builder: str) -> None:
     run, _ = resolve_form(assemble(CondenseRun, preset, {"memory": builder}), CPU)
-    text = json.dumps(plain(run.memory_config))
+    text = json.dumps(to_plain(run.memory_config))
     assert restore(memory.find(builder).config, json.loads(text)) == run.memory_config
-    recipe = json.loads(json.dumps(plain(run.recipe_config)))
+    recipe = json.loads(json.dumps(to_plain(run.recipe_config)))
     assert restore(TrainConfig(), recipe) == run.recipe_config
 
 
@@ -125,7 +125,7 @@ def test_preset_paper_of_condense_is_the_published_protocol() -> None:
     ids=lambda part: " ".join(map(str, part.values())),
 )
 def test_published_settings_of_a_data_set_and_budget(settings: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = dotted(assemble(CondenseRun, "paper", settings))
+    found = to_dotted(assemble(CondenseRun, "paper", settings))
     assert {key: found[key] for key in expected} == expected
 
 

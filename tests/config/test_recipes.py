@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import CLRun, CondenseRun, Run, assemble, recipe_for
+from harness.config import CLRun, CondenseRun, Run, adapt_recipe, assemble
 from harness.core import registry
 from harness.core.models import parse
 from harness.core.recipes import GROUP, RECIPES, TrainConfig
@@ -20,7 +20,7 @@ def method_of(run: Run) -> Any:
 
 def recipes(recipe: str, *tested: str, **settings: Any) -> list[TrainConfig]:
     run = assemble(CondenseRun, "paper", {"recipe": recipe, **settings})
-    return [recipe_for(run, model) for model in (run.model, *tested)]
+    return [adapt_recipe(run, model) for model in (run.model, *tested)]
 
 
 def test_recipe_dc_tells_convnets_with_batchnorm_apart() -> None:

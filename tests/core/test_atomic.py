@@ -89,7 +89,7 @@ def test_a_file_cut_anywhere_is_damaged(tmp_path: Path) -> None:
     content = (tmp_path / "a").read_bytes()
     for length in {0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1}:
         (tmp_path / "a").write_bytes(content[:length])
-        with pytest.raises(DamagedFileError, match=r"^[^\n]*a: not a whole file of ours"):
+        with pytest.raises(DamagedFileError, match=r"^[^\n]*a: damaged, or not a file of this harness"):
             load(tmp_path / "a")
 
 
@@ -115,14 +115,14 @@ def test_an_altered_value_is_told_from_a_cut_file(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "a").read_bytes())
     content[-1] ^= 1
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(DamagedFileError, match="a: its digest differs from the one it carries"):
+    with pytest.raises(DamagedFileError, match="a: damaged: its digest differs from the stored one"):
         load(tmp_path / "a")
 
 
 @pytest.mark.parametrize("metadata", [None, {"card": "{}"}, {"harness": "{"}, {"harness": '{"card": "{}"}'}])
 def test_a_safetensors_file_of_others_is_not_ours(metadata: dict[str, str] | None, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(to_bytes(TENSORS, metadata))
-    with pytest.raises(DamagedFileError, match="not a whole file of ours"):
+    with pytest.raises(DamagedFileError, match="damaged, or not a file of this harness"):
         load(tmp_path / "a")
 
 

@@ -93,7 +93,7 @@ def test_another_copy_of_the_data_will_do_where_that_is_allowed(form: Parametris
     [
         (replace(a_set(), name="cifar"), "^made from cifar, not from toy$"),
         (a_set(std=(0.25, 0.25, 0.25)), r"^normalised by .*0\.25, 0\.25, 0\.25.*, not by toy's .*0\.2673"),
-        (a_set(size=8), r"^images of shape \(3, 4, 4\), float32 fit; got images \(4, 3, 8, 8\)"),
+        (a_set(size=8), r"^expected float32 images of shape \(3, 4, 4\), got images \(4, 3, 8, 8\)"),
     ],
 )
 def test_but_not_other_data(other: DataSet, message: str, dataset: DataSet) -> None:
@@ -124,7 +124,9 @@ def test_an_image_that_is_not_finite_is_not_kept(value: float, dataset: DataSet,
 
 def test_learned_images_that_are_said_to_be_real_are_not_kept(dataset: DataSet, tmp_path: Path) -> None:
     memory = replace(synthetic(), real=True)
-    with pytest.raises(ValueError, match=r"^memory: its images are said to be real, but 8 bits a value do not hold"):
+    with pytest.raises(
+        ValueError, match=r"^memory: marked as real, but its images are not 8-bit pixels; leave real out$"
+    ):
         save(memory, tmp_path / "m", dataset, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -145,28 +147,28 @@ def stored(changes: dict[str, Tensor], **card: Any) -> tuple[dict[str, Tensor], 
 @pytest.mark.parametrize(
     ("changes", "card", "message"),
     [
-        ({}, {"format": 2}, "a memory of format 1, encoded uint8 or float32, fits; got format 2, encoding float32"),
-        ({}, {"encoding": "jpeg"}, "a memory of format 1, .* fits; got format 1, encoding jpeg"),
+        ({}, {"format": 2}, "expected a memory of format 1 .* or float32, got format 2, encoding float32"),
+        ({}, {"encoding": "jpeg"}, "expected a memory of format 1 .*, got format 1, encoding jpeg"),
         ({}, {"dataset": "cifar", "dataset_digest": "e" * 64}, "made from cifar eeeeeeeeeeee, not from this toy"),
-        ({"images": torch.zeros(4, 3, 8, 8)}, {}, r"images of shape \(3, 4, 4\), float32 fit; got .*\(4, 3, 8, 8\)"),
-        ({"images": torch.zeros(4, 3, 4, 4, dtype=torch.float64)}, {}, "float32 fit; got .*torch.float64"),
-        ({"images": torch.zeros(4, 3, 4, 4, dtype=torch.uint8)}, {}, "float32 fit; got .*torch.uint8"),
-        ({}, {"encoding": "uint8"}, "uint8 fit; got .*torch.float32"),
-        ({"labels": torch.tensor([0, 1, 2, 3])}, {}, r"labels int64 in 0 \.\. 2 fit; got torch.int64, up to 3"),
-        ({"labels": torch.tensor([0, 1, 2, -1])}, {}, r"labels int64 in 0 \.\. 2 fit"),
+        ({"images": torch.zeros(4, 3, 8, 8)}, {}, r"float32 images of shape \(3, 4, 4\), got .*\(4, 3, 8, 8\)"),
+        ({"images": torch.zeros(4, 3, 4, 4, dtype=torch.float64)}, {}, "expected float32 .* got .*torch.float64"),
+        ({"images": torch.zeros(4, 3, 4, 4, dtype=torch.uint8)}, {}, "expected float32 .* got .*torch.uint8"),
+        ({}, {"encoding": "uint8"}, "expected uint8 .* got .*torch.float32"),
+        ({"labels": torch.tensor([0, 1, 2, 3])}, {}, r"expected int64 labels in 0 \.\. 2, got torch.int64, 0 to 3"),
+        ({"labels": torch.tensor([0, 1, 2, -1])}, {}, r"expected int64 labels in 0 \.\. 2, got torch.int64, -1 to 2"),
         ({"labels": torch.zeros(4)}, {}, "got torch.float32"),
-        ({"labels": torch.zeros(0, dtype=torch.int64)}, {}, r"labels \(N,\), N at least 1, fit; got \(0,\)"),
+        ({"labels": torch.zeros(0, dtype=torch.int64)}, {}, r"expected labels \(N,\) with N at least 1, got \(0,\)"),
         ({}, {"league": "sport"}, "league 'sport' is unknown"),
         ({}, {"parametrisation": {"name": "wavelets"}}, "parametrisation 'wavelets' is unknown"),
-        ({}, {"parametrisation": {"name": "low-rank", "rank": 2}}, "does not decode as low-rank .*'left'"),
-        ({}, {"parametrisation": {"name": "multi-formation", "factor": 3}}, "does not decode as multi-formation"),
+        ({}, {"parametrisation": {"name": "low-rank", "rank": 2}}, "cannot be decoded as low-rank .*'left'"),
+        ({}, {"parametrisation": {"name": "multi-formation", "factor": 3}}, "cannot be decoded as multi-formation"),
         ({"left": torch.zeros(4, 3, 4, 1, dtype=torch.float64)}, {}, "torch.float32, torch.float64"),
         ({"soft": torch.ones(4, 3)}, {}, "soft labels belong to the league soft, not pixel"),
         ({"images": torch.full((4, 3, 4, 4), float("nan"))}, {}, "an image is not finite"),
         ({"images": torch.full((4, 3, 4, 4), float("-inf"))}, {}, "an image is not finite"),
         ({"soft": torch.full((4, 3), float("inf"))}, {"league": "soft"}, "a soft label is not finite"),
-        ({"soft": torch.ones(4, 2)}, {"league": "soft"}, r"soft labels \(N, 3\) float32 fit; got \(4, 2\)"),
-        ({"soft": torch.ones(4, 3).long()}, {"league": "soft"}, r"float32 fit; got \(4, 3\), torch.int64"),
+        ({"soft": torch.ones(4, 2)}, {"league": "soft"}, r"expected float32 soft labels \(N, 3\), got \(4, 2\)"),
+        ({"soft": torch.ones(4, 3).long()}, {"league": "soft"}, r"expected float32 .* got \(4, 3\), torch.int64"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, {}, "memory: expected images .* got .*4, 3, 4, 4.* and .*3,"),
     ],
 )
@@ -193,5 +195,5 @@ def test_a_damaged_file_is_told_as_such(dataset: DataSet, tmp_path: Path) -> Non
 def test_a_card_that_does_not_say_all_is_told_as_such(name: str, dataset: DataSet) -> None:
     tensors, card = stored({})
     del card[name]
-    with pytest.raises(ValueError, match=r"^a memory's card and tensors are incomplete$"):
+    with pytest.raises(ValueError, match=r"^the card or the tensors of the memory are incomplete$"):
         decode(tensors, card, dataset)

@@ -84,7 +84,7 @@ def test_a_reused_process_number_is_recognised(store: Store) -> None:
         text = path.read_text()
     path.write_text(text)
     assert store.claim(KEY) is None  # this very process, alive
-    path.write_text(text.replace(f'"start": "{claims.start_ticks(os.getpid())}"', '"start": "1"'))
+    path.write_text(text.replace(f'"start": "{claims.get_start_ticks(os.getpid())}"', '"start": "1"'))
     assert path.read_text() != text
     with acquire(store) as claim:
         assert claim.is_at(path)

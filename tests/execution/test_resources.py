@@ -11,12 +11,12 @@ from harness.execution.resources import (
     SHARED_BY,
     count_full_rate_workers,
     count_workers,
-    device_name,
-    gpu_environments,
-    peak_memory,
+    describe_device,
+    list_gpu_environments,
+    list_worker_environments,
+    measure_peak_memory,
     pick_device,
     reset_resident_peak,
-    worker_environments,
 )
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def test_each_worker_sees_one_of_the_gpus(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [place.get("CUDA_VISIBLE_DEVICES") for place in gpu_environments(device)] == names
+    assert [place.get("CUDA_VISIBLE_DEVICES") for place in list_gpu_environments(device)] == names
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_how_many_units_are_worked_on_at_a_time(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(resources, "usable_cpus", lambda: 7)
+    monkeypatch.setattr(resources, "count_usable_cpus", lambda: 7)
     assert count_workers(device, engine, jobs) == workers
     assert count_full_rate_workers(device, workers) == at_full_rate
 
@@ -62,14 +62,14 @@ def test_how_many_units_are_worked_on_at_a_time(
 def test_a_worker_knows_how_many_share_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert worker_environments("cpu", 4) == [{}]
-    assert worker_environments("cuda:1", 1) == [{SHARED_BY: "1"}]
-    assert worker_environments("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, SHARED_BY: "2"} for gpu in "01"]
+    assert list_worker_environments("cpu", 4) == [{}]
+    assert list_worker_environments("cuda:1", 1) == [{SHARED_BY: "1"}]
+    assert list_worker_environments("cuda", 3) == [{"CUDA_VISIBLE_DEVICES": gpu, SHARED_BY: "2"} for gpu in "01"]
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU")
     names = []
     for workers in ("1", "2"):
         monkeypatch.setenv(SHARED_BY, workers)
-        names.append(device_name(torch.device("cuda")))
+        names.append(describe_device(torch.device("cuda")))
     assert names == ["GPU", "GPU, shared by 2 workers"]  # whose seconds are others
 
 
@@ -87,7 +87,7 @@ def test_the_peak_is_of_what_is_done_inside() -> None:
         pytest.skip("the system cannot measure anew")
     peaks = []
     for mib in (1, 96, 1):
-        with peak_memory(CPU) as peak, mmap.mmap(-1, mib * 2**20) as held:  # fresh pages, none of a used heap
+        with measure_peak_memory(CPU) as peak, mmap.mmap(-1, mib * 2**20) as held:  # fresh pages, none of a used heap
             for page in range(0, len(held), mmap.PAGESIZE):
                 held[page] = 1
         peaks.append(peak["peak_bytes"] / 2**20)
@@ -97,7 +97,7 @@ def test_the_peak_is_of_what_is_done_inside() -> None:
 
 def test_a_peak_that_cannot_be_measured_anew_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "reset_resident_peak", lambda: False)
-    with peak_memory(CPU) as peak:
+    with measure_peak_memory(CPU) as peak:
         pass
     assert peak == {}
 
@@ -105,4 +105,4 @@ def test_a_peak_that_cannot_be_measured_anew_is_left_out(monkeypatch: pytest.Mon
 def test_a_quota_of_the_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As containers and schedulers set it; joblib reads it of cgroups in the same place."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    assert resources.usable_cpus() == 1
+    assert resources.count_usable_cpus() == 1

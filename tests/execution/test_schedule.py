@@ -31,7 +31,7 @@ def test_two_units_that_miss_one_result_both_wait_for_it(tmp_path: Path) -> None
     for unit in BOTH:
         schedule.record(unit, missing(unit))
     assert [finish(schedule) for _ in range(3)] == ["need", "a", "b"]
-    assert schedule.outcome(None).left == ()
+    assert schedule.make_outcome(None).left == ()
 
 
 def test_a_unit_that_misses_a_result_after_it_was_made_again_waits_too(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_unit_that_misses_a_result_after_it_was_made_again_waits_too(tmp_path:
     assert [finish(schedule) for _ in range(2)] == ["need", "a"]
     schedule.record(second, missing(second))  # it had looked before
     assert [finish(schedule) for _ in range(2)] == ["need", "b"]
-    assert schedule.outcome(None).failed == {}
+    assert schedule.make_outcome(None).failed == {}
 
 
 def test_a_result_that_is_missing_time_and_again_fails_the_unit(tmp_path: Path) -> None:
@@ -55,4 +55,4 @@ def test_a_result_that_is_missing_time_and_again_fails_the_unit(tmp_path: Path) 
         unit = schedule.take()
         assert unit is not None
         schedule.record(unit, missing(unit))
-    assert schedule.outcome(None).failed == {"a": f"the result {NEED.key}, which it needs, is missing again"}
+    assert schedule.make_outcome(None).failed == {"a": f"the result {NEED.key}, which it needs, is missing again"}

@@ -9,10 +9,10 @@ from harness.core.data import DataSet
 from harness.execution.units import Unit
 from harness.tracks.base import (
     Place,
-    unit_context,
+    make_context,
 )
 from harness.tracks.memories import (
-    memory_unit,
+    plan_memory,
 )
 
 CPU = torch.device("cpu")
@@ -26,4 +26,4 @@ def run_of(**settings: Any) -> CondenseRun:
 
 def unit_of(run: CondenseRun, dataset: DataSet, classes: list[int] | None = None) -> Unit:
     chosen = list(range(10)) if classes is None else classes
-    return memory_unit(run, dataset, "set 0", chosen, unit_context(run, Place()))
+    return plan_memory(run, dataset, "set 0", chosen, make_context(run, Place()))

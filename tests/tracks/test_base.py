@@ -19,8 +19,8 @@ from harness.tracks.base import (
     Clock,
     Result,
     check_fit,
+    count_images_per_class,
     do_unit,
-    images_per_class,
 )
 from harness.tracks.memories import (
     build_memory,
@@ -34,7 +34,7 @@ from tests.tracks.small_runs import run_of, unit_of
         ({"model": "convnet-d9"}, [], "model: convnet-d9-.* pools 8 x 8 images away"),
         ({"memory.model": "convnet-d9"}, [], "model: convnet-d9-.* pools 8 x 8 images away"),
         ({}, ["convnet-d9"], "model: convnet-d9-.* pools 8 x 8 images away"),
-        ({"ipc": 13}, [], "ipc: 13 images a class are asked for, class 0 has 12"),
+        ({"ipc": 13}, [], "ipc: expected at most 12 images per class, as many as class 0 has"),
         ({"memory": "lo-dm", "memory.rank": 9}, [], "low-rank: rank 9 is too large"),
         ({"memory": "idc", "memory.factor": 3}, [], "multi-formation: 8 x 8 cannot be cut by a factor of 3"),
         ({"memory": "cscore"}, [], "cscore: a file of scores is needed"),
@@ -74,7 +74,7 @@ def test_scores_must_fit_the_data(toy_set: DataSet, tmp_path: Path) -> None:
     ],
 )
 def test_images_a_network_is_trained_on(settings: dict[str, Any], expected: int, toy_set: DataSet) -> None:
-    assert images_per_class(run_of(**settings), toy_set) == expected
+    assert count_images_per_class(run_of(**settings), toy_set) == expected
 
 
 class Keeping(Progress):

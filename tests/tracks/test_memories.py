@@ -18,7 +18,7 @@ from harness.core.fields import configuration
 from harness.core.memory import Budget, Memory, from_stored
 from harness.core.parametrisation import LowRank, MultiFormation
 from harness.core.progress import SILENT, Progress
-from harness.execution.costs import flop_per_image
+from harness.execution.costs import count_flop_per_image
 from harness.execution.units import Store
 from harness.memory import random_real
 from harness.memory.method import AroundConfig, from_function
@@ -26,23 +26,23 @@ from harness.tracks.base import (
     Place,
     adopt_file_budget,
     do_unit,
-    unit_context,
+    make_context,
 )
 from harness.tracks.memories import (
     build_memory,
     check_memory,
-    condensing_flop,
-    file_unit,
-    memory_unit,
-    real_images,
+    count_condensing_flop,
+    plan_file,
+    plan_memory,
+    select_real_images,
 )
 from tests.tracks.small_runs import CPU, run_of, unit_of
 
 
 def test_a_label_says_of_what_the_memory_is(toy_set: DataSet) -> None:
-    run, context = run_of(), unit_context(run_of(), Place())
-    of_set = memory_unit(run, toy_set, "set 1", [3, 4, 5], context)
-    of_order = memory_unit(run, toy_set, "1", [7], context, kind="order ")
+    run, context = run_of(), make_context(run_of(), Place())
+    of_set = plan_memory(run, toy_set, "set 1", [3, 4, 5], context)
+    of_order = plan_memory(run, toy_set, "1", [7], context, kind="order ")
     assert (of_set.label, of_order.label) == ("dm memory, set 1, classes 3 .. 5", "dm memory, order 1, classes 7")
     assert (of_set.spec["seed"], of_order.spec["seed"]) == ([0, "set 1"], [0, "1"])
 
@@ -59,7 +59,7 @@ class ConstantsConfig(AroundConfig):
 def test_constants_outside_fields_are_in_the_key(toy_set: DataSet) -> None:
     pooled = run_of(networks="trained:50-100").method
     alone, around = (
-        memory_unit(run_of(), toy_set, "set 0", [0, 1], {}, cfg).spec["beyond"]
+        plan_memory(run_of(), toy_set, "set 0", [0, 1], {}, cfg).spec["beyond"]
         for cfg in (pooled, ConstantsConfig(pooled))
     )
     assert set(alone) == {"pool"}
@@ -89,7 +89,7 @@ def test_a_file_of_a_set_is_known_by_its_content_and_its_number(toy_set: DataSet
         torch.save({"data": [[images, torch.arange(10).repeat(2)] for images in sets]}, path)
         run = adopt_file_budget(run_of(memory=f"file:{path}", sets=2), toy_set)
         assert (run.ipc, run.sets) == (2, 2)  # of the file, but no more sets than asked for
-        keys += [file_unit(run, toy_set, number, {}).key for number in (0, 1)]
+        keys += [plan_file(run, toy_set, number, {}).key for number in (0, 1)]
     assert keys[:2] == keys[2:4]
     assert len(set(keys)) == 4
 
@@ -100,7 +100,7 @@ def test_a_file_has_the_sets_and_the_budget_it_has(toy_set: DataSet, tmp_path: P
     settled = adopt_file_budget(run_of(**of_file, sets=5), toy_set)
     assert (settled.ipc, settled.sets) == (3, 1)
     assert adopt_file_budget(assemble(CLRun, "smoke", of_file), toy_set).ipc == 3
-    with pytest.raises(ValueError, match=r"^split: a set that others condensed has seen the validation images; judge"):
+    with pytest.raises(ValueError, match=r"^split: the set may have been made from the validation images; evaluate"):
         adopt_file_budget(run_of(**of_file, split="validation"), hold_out(toy_set))
     ours = run_of(sets=4)
     assert adopt_file_budget(ours, toy_set) is ours
@@ -108,7 +108,7 @@ def test_a_file_has_the_sets_and_the_budget_it_has(toy_set: DataSet, tmp_path: P
 
 def test_places_are_those_of_the_official_train_set(toy_set: DataSet) -> None:
     part = hold_out(toy_set)
-    images, labels, places = real_images(part, [2, 7], CPU)
+    images, labels, places = select_real_images(part, [2, 7], CPU)
     assert torch.equal(toy_set.train_labels[places], labels)
     assert torch.equal(images, toy_set.normalise(toy_set.train_images[places]))
     assert len(places) == 2 * 11  # of 12 images each, one is held out
@@ -125,7 +125,7 @@ def test_a_file_that_has_changed_is_not_worked_on(digits: DataSet, tmp_path: Pat
     path = tmp_path / "set.pt"
     torch.save({"data": [[torch.randn(20, 1, 8, 8), torch.arange(10).repeat(2)]]}, path)
     run = adopt_file_budget(run_of(memory=f"file:{path}"), digits)
-    unit = file_unit(run, digits, 0, unit_context(run, Place()))
+    unit = plan_file(run, digits, 0, make_context(run, Place()))
     torch.save({"data": [[torch.randn(20, 1, 8, 8), torch.arange(10).repeat(2)]]}, path)
     with pytest.raises(ValueError, match=r"set\.pt: the file has changed since the run was planned$"):
         do_unit(unit, Store(tmp_path / "units"), SILENT, build_memory)
@@ -166,7 +166,7 @@ def test_a_memory_within_its_budget_passes(built: Memory, toy_set: DataSet) -> N
     check_memory(built, SPEC, toy_set, CPU)
 
 
-UNEVEN = "memory does not hold as many images of each of its 2 classes"
+UNEVEN = "memory does not have equally many images of each of its 2 classes"
 
 
 @pytest.mark.parametrize(
@@ -179,25 +179,31 @@ UNEVEN = "memory does not hold as many images of each of its 2 classes"
         (of_labels([1]), UNEVEN),
         (
             Memory(torch.zeros(4, 1, 16, 16), torch.tensor([1, 1, 2, 2])),
-            r"images are \(N, 1, 16, 16\) float32; \(N, 1, 8, 8\) float32 fit",
+            r"images are \(N, 1, 16, 16\) float32; expected \(N, 1, 8, 8\) float32",
         ),
         (
             Memory(torch.zeros(4, 1, 8, 8, dtype=torch.float64), torch.tensor([1, 1, 2, 2])),
-            r"images are \(N, 1, 8, 8\) float64; \(N, 1, 8, 8\) float32 fit",
+            r"images are \(N, 1, 8, 8\) float64; expected \(N, 1, 8, 8\) float32",
         ),
-        (as_labels(torch.int32), r"labels are \(N,\) int32; \(N,\) int64 fit"),
-        (as_labels(torch.float32), r"labels are \(N,\) float32; \(N,\) int64 fit"),
+        (as_labels(torch.int32), r"labels are \(N,\) int32; expected \(N,\) int64"),
+        (as_labels(torch.float32), r"labels are \(N,\) float32; expected \(N,\) int64"),
         (of_labels([-1, -1, 2, 2]), UNEVEN),
         (of_labels([1, 1, 99, 99]), UNEVEN),
-        (replace(with_soft([1, 2]), soft=torch.ones(2, 2)), r"soft labels are \(N, 2\) float32; \(N, 10\) float32 fit"),
-        (replace(of_labels([1, 2]), images=torch.zeros(2, 1, 8, 8, device="meta")), "images are on meta; it was .*"),
+        (
+            replace(with_soft([1, 2]), soft=torch.ones(2, 2)),
+            r"soft labels are \(N, 2\) float32; expected \(N, 10\) float32",
+        ),
+        (
+            replace(of_labels([1, 2]), images=torch.zeros(2, 1, 8, 8, device="meta")),
+            "images are on meta; expected cpu.*",
+        ),
         ((torch.zeros(4, 1, 8, 8), torch.tensor([1, 1, 2, 2])), r"returned tuple; a harness\.core\.memory\.Memory.*"),
         (None, "returned NoneType; .*"),
-        (of_labels([1, 2]), "memory does not hold 2 images of each class"),
-        (of_labels([1, 1, 1, 2, 2, 2]), "memory holds 384 numbers, the budget 256"),
-        (stored_in(LowRank(2), 5), "memory holds 320 numbers, the budget 256"),  # 10 images of 2 * (8 + 8)
-        (with_soft([1, 1, 2, 2]), "memory holds 296 numbers, soft labels included, the budget 256"),  # and 4 * 10
-        (stored_in(MultiFormation(2), 3), "memory holds 384 numbers, the budget 256"),
+        (of_labels([1, 2]), "memory does not have 2 images of each class"),
+        (of_labels([1, 1, 1, 2, 2, 2]), "memory has 384 numbers, the budget 256"),
+        (stored_in(LowRank(2), 5), "memory has 320 numbers, the budget 256"),  # 10 images of 2 * (8 + 8)
+        (with_soft([1, 1, 2, 2]), "memory has 296 numbers, including soft labels, the budget 256"),  # and 4 * 10
+        (stored_in(MultiFormation(2), 3), "memory has 384 numbers, the budget 256"),
     ],
 )
 def test_what_is_no_memory_of_the_budget_is_refused(built: object, message: str, toy_set: DataSet) -> None:
@@ -244,11 +250,11 @@ def test_flop_of_condensing_by_hand(toy_set: DataSet) -> None:
     # convnet1-w8 on 1 x 8 x 8, padded by 3 as the authors' code pads one channel: a convolution 12 x 12 x (8 x 9) and,
     # after pooling, a classifier 6 x 6 x 8 x 10, two operations each
     once = 2 * (144 * 72 + 288 * 10)
-    assert flop_per_image("convnet-d1-w8", (1, 8, 8), 10) == once
+    assert count_flop_per_image("convnet-d1-w8", (1, 8, 8), 10) == once
     spec = {"classes": list(range(10)), "ipc": 2}
 
     def of(**settings: Any) -> float | None:
-        return condensing_flop(run_of(**settings).method, toy_set, spec)
+        return count_condensing_flop(run_of(**settings).method, toy_set, spec)
 
     # 3 updates: 12 real images a class, all there are, forward; 2 synthetic ones forward and, as twice that, backward
     assert of() == 3 * 10 * (12 + 3 * 2) * once

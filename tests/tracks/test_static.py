@@ -7,7 +7,7 @@ import pytest
 from harness import memory
 from harness.core.data import DataSet
 from harness.execution import costs
-from harness.tracks.base import Place, images_per_class
+from harness.tracks.base import Place, count_images_per_class
 from harness.tracks.estimates import estimate_costs
 from harness.tracks.static import plan
 from tests.tracks.static_runs import keys, memory_units, plan_of, run_of
@@ -17,7 +17,7 @@ def test_a_plan_has_each_set_and_each_network_on_it(toy_set: DataSet) -> None:
     of = plan_of(toy_set, sets=3, nets=2, eval_models="convnet-d1-w8,mlp")
     assert [made.number for made in of.sets] == [0, 1, 2]
     assert [unit.spec["classes"] for made in of.sets for unit in made.units] == [[*range(5)], [*range(5, 10)]] * 3
-    found = [(j.condensed.number, j.model, j.repeat, j.is_rounded) for j in of.judged]
+    found = [(j.condensed.number, j.model, j.repeat, j.is_rounded) for j in of.evaluations]
     everyone = [
         (number, model, repeat, is_rounded)
         for number in range(3)
@@ -27,9 +27,9 @@ def test_a_plan_has_each_set_and_each_network_on_it(toy_set: DataSet) -> None:
     ]
     assert sorted(found) == sorted(everyone)
     assert len(of.units) == len(keys(of.units)) == 3 * 2 + 24
-    assert keys(of.networks) == {judged.unit.key for judged in of.judged}
-    for judged in of.judged:
-        assert judged.unit.needs == tuple(unit.key for unit in judged.condensed.units)
+    assert keys(of.networks) == {evaluation.unit.key for evaluation in of.evaluations}
+    for evaluation in of.evaluations:
+        assert evaluation.unit.needs == tuple(unit.key for unit in evaluation.condensed.units)
 
 
 def test_networks_share_the_memories(toy_set: DataSet) -> None:
@@ -46,7 +46,7 @@ def test_a_builder_that_needs_all_classes_gets_them(toy_set: DataSet) -> None:
 
 def test_the_full_data_need_no_memory(toy_set: DataSet) -> None:
     of = plan_of(toy_set, memory="full", sets=2, ipc=1000)
-    assert [judged.unit.spec["memory"] for judged in of.judged] == ["full"] * 2
+    assert [evaluation.unit.spec["memory"] for evaluation in of.evaluations] == ["full"] * 2
     assert all(made.units == [] for made in of.sets)
     assert len(of.networks) == 2  # rounded nowhere, drawn anew for each set
 
@@ -63,7 +63,7 @@ def test_the_full_data_need_no_memory(toy_set: DataSet) -> None:
     ],
 )
 def test_only_learned_pixels_are_rounded(settings: dict[str, Any], can_be: bool, toy_set: DataSet) -> None:
-    assert {judged.is_rounded for judged in plan_of(toy_set, **settings).judged} == (
+    assert {evaluation.is_rounded for evaluation in plan_of(toy_set, **settings).evaluations} == (
         {False, True} if can_be else {False}
     )
 
@@ -99,7 +99,7 @@ def test_keys_do_not_depend_on_the_place(toy_set: DataSet) -> None:
 
 def test_a_network_is_trained_by_its_own_recipe(toy_set: DataSet) -> None:
     of = plan_of(toy_set, preset="paper", nets=1, recipe="dc", eval_models="convnet-d1-w8-bn,convnet-d1-w8,mlp")
-    recipes = {judged.model: judged.unit.spec["recipe"] for judged in of.judged}
+    recipes = {evaluation.model: evaluation.unit.spec["recipe"] for evaluation in of.evaluations}
     found = {model: (recipe["epochs"], recipe["augment"]) for model, recipe in recipes.items()}
     with_batchnorm, without = (1000, "dc:crop_noise"), (1000, "dc:crop_scale_rotate")  # digits
     assert found == {"convnet-d1-w8-bn": with_batchnorm, "convnet-d1-w8": without, "mlp": without}
@@ -149,7 +149,7 @@ def test_fewer_stops_on_the_way_give_the_same_units(toy_set: DataSet) -> None:
         ({"at": "4", "memory": "lo-dm"}, "at: 4 is beyond the 3 iterations of lo-dm"),
         ({"at": "1", "memory": "herding"}, "at: herding has no iterations to be judged after; leave it out"),
         ({"at": "1", "memory": "full"}, "at: full has no iterations to be judged after; leave it out"),
-        ({"ipc": 13}, "ipc: 13 images a class are asked for, class 0 has 12"),
+        ({"ipc": 13}, "ipc: expected at most 12 images per class, as many as class 0 has"),
         ({"eval_models": "mlp,convnet-d9"}, "model: convnet-d9-.* pools 8 x 8 images away"),
     ],
 )
@@ -162,18 +162,18 @@ def test_a_run_that_cannot_be_is_refused(settings: dict[str, Any], message: str,
 def test_every_builder_can_be_planned_and_estimated(
     builder: str, toy_set: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "rate", lambda *_, **__: 1000.0)
+    monkeypatch.setattr(costs, "measure_rate", lambda *_, **__: 1000.0)
     run = run_of("paper", memory=builder, nets=1, sets=1, ipc=10)
     units = estimate_costs(plan(run, toy_set, Place()).units, run, toy_set)
     condensing = sum(unit.cost for unit in units if unit.kind == "memory")
     assert (condensing > 1) == (run.method.model is not None)
-    images = 120 * 101 if builder == "full" else 10 * images_per_class(run, toy_set) * 1001
+    images = 120 * 101 if builder == "full" else 10 * count_images_per_class(run, toy_set) * 1001
     assert next(unit.cost for unit in units if unit.kind == "network") == pytest.approx(images / 1000)
 
 
 @pytest.mark.parametrize("builder", ["dm", "dsa", "lo-dm"])
 def test_stops_on_the_way_cost_nothing(builder: str, toy_set: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "rate", lambda *_, **__: 1000.0)
+    monkeypatch.setattr(costs, "measure_rate", lambda *_, **__: 1000.0)
     key, seconds = "memory.host.iterations" if builder == "lo-dm" else "memory.iterations", []
     for at in ("", "1,4"):
         settings: dict[str, Any] = {"memory": builder, key: 6}

@@ -17,7 +17,7 @@ from harness.core.data import DataSet
 from harness.core.progress import SILENT
 from harness.core.rng import generator
 from harness.core.train import count_correct_by_class, fit
-from harness.execution.costs import flop_per_image
+from harness.execution.costs import count_flop_per_image
 from harness.execution.engines import Event
 from harness.execution.units import Store
 from harness.results import rows as rowfiles
@@ -91,7 +91,7 @@ def test_rows_of_a_set_are_sums_over_its_units(oracle: tuple[Path, Finished], di
         assert len(costs) == 2
         # per update 16 real images a class forward, and 2 synthetic ones forward and, as twice that, backward
         passes = 10 * (16 + 3 * 2) * (made.updates or 0)
-        flop = passes * flop_per_image("convnet-d1-w8", (1, 8, 8), 5)
+        flop = passes * count_flop_per_image("convnet-d1-w8", (1, 8, 8), 5)
         assert dict(values) == {"memory_images": 20, "memory_scalars": 20 * 64, "condensing_flop": flop}
         assert here["wall_seconds"].tolist() == pytest.approx([sum(cost["wall_seconds"] for cost in costs)] * 3)
         assert set(here["peak_bytes"]) == {max(cost["peak_bytes"] for cost in costs)}
@@ -133,10 +133,10 @@ def test_unfinished_sets_have_no_rows(digits: DataSet, tmp_path: Path) -> None:
     run = run_of()
     of, store = plan(run, digits, Place()), Store(tmp_path)
     static.work(of.sets[0].units[0], store, SILENT)
-    assert list(static.rows(run, of, store, digits, "")) == []
+    assert list(static.make_rows(run, of, store, digits, "")) == []
     static.work(of.sets[0].units[1], store, SILENT)
-    static.work(of.judged[1].unit, store, SILENT)
-    metrics = [row["metric"] for row in static.rows(run, of, store, digits, "")]
+    static.work(of.evaluations[1].unit, store, SILENT)
+    metrics = [row["metric"] for row in static.make_rows(run, of, store, digits, "")]
     assert metrics == ["memory_images", "memory_scalars", "condensing_flop", "test_accuracy_uint8"]
 
 

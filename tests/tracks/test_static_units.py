@@ -82,7 +82,7 @@ class Killing(Progress):
 @pytest.mark.parametrize("builder", ["dm", "dsa", "idc", "lo-dm", "mim-dm", "herding", "el2n"])
 def test_a_killed_unit_goes_on_and_its_seconds_count(builder: str, digits: DataSet, tmp_path: Path) -> None:
     of = plan_of(digits, memory=builder, **({} if builder in ("herding", "el2n") else {"at": "1"}))
-    network = next(judged.unit for judged in of.judged if judged.condensed is of.sets[-1])
+    network = next(evaluation.unit for evaluation in of.evaluations if evaluation.condensed is of.sets[-1])
     undisturbed, store = Store(tmp_path / "a"), Store(tmp_path / "b")
     done([*memory_units(of), network], undisturbed)
     for unit in [*memory_units(of), network]:

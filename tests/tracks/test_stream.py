@@ -13,8 +13,8 @@ from harness.execution.units import Store
 from harness.scenarios.stream import class_order
 from harness.tracks import stream
 from harness.tracks.base import Place
-from harness.tracks.memories import real_images
-from harness.tracks.rows import compute_form
+from harness.tracks.memories import select_real_images
+from harness.tracks.rows import describe_form
 from harness.tracks.stream import StreamPlan, plan
 
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def test_a_listed_order_is_followed(toy_set: DataSet) -> None:
     ("settings", "message"),
     [
         ({"steps": 3}, "steps: 3 does not divide the 10 classes; choose from 1, 2, 5, 10"),
-        ({"ipc": 13}, "ipc: 13 images a class are asked for, class 0 has 12"),
+        ({"ipc": 13}, "ipc: expected at most 12 images per class, as many as class 0 has"),
         ({"class_order": "0,1,2"}, r"class_order: expected each of 0 \.\. 9 once"),
         ({"model": "convnet-d9"}, "model: convnet-d9-.* pools 8 x 8 images away"),
         ({"memory": "dm", "memory.model": "convnet-d9"}, "model: convnet-d9-.* pools 8 x 8 images away"),
@@ -151,14 +151,14 @@ def test_planning_leaves_the_global_generator_alone(toy_set: DataSet) -> None:
 
 
 def test_real_images_are_normalised_and_in_order(toy_set: DataSet) -> None:
-    images, labels, _ = real_images(toy_set, [7, 2], CPU)
+    images, labels, _ = select_real_images(toy_set, [7, 2], CPU)
     assert labels.tolist() == [2, 7] * 12
     expected = (toy_set.train_images[2].float() / 255 - 0.5) / 0.25
     torch.testing.assert_close(images[0], expected, rtol=0, atol=1e-6)
 
 
 def test_a_memory_survives_its_file(toy_set: DataSet) -> None:
-    images, labels, _ = real_images(toy_set, [1], CPU)
+    images, labels, _ = select_real_images(toy_set, [1], CPU)
     for real in (True, False):
         memory = Memory(images[:3], labels[:3], real=real)
         back = memory_file.decode(*memory_file.encode(memory, toy_set, {}), toy_set)
@@ -177,7 +177,7 @@ def test_a_matrix_of_counts_becomes_rows(toy_set: DataSet, tmp_path: Any) -> Non
         cost = {"wall_seconds": 1.5, "device": "CPU", "torch": "2"}
         card = {"stored_bytes": 640, "league": "pixel", "cost": cost}
         store.save(training.unit.key, {"right": right, "total": total}, card)
-    rows = list(stream.rows(run, of, store, toy_set, ""))
+    rows = list(stream.make_rows(run, of, store, toy_set, ""))
     found = [(row["metric"], row["experience"], row.get("tested_experience"), row["value"]) for row in rows]
     assert found == [
         ("seen_accuracy", 0, None, 40.0),
@@ -192,7 +192,7 @@ def test_a_matrix_of_counts_becomes_rows(toy_set: DataSet, tmp_path: Any) -> Non
     assert all(row["classes_seen"] == 5 * (int(row["experience"] or 0) + 1) for row in rows)
     unfinished = Store(tmp_path / "other")
     unfinished.save(of.trainings[1].unit.key, *store.load(of.trainings[1].unit.key))  # type: ignore[misc]
-    metrics = [row["metric"] for row in stream.rows(run, of, unfinished, toy_set, "")]
+    metrics = [row["metric"] for row in stream.make_rows(run, of, unfinished, toy_set, "")]
     assert metrics == ["seen_accuracy", "experience_accuracy", "experience_accuracy"]  # no sums over a part
 
 
@@ -202,5 +202,5 @@ def test_another_preset_of_the_same_units_keeps_its_name(toy_set: DataSet) -> No
 
 
 def test_forms_in_words() -> None:
-    assert compute_form(run_of(memory="dm", compute="eager").method.form) == "eager, float32, real float32"
-    assert compute_form(run_of(memory="herding").method.form) == "eager, float32"
+    assert describe_form(run_of(memory="dm", compute="eager").method.form) == "eager, float32, real float32"
+    assert describe_form(run_of(memory="herding").method.form) == "eager, float32"

@@ -14,7 +14,7 @@ from harness.commands.bench.training import bench_fit, bench_stream
 from harness.core import compute
 from harness.core.compute import hardware
 from harness.core.registry import known
-from harness.execution.resources import pick_device, usable_cpus
+from harness.execution.resources import count_usable_cpus, pick_device
 
 __all__ = ["BENCHMARKS", "run"]
 
@@ -52,7 +52,7 @@ def run(name: str, preset: str, seconds: float, threads: int | None, device: str
         raise ValueError(f"seconds: a number, 0 or more, got {seconds:g}")
     where = pick_device(device)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or usable_cpus())
+    torch.set_num_threads(threads or count_usable_cpus())
     try:
         with compute.use_device(where), compute.precision("float32", where):
             result = BENCHMARKS[name](preset, seconds, where)

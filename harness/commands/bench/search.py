@@ -18,13 +18,13 @@ from harness.core.progress import Progress
 from harness.core.recipes import TrainConfig
 from harness.core.rng import generator
 from harness.execution import engines
-from harness.execution.resources import gpu_environments, usable_cpus, worker_environments
+from harness.execution.resources import count_usable_cpus, list_gpu_environments, list_worker_environments
 from harness.execution.units import Store, Unit
 from harness.nas import proxy
 from harness.nas.form import choose_form
 from harness.nas.proxy import LabelledImages
-from harness.tracks.memories import recipe_from
-from harness.tracks.rows import training_form
+from harness.tracks.memories import restore_recipe
+from harness.tracks.rows import describe_training_form
 
 WORKERS_TRIED = (1, 2, 4, 8)  # on each GPU
 
@@ -82,7 +82,7 @@ def time_search(size: Size, preset: str, device: torch.device) -> Result:
         **({"seconds_by_jobs": by_jobs} if device.type == "cuda" else {}),
         "plain_per_minute": 60 * len(units) / plain_seconds,
         "shipped_per_minute": 60 * len(units) / shipped_seconds,
-        "form": "; ".join(sorted({training_form(recipe_from(unit.spec["recipe"])) for unit in units})),
+        "form": "; ".join(sorted({describe_training_form(restore_recipe(unit.spec["recipe"])) for unit in units})),
         **rates(shipped_seconds, sum(map(_count_flop, candidates)) * images, device),
     }
 
@@ -96,10 +96,10 @@ def time_workers(units: list[Unit], device: torch.device) -> dict[int, float]:
     Raises:
         RuntimeError: a unit failed with the fewest workers, or the bench was interrupted.
     """
-    gpus = len(gpu_environments(str(device)))
+    gpus = len(list_gpu_environments(str(device)))
     times: dict[int, float] = {}
-    for jobs in [tried * gpus for tried in WORKERS_TRIED] if gpus else [usable_cpus()]:
-        environments = worker_environments(str(device), jobs)
+    for jobs in [tried * gpus for tried in WORKERS_TRIED] if gpus else [count_usable_cpus()]:
+        environments = list_worker_environments(str(device), jobs)
         began = time.perf_counter()
         with TemporaryDirectory() as directory:
             outcome = engines.run(units, Store(Path(directory)), _score_candidate, jobs=jobs, environments=environments)
@@ -114,7 +114,7 @@ def time_workers(units: list[Unit], device: torch.device) -> dict[int, float]:
 
 
 def _make_unit(model: str, recipe: TrainConfig, size: Size, device: torch.device) -> Unit:
-    candidate_recipe = config.plain(choose_form(recipe, model, size.images, str(device)))
+    candidate_recipe = config.to_plain(choose_form(recipe, model, size.images, str(device)))
     spec = {"model": model, "recipe": candidate_recipe, "images": [size.images, size.validation, size.test]}
     return Unit("bench", spec, model, {"device": str(device)}, cost=_count_flop(model))
 
@@ -132,7 +132,7 @@ def _make_images(train: int, validation: int, test: int, device: torch.device) -
 
 def _score_candidate(unit: Unit, store: Store, progress: Progress) -> None:
     """Train and score a candidate in a worker process."""
-    recipe = recipe_from(unit.spec["recipe"])
+    recipe = restore_recipe(unit.spec["recipe"])
     weights, rng, device = generator("weights"), generator("batches"), torch.device(unit.context["device"])
     with compute.use_device(device), compute.precision("float32", device):
         train, validation, test = _make_images(*unit.spec["images"], device)

@@ -8,7 +8,7 @@ from harness.core.models.network import ACTIVATIONS, NORMS, POOLINGS, SHORT, Blo
 
 @dataclass(frozen=True)
 class ConvNetSpec:
-    """One member of the family; `str` gives its full name."""
+    """The specification of a ConvNet; `str` returns its full name."""
 
     depth: int = 3  # blocks of convolution, norm, activation, pooling
     width: int = 128  # filters of each convolution
@@ -24,7 +24,7 @@ class ConvNetSpec:
 
     @property
     def has_batchnorm(self) -> bool:
-        """Whether an image's output depends on the others in its batch; `has_batch_statistics` tells of a network."""
+        """Whether the network has BatchNorm; `has_batch_statistics` checks a network that is built."""
         return self.norm == "batchnorm"
 
     def __str__(self) -> str:
@@ -32,10 +32,10 @@ class ConvNetSpec:
 
 
 def parse(name: str) -> ConvNetSpec | None:
-    """The member a name stands for; None if its first part is not of the family.
+    """Parse the name of a ConvNet, such as convnet-d4-bn; return None if it does not begin with convnet.
 
     Raises:
-        ValueError: a later part is not; the message says which.
+        ValueError: a later part of the name is unknown or contradicts another one; the message says which.
     """
     head, *parts = name.lower().split("-")
     match = re.fullmatch(r"convnet(\d*)", head)
@@ -43,7 +43,7 @@ def parse(name: str) -> ConvNetSpec | None:
         return None
     axes: dict[str, str] = {"depth": match[1]} if match[1] else {}
     for part in parts:
-        axis, value = _axis(part, name)
+        axis, value = _parse_part(part, name)
         if axis in axes:
             raise ValueError(f"model: {name!r} gives its {axis} twice")
         axes[axis] = value
@@ -51,7 +51,8 @@ def parse(name: str) -> ConvNetSpec | None:
     return ConvNetSpec(**{axis: int(value) if types[axis] is int else value for axis, value in axes.items()})  # type: ignore[arg-type]
 
 
-def _axis(part: str, name: str) -> tuple[str, str]:
+def _parse_part(part: str, name: str) -> tuple[str, str]:
+    """Return the field and the value that one part of a name sets."""
     if number := re.fullmatch(r"([dw])(\d+)", part):
         return {"d": "depth", "w": "width"}[number[1]], number[2]
     value = SHORT.get(part, part)
@@ -63,7 +64,7 @@ def _axis(part: str, name: str) -> tuple[str, str]:
 
 
 class ConvNet(Network):
-    """Gidaris & Komodakis' network as Zhao et al. use it (DC, arXiv:2006.05929): equal blocks in a row."""
+    """A sequence of equal blocks: the network of Gidaris & Komodakis as used by Zhao et al. (DC, arXiv:2006.05929)."""
 
     def __init__(self, spec: ConvNetSpec, image_shape: tuple[int, int, int], num_classes: int) -> None:
         blocks = [Block(spec.width, kernel=3, padding=1, pooled=spec.pooling != "nopooling")] * spec.depth

@@ -1,7 +1,8 @@
-"""The networks of fixed structure that a memory is also tested on, as Zhao et al. use them (DC, arXiv:2006.05929).
+"""Networks of fixed structure other than ConvNets, as used by Zhao et al. (DC, arXiv:2006.05929).
 
-Each is a function of its specification, images (C, H, W) and K classes. The published sizes are those of 32 x 32
-images, and of 1-channel ones of 28 x 28; for other images the linear layers fit what the convolutions leave.
+Each function takes a specification, the shape (C, H, W) of an image and the number K of classes. Zhao et al. publish
+them for images of 32 x 32, or 28 x 28 with one channel. For other images, the linear layers take the size of the map
+that the convolutions return. D is the size of the embedding, the input of the classifier.
 """
 
 from collections.abc import Callable
@@ -26,11 +27,11 @@ from harness.core.models.network import (
 
 @dataclass(frozen=True)
 class OtherSpec:
-    """A network of fixed structure; `str` gives its full name."""
+    """The specification of a network of fixed structure; `str` returns its full name."""
 
     family: str  # one of FAMILIES
-    norm: str  # one of the family's
-    halving: str = "stride"  # how resnet18 halves its maps: stride or ap, by average pooling
+    norm: str  # a norm that the family has
+    halving: str = "stride"  # how resnet18 halves the side of its maps: "stride", or "ap" for average pooling
 
     def __post_init__(self) -> None:
         halvings = ("stride", "ap") if self.family == "resnet18" else ("stride",)
@@ -39,7 +40,7 @@ class OtherSpec:
 
     @property
     def has_batchnorm(self) -> bool:
-        """Whether an image's output depends on the others in its batch; `has_batch_statistics` tells of a network."""
+        """Whether the network has BatchNorm; `has_batch_statistics` checks a network that is built."""
         return self.norm == "batchnorm"
 
     def __str__(self) -> str:
@@ -51,20 +52,20 @@ NAMES = (
     "mlp", "lenet", "alexnet", "alexnet-bn", "vgg11", "vgg11-bn",
     "resnet18", "resnet18-bn", "resnet18-ap", "resnet18-bn-ap",
 )  # fmt: skip
-_NORMS_OF = {
+_NORMS_OF = {  # family -> its norms, the default first
     "mlp": ("nonorm",),
     "lenet": ("nonorm",),
-    "alexnet": ("nonorm", "batchnorm"),  # the default first
+    "alexnet": ("nonorm", "batchnorm"),
     "vgg11": ("instancenorm", "batchnorm"),
     "resnet18": ("instancenorm", "batchnorm"),
 }
 
 
 def parse(name: str) -> OtherSpec | None:
-    """The network a name stands for; None if its first part is none of FAMILIES.
+    """Parse the name of a network, such as resnet18-bn-ap; return None if it does not begin with one of FAMILIES.
 
     Raises:
-        ValueError: a later part is not one of the family's; the message says which.
+        ValueError: a later part of the name is unknown or contradicts another one; the message says which.
     """
     family, *parts = name.lower().split("-")
     if family not in FAMILIES:
@@ -75,8 +76,8 @@ def parse(name: str) -> OtherSpec | None:
     for part in parts:
         value = SHORT.get(part, part)
         if value not in known:
-            has = f"parts are {', '.join(known)}" if known else f"{family} has no parts"
-            raise ValueError(f"model: {part!r} in {name!r} is unknown; {has}")
+            choices = f"parts are {', '.join(known)}" if known else f"{family} has no parts"
+            raise ValueError(f"model: {part!r} in {name!r} is unknown; {choices}")
         axis = "halving" if value == "ap" else "norm"
         if axis in axes:
             raise ValueError(f"model: {name!r} gives its {axis} twice")
@@ -85,14 +86,17 @@ def parse(name: str) -> OtherSpec | None:
 
 
 def mlp(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int) -> Network:
-    """Two hidden layers of 128; D = 128."""
+    """Build a perceptron with two hidden layers of 128 units; D = 128."""
     channels, height, width = image_shape
     hidden = [nn.Linear(channels * height * width, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()]
     return Network([nn.Flatten(), *hidden], 128, num_classes)
 
 
 def lenet(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int) -> Network:
-    """Two pooled convolutions, the last 16 x 5 x 5 for published sizes, and two hidden layers; D = 84."""
+    """Build LeNet: two convolutions with pooling and two hidden layers; D = 84.
+
+    The second convolution returns 16 x 5 x 5 maps for the published image sizes.
+    """
     blocks = [Block(6, kernel=5, padding=0, pooled=True), Block(16, kernel=5, padding=0, pooled=True)]
     layers, size = stack(blocks, spec, image_shape, spec.norm)
     hidden = [nn.Linear(16 * size * size, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()]
@@ -100,7 +104,7 @@ def lenet(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int) 
 
 
 def alexnet(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int) -> Network:
-    """Five convolutions, three of them pooled; D = 192 x 4 x 4 for published sizes."""
+    """Build AlexNet: five convolutions, three of them with pooling; D = 192 x 4 x 4 for the published image sizes."""
     blocks = [
         Block(128, kernel=5, padding=2, pooled=True),
         Block(192, kernel=5, padding=2, pooled=True),
@@ -113,10 +117,10 @@ def alexnet(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int
 
 
 def vgg11(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int) -> Network:
-    """Eight convolutions, five of them pooled, and the mean of the map they leave; D = 512.
+    """Build VGG11: eight convolutions, five of them with pooling, and an average over the final map; D = 512.
 
-    The published average at the end is over 1 x 1, the whole map of 32 x 32 images, where it changes nothing. So it
-    is over the whole map of any others, 2 x 2 for 64 x 64, and the classifier is the same for all.
+    The published network averages over 1 x 1, which is the whole map for images of 32 x 32. Here it averages over the
+    whole map for images of any size, such as 2 x 2 for images of 64 x 64, so that D does not depend on the size.
     """
     plan = [(64, True), (128, True), (256, False), (256, True), (512, False), (512, True), (512, False), (512, True)]
     blocks = [Block(filters, kernel=3, padding=1, pooled=pooled) for filters, pooled in plan]
@@ -125,14 +129,16 @@ def vgg11(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int) 
 
 
 def resnet18(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: int) -> Network:
-    """A convolution and four stages of two residual blocks, each stage but the first with maps of half the side.
+    """Build ResNet18: a convolution and four stages of two residual blocks; all stages but the first halve the maps.
 
-    Strided, it ends with the mean of the map, D = 512: published is 4 x 4, the whole map of 32 x 32 images, and so it
-    is over the whole map of any others, 8 x 8 for 64 x 64. Halved by average pooling (`ap`), it ends with the map
-    itself, D = 512 x 4 x 4 for 32 x 32 images. No extra padding here: `ap` leaves 3 x 3 of 1-channel 28 x 28 images.
+    With halving "stride", the network ends with an average over the final map, and D = 512. The published average is
+    over 4 x 4, which is the whole map for images of 32 x 32; here it is over the whole map for images of any size, such
+    as 8 x 8 for images of 64 x 64. With halving "ap", the network ends with the final map itself, and D = 512 x 4 x 4
+    for images of 32 x 32. Images of one channel get no extra padding: "ap" turns 28 x 28 into 3 x 3.
 
     Raises:
-        ValueError: nothing is left of images of this shape; an instance norm leaves nothing of a 1 x 1 map.
+        ValueError: the images are too small: the final map is empty, or it is 1 x 1, which an instance norm sets to
+            zero.
     """
     channels, size = image_shape[0], side(spec, image_shape)
     stem = [Convolution(channels, 64, 3, padding=1, bias=False), NORMS[spec.norm](64, size), nn.ReLU()]
@@ -150,7 +156,7 @@ def resnet18(spec: OtherSpec, image_shape: tuple[int, int, int], num_classes: in
 
 
 class ResidualBlock(nn.Module):
-    """relu(residual + shortcut) of maps (N, channels, H, W), of half the side where there are more filters."""
+    """Maps (N, channels, H, W) to relu(residual + shortcut); halves H and W if `filters` differs from `channels`."""
 
     def __init__(self, channels: int, filters: int, spec: OtherSpec) -> None:
         super().__init__()
@@ -159,7 +165,7 @@ class ResidualBlock(nn.Module):
         pooling = [AveragePool()] if halves and spec.halving == "ap" else []
         self.residual = nn.Sequential(
             nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False),
-            norm(filters, 0),  # neither norm asks for the side of the map
+            norm(filters, 0),  # instance norm and BatchNorm do not use the side of the map
             nn.ReLU(),
             *pooling,
             nn.Conv2d(filters, filters, 3, padding=1, bias=False),

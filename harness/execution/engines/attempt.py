@@ -1,4 +1,4 @@
-"""One attempt at a unit, and what may end a run early: what all engines share."""
+"""What all engines share: one attempt at a unit, and the limits that may end a run early."""
 
 import signal
 import threading
@@ -16,7 +16,7 @@ from harness.core.progress import Progress
 from harness.execution.schedule import Event
 from harness.execution.units import MissingResultError, Stopped, Store, Unit, UnitProgress
 
-TURN_SECONDS = 0.2  # between two looks at signals and at workers that send nothing
+TURN_SECONDS = 0.2  # between two checks for signals and for messages of workers
 
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP") if hasattr(signal, name)
@@ -50,7 +50,7 @@ class Limits:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
-                if signal.getsignal(number) is not signal.SIG_IGN:  # ignored on purpose: nohup, a job in the background
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs ignore signals
                     self._handlers[number] = signal.signal(number, self._count)
         return self
 
@@ -69,11 +69,11 @@ class Limits:
 def attempt(
     unit: Unit, store: Store, work: Work, deadline: float, stop: Callable[[], bool], tell: Callable[[Event], None]
 ) -> Event:
-    """Claim a unit and do it; return how that ended.
+    """Claim a unit and do it; return the event that ended the attempt.
 
     Args:
-        unit: what to do.
-        store: where its result goes; it keeps the traceback of a failure as well.
+        unit: the unit to do.
+        store: the store for its result, and for the traceback of a failure.
         work: does the unit.
         deadline: value of `time.monotonic()` after which the work stops.
         stop: returns whether the work is to stop.
@@ -109,13 +109,13 @@ def attempt(
         return Event("stopped", unit.key, unit.label, reason=str(stopped))
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        # A failure may leave CUDA unusable in this process, or its memory taken.
+        # A failure may leave CUDA unusable in this process, or GPU memory allocated.
         return Event("failed", unit.key, unit.label, reason=reason, is_spoilt=bool(torch.cuda.is_initialized()))
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread, as every engine does: the number of threads changes the last bits of a sum."""
+def use_one_thread() -> Iterator[None]:
+    """Limit torch to one thread inside the context: the number of threads changes the rounding of sums."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -10,7 +10,7 @@ from harness.execution.engines.worker import Worker
 from harness.execution.schedule import Event, Schedule
 
 GRACE_SECONDS = 20.0  # for workers to save a checkpoint when they are asked to stop
-FALSE_STARTS = 3  # workers in a row that end before they are up, after which the run gives up
+FALSE_STARTS = 3  # number of successive workers that end before they are up, after which the run gives up
 
 
 def run_local(
@@ -25,7 +25,7 @@ def run_local(
 
 
 class _LocalRun:
-    """The state of one run: its workers, the units that were tried twice, and why and when it ends."""
+    """The state of one run: its workers, the units whose worker died, and why and when the run ends."""
 
     def __init__(
         self, schedule: Schedule, work: Work, jobs: int, limits: Limits, environments: Sequence[Mapping[str, str]]
@@ -57,11 +57,11 @@ class _LocalRun:
 
     @property
     def busy(self) -> int:
-        """The number of workers that have a unit in work."""
+        """The number of workers that work on a unit."""
         return sum(worker.unit is not None for worker in self.workers)
 
     def stop(self) -> None:
-        """Ask all workers to stop, once, if there is a reason to end the run."""
+        """Ask all workers to stop if there is a reason to end the run; they are asked once."""
         if self.reason is None and (reason := self.limits.reason_to_stop()):
             self.reason, self.end = reason, time.monotonic() + GRACE_SECONDS
             for worker in self.workers:
@@ -81,10 +81,10 @@ class _LocalRun:
             self.workers.append(Worker(self.schedule.store, self.work, environment))
 
     def collect(self) -> None:
-        """Take in the events of all workers, and remove workers that have ended or must not go on."""
+        """Read the events of all workers, and remove workers that have ended or must not continue."""
         for worker in list(self.workers):
             has_ended = not worker.process.is_alive()  # checked before its last events are read
-            for event in worker.events():
+            for event in worker.read_events():
                 if event.kind in ("started", "progress"):
                     self.schedule.report(event)
                 elif worker.unit is not None:
@@ -98,7 +98,7 @@ class _LocalRun:
                 self.remove(worker)
 
     def remove(self, worker: Worker) -> None:
-        """Remove a worker; the unit that it had in work is tried once more, and has failed the second time."""
+        """Remove a worker. Its unit is tried once more; if that worker dies as well, the unit has failed."""
         self.workers.remove(worker)
         if (unit := worker.unit) is not None:
             if self.reason is None and unit.key in self.retried:

@@ -7,16 +7,19 @@ from contextlib import suppress
 import torch
 
 from harness.core.compute import heap
-from harness.execution.engines.attempt import TURN_SECONDS, Limits, Work, attempt, one_thread
+from harness.execution.engines.attempt import TURN_SECONDS, Limits, Work, attempt, use_one_thread
 from harness.execution.schedule import Schedule
 
 
 def run_serial(
     schedule: Schedule, work: Work, jobs: int, limits: Limits, environments: Sequence[Mapping[str, str]]
 ) -> str | None:
-    """Do the scheduled units in this process; return why it stopped early, or None. `jobs` and the rest are ignored."""
+    """Do the scheduled units in this process; return why it stopped early, or None.
+
+    `jobs` and `environments` are ignored.
+    """
     heap.keep_freed_memory()
-    with suppress(KeyboardInterrupt), one_thread():
+    with suppress(KeyboardInterrupt), use_one_thread():
         while limits.reason_to_stop() is None:
             if unit := schedule.take():
                 event = attempt(unit, schedule.store, work, limits.deadline, limits.is_interrupted, schedule.report)
@@ -31,7 +34,7 @@ def run_serial(
 
 
 def _is_gpu_lost(device: str | None) -> bool:
-    """Return whether every call to the GPU gives the error of an earlier kernel, which only a new process cures."""
+    """Return whether calls to the GPU keep raising the error of an earlier kernel; only a new process can recover."""
     try:
         torch.cuda.synchronize(None if device == "cpu" else device)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""A worker process of the local engine: as its parent sees it, and what the process itself does."""
+"""A worker process of the local engine: the handle of the parent, and the code that the process runs."""
 
 import multiprocessing
 import os
@@ -14,22 +14,22 @@ from multiprocessing.connection import Connection
 from types import ModuleType
 
 from harness.core.compute import heap
-from harness.execution.engines.attempt import STOPPING, Work, attempt, one_thread
+from harness.execution.engines.attempt import STOPPING, Work, attempt, use_one_thread
 from harness.execution.schedule import Event
 from harness.execution.units import Store, Unit
 
-WATCH_SECONDS = 1.0  # between two checks of a worker whether its parent lives
+WATCH_SECONDS = 1.0  # between two checks of a worker whether its parent still runs
 LEAVE_SECONDS = 5.0  # for an idle worker to end by itself
 STOP, LEAVE = b"", b"leave"  # messages of the parent: stop the unit in work; end the process
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class Worker:
-    """A worker process as its parent sees it, with the unit that it works on.
+    """The parent's handle of a worker process, with the unit that the process works on.
 
     Attributes:
-        environment: the environment variables that set this worker off from its parent.
-        unit: the unit in work, or None.
+        environment: the environment variables of the process in addition to those of its parent.
+        unit: the unit that the process works on, or None.
         is_up: whether the process has sent its first message.
         is_spoilt: whether the process must not do another unit.
     """
@@ -39,7 +39,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(far_end, os.getpid(), store, work), name="harness worker")
-        with _worker_environment(environment), _without_main(work):
+        with _prepare_environment(environment), _without_main(work):
             self.process.start()
         far_end.close()
         self.is_up = self.is_spoilt = False
@@ -54,7 +54,7 @@ class Worker:
         """Ask the process to save the state of its unit and stop."""
         self._send(STOP)
 
-    def events(self) -> Iterator[Event]:
+    def read_events(self) -> Iterator[Event]:
         """Yield the events that have arrived since the last call."""
         with suppress(EOFError, OSError):
             while self.connection.poll():
@@ -64,7 +64,7 @@ class Worker:
                     yield event
 
     def end(self) -> None:
-        """End the process: an idle one by itself, so that it frees what libraries share, any other by a kill."""
+        """End the process. An idle process is asked to leave, so that libraries free shared resources, then killed."""
         if self.unit is None and self.is_up:
             self._send(LEAVE)
             self.process.join(LEAVE_SECONDS)
@@ -78,13 +78,13 @@ class Worker:
         self.connection.close()
 
     def _send(self, message: bytes) -> None:
-        with suppress(OSError):  # the process has ended, which the engine finds out
+        with suppress(OSError):  # the process has ended; the engine will notice
             self.connection.send_bytes(message)
 
 
 def _serve(connection: Connection, parent: int, store: Store, work: Work) -> None:
     """Do units as they arrive, until the process is asked to leave, is killed, or its parent has ended."""
-    for number in STOPPING:  # the whole process group gets these; the parent decides
+    for number in STOPPING:  # the whole process group receives these signals; the parent handles them
         signal.signal(number, signal.SIG_IGN)
     heap.keep_freed_memory()
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -98,14 +98,14 @@ def _serve(connection: Connection, parent: int, store: Store, work: Work) -> Non
             os._exit(1)
 
     tell(None)  # the process is up
-    with one_thread():
+    with use_one_thread():
         while (message := inbox.get()) != LEAVE:
             unit, seconds = pickle.loads(message)
             tell(attempt(unit, store, work, time.monotonic() + seconds, stop.is_set, tell))
 
 
 def _listen(connection: Connection, parent: int, inbox: queue.SimpleQueue[bytes], stop: threading.Event) -> None:
-    """Pass on the parent's messages; end this process when the parent has ended."""
+    """Put the parent's messages into `inbox` or `stop`; end this process when the parent has ended."""
     while True:
         try:
             if connection.poll(WATCH_SECONDS):
@@ -122,9 +122,9 @@ def _listen(connection: Connection, parent: int, inbox: queue.SimpleQueue[bytes]
 
 @contextmanager
 def _without_main(work: Work) -> Iterator[None]:
-    """Keep a new process from importing this one's script, which then needs no `if __name__ == "__main__"`.
+    """Keep new processes from importing the main script, so that it needs no `if __name__ == "__main__"`.
 
-    It is imported where the work itself is defined in it.
+    They do import it if `work` is defined in it.
     """
     main = sys.modules["__main__"]
     if work.__module__ != "__main__":
@@ -136,10 +136,13 @@ def _without_main(work: Work) -> Iterator[None]:
 
 
 @contextmanager
-def _worker_environment(more: Mapping[str, str]) -> Iterator[None]:
-    """Set what a new process inherits: one thread for each numeric library, which reads the environment when it is
-    first imported; the variables `more`; and SIGINT ignored, for Ctrl-C reaches the whole process group."""
-    environment = {**ONE_THREAD, **more}
+def _prepare_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set the environment that a new process inherits, and restore that of this process on exit.
+
+    The environment has one thread for numeric libraries, which read it when they are imported, and `variables`. SIGINT
+    is ignored, because Ctrl-C reaches the whole process group.
+    """
+    environment = {**ONE_THREAD, **variables}
     before = {name: os.environ.get(name) for name in environment}
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None

@@ -162,7 +162,7 @@ def test_a_train_folder_alone_can_be_split() -> None:
     ("name", "message"),
     [
         ("folder:", "folder: wants a path"),
-        ("folder:" + os.fsdecode(b"caf\xe9"), r"folder: caf\xe9 has bytes that are no text in UTF-8; rename it"),
+        ("folder:" + os.fsdecode(b"caf\xe9"), r"folder: caf\xe9 is not printable UTF-8 text; rename it"),
         ("folder:set,resize=big", "resize is a number of pixels, such as resize=32, got 'big'"),
         ("folder:set,resize=0", "resize is a number of pixels"),
         ("folder:set,holdout=1.5", "holdout is a share between 0 and 1"),
@@ -190,7 +190,7 @@ def test_a_loop_of_links_is_named() -> None:
     assert "9.png: a loop of links; remove the link" in refusal("folder:set")
     Path("set/train/cat/9.png").unlink()
     Path("set/train/cat/9.png").symlink_to("nowhere.png")
-    assert "9.png: no such file, or a link to none" in refusal("folder:set")
+    assert "9.png: no such file, or a broken link" in refusal("folder:set")
 
 
 def test_a_huge_image_is_not_to_be_copied_again() -> None:

@@ -13,8 +13,8 @@ from harness.core.foreign import FileConfig, load
 
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 LABELS = torch.tensor([2, 0, 1, 2, 0, 1])
-FITTING_IMAGES = "images (N, 3, 4, 4) of a float type, or uint8, fit toy"
-FITTING_LABELS = "labels (N,) of an integer type, or probabilities (N, 3), fit"
+EXPECTED_IMAGES = "expected images (N, 3, 4, 4) of a float type or uint8 for toy"
+EXPECTED_LABELS = "expected labels (N,) of an integer type, or probabilities (N, 3)"
 
 
 def make_toy() -> DataSet:

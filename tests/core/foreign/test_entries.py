@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.config import plain
+from harness.config import to_plain
 from harness.config.runs import FileMemory
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, describe, explain_choice, load, resolve
@@ -64,9 +64,11 @@ def test_the_user_may_say_which(tmp_path: Path, dataset: DataSet) -> None:
 def test_an_entry_that_is_not_there(tmp_path: Path, dataset: DataSet) -> None:
     path = save(tmp_path / "res.pt", [learned(0), learned(1)])
     for text in ("2", "-3"):
-        with pytest.raises(ValueError, match=rf"memory\.set: entries 0 \.\. 1 are there, .*; got {text}$"):
+        with pytest.raises(ValueError, match=rf"memory\.set: expected an entry of 0 \.\. 1, .*, got {text}$"):
             load(path, dataset, FileConfig(set=text))
-    with pytest.raises(ValueError, match=r"^set: the number of an entry, -1 for the last, or all fits, got 'last'$"):
+    with pytest.raises(
+        ValueError, match=r"^set: expected the number of an entry, -1 for the last, or all, got 'last'$"
+    ):
         FileConfig(set="last")
 
 
@@ -81,5 +83,5 @@ def test_a_file_of_one_entry_leaves_no_choice(tmp_path: Path, dataset: DataSet) 
 
 
 def test_the_default_is_left_out_of_names() -> None:
-    assert plain(FileMemory()) == {"space": "declared", "factor": 1}
-    assert plain(FileMemory(set="-1")) == {"space": "declared", "factor": 1, "set": "-1"}
+    assert to_plain(FileMemory()) == {"space": "declared", "factor": 1}
+    assert to_plain(FileMemory(set="-1")) == {"space": "declared", "factor": 1, "set": "-1"}

@@ -45,7 +45,7 @@ def test_images_with_labels_beside_them(
     assert "got a tensor alone, without labels" in refusal(tmp_path / f"images_best.{suffix}", dataset, NORMALISED)
     put(LABELS, tmp_path / f"labels_best.{suffix}")
     path = tmp_path / f"images_best.{suffix}"
-    assert "the file does not say what its numbers are" in refusal(path, dataset, FileConfig())
+    assert "the file does not state the space of its values" in refusal(path, dataset, FileConfig())
     (memory,) = load(path, dataset, NORMALISED)
     assert torch.equal(memory.images, learned()[ORDER])
     assert memory.labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -63,7 +63,7 @@ def test_labels_beside_belong_to_the_digest(tmp_path: Path) -> None:
 def test_labels_beside_are_a_tensor(tmp_path: Path, dataset: DataSet) -> None:
     torch.save(learned(), tmp_path / "images_best.pt")
     torch.save({"labels": LABELS}, tmp_path / "labels_best.pt")
-    with pytest.raises(ValueError, match=r"labels_best\.pt: labels as one tensor fit; got a dict of 'labels'$"):
+    with pytest.raises(ValueError, match=r"labels_best\.pt: expected labels as one tensor, got a dict of 'labels'$"):
         load(tmp_path / "images_best.pt", dataset, NORMALISED)
 
 
@@ -95,10 +95,10 @@ def test_soft_labels_are_taken(content: object, tmp_path: Path, dataset: DataSet
     [
         (
             5 * soften(),
-            "soft labels that are probabilities, and sum to 1, fit; got values 0.5 to 4; if they are",
+            "expected soft labels that are probabilities and sum to 1, got values 0.5 to 4; if they are",
         ),
         (soften() / 0, "a soft label is not finite"),
-        (soften()[:5], "soft labels (6, 3) of a float type fit; got (5, 3), torch.float32"),
+        (soften()[:5], "expected soft labels (6, 3) of a float type, got (5, 3), torch.float32"),
     ],
 )
 def test_soft_labels_are_probabilities(soft: Tensor, message: str, tmp_path: Path, dataset: DataSet) -> None:
@@ -163,14 +163,14 @@ def test_a_folder_of_images_is_a_memory(names: tuple[str, ...], tmp_path: Path, 
     before = digest(path)
     (path / names[0] / "1.png").rename(path / names[1] / "1.png")
     assert digest(path) != before
-    assert "as many images of each of toy's 3 classes fit; got 1 to 3 of a class" in refusal(
+    assert "expected equally many images of each of the 3 classes of toy, got 1 to 3 of a class" in refusal(
         path, dataset, FileConfig()
     )
 
 
 def test_folders_are_named_as_classes(tmp_path: Path, dataset: DataSet) -> None:
     said = refusal(put_folder(tmp_path / "set", ("ape", "bee", "cow")), dataset, FileConfig())
-    assert "folder ape is no class of toy" in said or "folder cow is no class of toy" in said
+    assert "folder ape is not a class of toy" in said or "folder cow is not a class of toy" in said
     assert "name folders as its classes (ape, bee, cat, ...) or by their numbers, 0 to 2" in said
 
 

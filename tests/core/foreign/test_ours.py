@@ -67,7 +67,7 @@ def test_a_file_of_ours_needs_no_settings(cfg: FileConfig, tmp_path: Path, datas
     path = tmp_path / "m.safetensors"
     save(ours(Pixels(), [0, 1, 2]), path, dataset, {})
     said = refusal(path, dataset, cfg)
-    assert said == "a memory's file says itself how it is stored; leave memory.space and memory.factor out"
+    assert said == "the file of a memory states how it is stored; leave memory.space and memory.factor out"
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_a_file_of_ours_needs_no_settings(cfg: FileConfig, tmp_path: Path, datas
     [
         ([0, 1, 2], {"dataset": "cifar10"}, "made from cifar10, not from toy"),
         ([0, 1, 2], {"space": {"mean": [0.5], "std": [0.5]}}, "normalised by {'mean': [0.5], 'std': [0.5]}, not by "),
-        ([0, 1], {}, "as many images of each of toy's 3 classes fit; got 0 to 1 of a class"),
-        ([0, 1, 2, 2], {}, "as many images of each of toy's 3 classes fit; got 1 to 2 of a class"),
+        ([0, 1], {}, "expected equally many images of each of the 3 classes of toy, got 0 to 1 of a class"),
+        ([0, 1, 2, 2], {}, "expected equally many images of each of the 3 classes of toy, got 1 to 2 of a class"),
         ([0, 1, 2], {"league": "sport"}, "memory: league 'sport' is unknown; choose from "),
-        ([0, 1, 2], {"format": 7}, "a memory of format 1, encoded uint8 or float32, fits; got format 7, "),
+        ([0, 1, 2], {"format": 7}, "expected a memory of format 1 with encoding uint8 or float32, got format 7, "),
     ],
 )
 def test_a_file_of_ours_that_does_not_fit(
@@ -100,4 +100,4 @@ def test_a_damaged_file_of_ours(tmp_path: Path, dataset: DataSet) -> None:
     path = tmp_path / "m.safetensors"
     save(ours(Pixels(), [0, 1, 2]), path, dataset, {})
     path.write_bytes(path.read_bytes()[:-1])
-    assert refusal(path, dataset).startswith("not a whole file of ours ")
+    assert refusal(path, dataset).startswith("damaged, or not a file of this harness")

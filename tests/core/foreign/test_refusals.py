@@ -12,10 +12,10 @@ from torch import Tensor
 
 from harness.core.data import DataSet
 from harness.core.foreign import FileConfig, load
-from harness.core.foreign_layouts import FITS
+from harness.core.foreign_layouts import EXPECTED
 from tests.core.foreign.published_sets import (
-    FITTING_IMAGES,
-    FITTING_LABELS,
+    EXPECTED_IMAGES,
+    EXPECTED_LABELS,
     LABELS,
     as_published,
     learned,
@@ -31,19 +31,19 @@ from tests.core.foreign.published_sets import (
         (learned(), "a tensor alone, without labels"),  # MTT's images_best.pt
         ({"images": learned(), "weights": LABELS}, "a dict of 'images', 'weights'"),
         ({}, "a dict of nothing"),
-        ({"data": []}, "a dict whose 'data' is no list of [images, labels]"),
-        ({"data": [learned(), LABELS]}, "a dict whose 'data' is no list of [images, labels]"),
-        ({"data": [[learned()]]}, "a dict whose 'data' is no list of [images, labels]"),
-        ([learned(), LABELS, LABELS], "a list of 3 that is no [images, labels]"),
-        ([learned(), 3], "a list of 2 that is no [images, labels]"),
-        ((), "a tuple of 0 that is no [images, labels]"),
+        ({"data": []}, "a dict whose 'data' is not a list of [images, labels]"),
+        ({"data": [learned(), LABELS]}, "a dict whose 'data' is not a list of [images, labels]"),
+        ({"data": [[learned()]]}, "a dict whose 'data' is not a list of [images, labels]"),
+        ([learned(), LABELS, LABELS], "a list of 3 that is not [images, labels]"),
+        ([learned(), 3], "a list of 2 that is not [images, labels]"),
+        ((), "a tuple of 0 that is not [images, labels]"),
         (3, "int"),
         (np.float64(3), "float64"),
     ],
 )
 def test_another_layout_is_refused_with_what_fits(content: Any, got: str, path: Path, dataset: DataSet) -> None:
     torch.save(content, path)
-    assert refusal(path, dataset, FileConfig("normalised")) == f"{FITS}; got {got}"
+    assert refusal(path, dataset, FileConfig("normalised")) == f"{EXPECTED}, got {got}"
 
 
 @pytest.mark.parametrize(
@@ -52,32 +52,36 @@ def test_another_layout_is_refused_with_what_fits(content: Any, got: str, path: 
         (
             learned(size=8),
             LABELS,
-            f"{FITTING_IMAGES}; got (6, 3, 8, 8), torch.float32",
+            f"{EXPECTED_IMAGES}, got (6, 3, 8, 8), torch.float32",
         ),
-        (learned()[0], LABELS, f"{FITTING_IMAGES}; got (3, 4, 4), torch.float32"),
+        (learned()[0], LABELS, f"{EXPECTED_IMAGES}, got (3, 4, 4), torch.float32"),
         (
             learned().int(),
             LABELS,
-            f"{FITTING_IMAGES}; got (6, 3, 4, 4), torch.int32",
+            f"{EXPECTED_IMAGES}, got (6, 3, 4, 4), torch.int32",
         ),
-        (torch.empty(6, 3, 4, 4, device="meta"), LABELS, "plain, dense tensors fit"),
+        (torch.empty(6, 3, 4, 4, device="meta"), LABELS, "expected dense, real, unquantised tensors on the CPU"),
         (
             learned(),
             LABELS.float(),
-            f"{FITTING_LABELS}; got (6,), torch.float32",
+            f"{EXPECTED_LABELS}, got (6,), torch.float32",
         ),
-        (learned(), LABELS > 0, f"{FITTING_LABELS}; got (6,), torch.bool"),
+        (learned(), LABELS > 0, f"{EXPECTED_LABELS}, got (6,), torch.bool"),
         (
             learned(),
             torch.eye(6).long(),
-            f"{FITTING_LABELS}; got (6, 6), torch.int64",
+            f"{EXPECTED_LABELS}, got (6, 6), torch.int64",
         ),
-        (learned(), LABELS[:5], "as many labels as images fit; got 5 and 6"),
-        (learned(), LABELS + 1, "labels in 0 .. 2 fit toy; got 1 to 3"),
-        (learned(), LABELS - 1, "labels in 0 .. 2 fit toy; got -1 to 1"),
-        (learned(), LABELS % 2, "as many images of each of toy's 3 classes fit; got 0 to 4 of a class"),
-        (learned()[:5], LABELS[:5], "as many images of each of toy's 3 classes fit; got 1 to 2 of a class"),
-        (learned()[:0], LABELS[:0], "a set of one image at least fits; got none"),
+        (learned(), LABELS[:5], "expected as many labels as images, got 5 labels and 6 images"),
+        (learned(), LABELS + 1, "expected labels in 0 .. 2 for toy, got 1 to 3"),
+        (learned(), LABELS - 1, "expected labels in 0 .. 2 for toy, got -1 to 1"),
+        (learned(), LABELS % 2, "expected equally many images of each of the 3 classes of toy, got 0 to 4 of a class"),
+        (
+            learned()[:5],
+            LABELS[:5],
+            "expected equally many images of each of the 3 classes of toy, got 1 to 2 of a class",
+        ),
+        (learned()[:0], LABELS[:0], "expected at least one image, got none"),
         (learned() / 0, LABELS, "an image is not finite"),
         (learned().double() * 1e300, LABELS, "an image is not finite"),  # nor is it as float32
     ],
@@ -94,7 +98,7 @@ def test_a_set_that_does_not_fit_the_data(
 
 def test_all_sets_of_a_file_have_one_size(path: Path, dataset: DataSet) -> None:
     torch.save(as_published([learned(), LABELS], [learned()[:3], LABELS[:3]]), path)
-    assert refusal(path, dataset) == "sets of one size fit; got sets of 3 to 6 images"
+    assert refusal(path, dataset) == "expected sets of equal size, got sets of 3 to 6 images"
 
 
 # --- what is never run ----------------------------------------------------------------------------------------------
@@ -127,7 +131,7 @@ def test_a_files_code_is_named_and_not_run(
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     said = refusal(path, dataset)
     assert not touched.exists()
-    assert said.startswith("refused: its pickle asks for ")
+    assert said.startswith("refused: its pickle imports ")
     assert asked in said.split(",")[0]
     assert "weights_only" not in said  # no advice on how to run it all the same
 
@@ -141,11 +145,11 @@ def test_a_files_code_is_named_and_not_run(
     [
         (
             PurePosixPath("a"),
-            r"refused: its pickle asks for pathlib\.PurePosixPath, reading a set takes tensors alone; ",
+            r"refused: its pickle imports pathlib\.PurePosixPath, and only tensors are loaded; ",
         ),
-        (np.zeros(3), r"refused: its pickle asks for numpy\._?core\.multiarray\._reconstruct, "),
-        (torch.nn.Linear(1, 1), r"refused: its pickle asks for torch\.nn\.modules\.linear\.Linear, "),
-        (np.float32(1), r"refused: its pickle is more than tensors \(.*Float32DType.*\); "),
+        (np.zeros(3), r"refused: its pickle imports numpy\._?core\.multiarray\._reconstruct, "),
+        (torch.nn.Linear(1, 1), r"refused: its pickle imports torch\.nn\.modules\.linear\.Linear, "),
+        (np.float32(1), r"refused: its pickle contains more than tensors \(.*Float32DType.*\); "),
     ],
 )
 def test_what_a_set_needs_not_is_named(more: Any, reason: str, path: Path, dataset: DataSet) -> None:

@@ -43,7 +43,7 @@ def test_no_file(tmp_path: Path, dataset: DataSet) -> None:
         load(tmp_path / "none.pt", dataset)
     with pytest.raises(FileNotFoundError, match=r"none\.pt: no such file$"):
         digest(tmp_path / "none.pt")
-    with pytest.raises(ValueError, match=r": holds no image; a folder for each class, with images in it, fits$"):
+    with pytest.raises(ValueError, match=r": no images found; expected a folder for each class, with images in it$"):
         load(tmp_path, dataset)
 
 
@@ -125,7 +125,7 @@ def test_images_may_be_normalised_as_those_of_another_set(path: Path, dataset: D
 def test_another_sets_constants_have_as_many_channels(path: Path, dataset: DataSet) -> None:
     torch.save([learned(), LABELS], path)
     said = refusal(path, dataset, FileConfig("normalised:mnist"))
-    assert said == "memory.space: channels of mnist: 1, of the images: 3"
+    assert said == "memory.space: mnist has images of 1 channels, the set has 3"
 
 
 def test_several_in_one(path: Path, dataset: DataSet) -> None:
@@ -162,13 +162,15 @@ def test_parameters_and_other_number_types_are_taken(path: Path, dataset: DataSe
 def test_a_pair_does_not_say_what_its_numbers_are(path: Path, dataset: DataSet) -> None:
     torch.save([pixels(), LABELS], path)
     said = refusal(path, dataset)
-    assert said.startswith("the file does not say what its numbers are; say so by --set memory.space=normalised or ")
+    assert said.startswith("the file does not state the space of its values; use --set memory.space=normalised or ")
     assert "--set memory.space=unit (values are 0." in said
 
 
 def test_normalised_images_with_values_of_pixels(path: Path, dataset: DataSet) -> None:
     torch.save(as_published([pixels(), LABELS]), path)
-    assert "its layout has normalised images, these may be pixels in [0, 1]; say so by --set " in refusal(path, dataset)
+    assert "its layout implies normalised images, but they may be pixels in [0, 1]; use --set " in refusal(
+        path, dataset
+    )
     (normalised,) = load(path, dataset, FileConfig("normalised"))
     (unit,) = load(path, dataset, FileConfig("unit"))
     assert torch.equal(normalised.images, pixels()[[1, 4, 2, 5, 0, 3]])
@@ -205,4 +207,4 @@ def test_normalised_values_are_bounded(path: Path, dataset: DataSet) -> None:
     assert len(load(path, dataset)) == 1
     images[0, 0, 0, 0] = -50.1
     torch.save(as_published([images, LABELS]), path)
-    assert refusal(path, dataset).endswith(": normalised ones stay within 50")
+    assert refusal(path, dataset).endswith(": normalised values stay within 50")

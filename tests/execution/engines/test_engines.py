@@ -120,7 +120,7 @@ def test_wrong_engines_jobs_and_cycles_are_refused(tmp_path: Path, store: Store)
     unit = toy.walk_unit("one", tmp_path)
     with pytest.raises(ValueError, match=r"engine: 'seral' is unknown \(did you mean 'serial'\?\); choose from "):
         run([unit], store, toy.walk, engine="seral")
-    with pytest.raises(ValueError, match="jobs: at least 1, got 0"):
+    with pytest.raises(ValueError, match="jobs: at least 1 is needed, got 0"):
         run([unit], store, toy.walk, jobs=0)
     circle = [Unit("walk", {"n": n}, f"c{n}", needs=(Unit("walk", {"n": 1 - n}, "").key,)) for n in (0, 1)]
     with pytest.raises(ValueError, match="cycle"):

@@ -24,7 +24,7 @@ from harness.memory.dm import DMConfig
 from harness.memory.shared import pool
 from harness.memory.shared.pool import Networks, band
 from harness.memory.shared.synthetic import Draws
-from harness.tracks.memories import condensing_flop, memory_unit
+from harness.tracks.memories import count_condensing_flop, plan_memory
 from tests.memory.toys import FOUR, SHAPE, KilledError, a_set, seeded
 
 CFG = DMConfig(
@@ -300,13 +300,13 @@ def test_how_a_pool_is_trained_is_part_of_the_key(builder: str, monkeypatch: pyt
 
     def unit(wanted: str) -> Unit:
         run = config.assemble(CondenseRun, "smoke", {"memory": builder, "dataset": "digits", "networks": wanted})
-        return memory_unit(run, dataset, "set 0", [0, 1], {})
+        return plan_memory(run, dataset, "set 0", [0, 1], {})
 
     trained, random = unit("trained:50-100"), unit("random")
     assert trained.spec["beyond"]["pool"]["networks"] == 2  # what smoke sets, if the network is chosen by --networks
     cfg = memory.find(builder).config
-    assert condensing_flop(cfg, dataset, random.spec) is not None
-    assert condensing_flop(cfg, dataset, trained.spec) is None  # how long the pool trains is not known before
+    assert count_condensing_flop(cfg, dataset, random.spec) is not None
+    assert count_condensing_flop(cfg, dataset, trained.spec) is None  # how long the pool trains is not known before
     assert "beyond" not in random.spec  # which keeps the keys of what is there
     monkeypatch.setattr(pool, "RECIPE", replace(pool.RECIPE, lr=0.5))
     assert unit("trained:50-100").key != trained.key
