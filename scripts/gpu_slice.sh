@@ -1,110 +1,95 @@
 #!/bin/sh
-# A slice of work for a machine with a CUDA device that is there for a while only: the tests that need one, the
-# benchmarks, then reproductions at the papers' size. It ends within its time; run it again to go on.
+# Work for a machine with a CUDA device that is there for minutes at a time, in three calls that each do one thing:
 #
-# usage: scripts/gpu_slice.sh [MINUTES]                    9 by default
+#     scripts/gpu_slice.sh tests    the tests that need a GPU, then the benchmark `fit`
+#     scripts/gpu_slice.sh bench    the benchmarks `dm` and `dsa`
+#     scripts/gpu_slice.sh run      `harness run cl --memory dm`, on from where an earlier call has left it
 #
-# What is done and what is begun lies in results/reference/gpu as `harness run --out` leaves it, and is taken up there;
-# so do bench.jsonl, tests.log and slice.log. With OUT set all this is written there instead, what is new of the runs as
-# OUT/runs.tar.00, .01 ... (15 MiB each at most), to be brought home by
+# A call ends within SECONDS (default 540). What has to outlast it lies in build/gpu: the package where it is not
+# installed, images, and runs, which results/reference/gpu begins with. Images come in parts, where a call can carry only so
+# much: whatever lies in build/parts is moved to build/gpu/data/cifar100 first.
+#
+# Results are written to OUT (default results/reference/gpu): tests.log, bench.jsonl, run.log, and the rows and units that
+# are new, as runs.tar.00, .01 ... (15 MiB each at most), to be brought home by
 #     cat "$OUT"/runs.tar.* | tar xf - -C results/reference/gpu
 #
-# HARNESS_DATA  images                        PYTHON   interpreter; where the package is not installed, it is for now
-# WORK          commands of `harness`, by ";"  BENCHES  names            TESTS  files of tests
-# DEVICE        cpu to try this script out     BENCH    options of each benchmark but nas
+# HARNESS_DATA  images elsewhere    PYTHON   interpreter    DEVICE   cpu to rehearse
+# TESTS  files of tests             BENCHES  names          BENCH    options of each benchmark
+# RUN    a command of `harness`     JOBS     its workers
 set -eu
 cd "$(dirname "$0")/.."
-ends=$(($(date +%s) + 60 * ${1:-9}))
+step=${1:-}
+ends=$(($(date +%s) + ${2:-540}))
+kept=${KEPT:-build/gpu}
 out=${OUT:-results/reference/gpu}
 python=${PYTHON:-python3}
 device=${DEVICE:-cuda}
-tests=${TESTS-tests/test_gpu.py}
-benches=${BENCHES-nas dm fit dsa dc dcc idc}
-work=${WORK-reproduce nas-table;reproduce table1;reproduce cl-figure}
 status=0
+export HARNESS_OFFLINE=1 PYTHONUNBUFFERED=1
 
 left() { echo $((ends - $(date +%s))); }
 
-# Run a command for so many seconds at most: told to stop 15 s before, which is when it keeps what it has.
+# Run a command within the time that is left, less so many seconds: it is told to stop then, and killed 15 s later.
 within() {
-    seconds=$1
+    less=$1
     shift
-    if [ "$seconds" -le 20 ]; then
-        echo "gpu_slice: no time for: $*" >&2
-        return 124
-    fi
-    timeout -k 15 $((seconds - 15)) "$@"
+    timeout -k 15 $(($(left) - less > 1 ? $(left) - less : 1)) "$@"
 }
 
-# The new files in OUT, in parts; where OUT is not set they are in their place already.
+# The new files of runs, in parts.
 pack() {
-    [ -n "${OUT:-}" ] || return 0
     rm -f "$out"/runs.tar.*
-    (cd "$runs" && find . -type f -newer "$scratch/began" ! -name '*.claim*' | tar cf - -T -) | split -d -b 15m - "$out/runs.tar."
+    (cd "$kept/runs" && find . -type f -newer ../began ! -name '*.claim*' | tar cf - -T -) |
+        split -d -b 15m - "$out/runs.tar."
 }
 
-mkdir -p "$out"
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-runs=$out
-if [ -n "${OUT:-}" ]; then
-    runs=$scratch/runs
-    mkdir "$runs"
-    [ ! -d results/reference/gpu ] || cp -R results/reference/gpu/. "$runs"
+case $step in
+    tests) benches=${BENCHES-fit} ;;
+    bench) benches=${BENCHES-dm dsa} ;;
+    run) benches= ;;
+    *) echo "usage: scripts/gpu_slice.sh tests|bench|run [SECONDS]" >&2; exit 2 ;;
+esac
+mkdir -p "$out" "$kept/data/cifar100"
+if [ -d build/parts ]; then
+    find build/parts -type f -exec mv {} "$kept/data/cifar100" \;
 fi
-touch "$scratch/began" "$out/bench.jsonl"
-if ! "$python" -c 'import importlib.metadata as m; m.version("condensation-harness")' 2> "$scratch/why"; then
-    mkdir "$scratch/source"
-    cp -R pyproject.toml README.md LICENSE harness memory nas results scenarios "$scratch/source"
-    "$python" -m pip install --quiet --no-index --no-deps --no-build-isolation --target "$scratch/site" "$scratch/source" ||
-        { echo "gpu_slice: the package is not installed; rows would not name its version" >&2; exit 2; }
-    export PYTHONPATH="$scratch/site${PYTHONPATH:+:$PYTHONPATH}"
+if ! "$python" -c 'import importlib.metadata as m; m.version("condensation-harness")' 2> /dev/null; then
+    if [ ! -d "$kept/site" ]; then
+        rm -rf "$kept/source" && mkdir "$kept/source"
+        cp -R pyproject.toml README.md LICENSE harness memory nas results scenarios "$kept/source"
+        "$python" -m pip install --quiet --no-index --no-deps --no-build-isolation --target "$kept/site" "$kept/source" ||
+            { echo "gpu_slice: the package is not installed; rows would not name its version" >&2; exit 2; }
+    fi
+    export PYTHONPATH="$PWD/$kept/site${PYTHONPATH:+:$PYTHONPATH}"
 fi
 
-if [ -n "$tests" ]; then  # a third of the time at most
+if [ "$step" = tests ]; then  # half of the time at most
     # shellcheck disable=SC2086  # several files
-    within $(($(left) / 3)) "$python" -m pytest -m gpu $tests > "$out/tests.log" 2>&1 || status=$?
+    within $(($(left) / 2)) "$python" -m pytest -m gpu ${TESTS-tests/test_gpu.py} > "$out/tests.log" 2>&1 || status=$?
     tail -n 3 "$out/tests.log"
 fi
 
-benches_end=$(($(date +%s) + $(left) / 2))
 count=$(echo "$benches" | wc -w)
 for name in $benches; do
-    share=$(((benches_end - $(date +%s)) / count))
     # shellcheck disable=SC2086  # several options
-    case $name in  # a search is timed once with each number of workers: it has a size, not seconds, and half of the time
-        nas) share=$(((benches_end - $(date +%s)) / 2)) options="--preset quick" ;;
-        *) options=${BENCH---seconds $((share / 10 + 1))} ;;
-    esac
-    # shellcheck disable=SC2086
-    within "$share" "$python" -m harness.cli bench "$name" --json --device "$device" $options >> "$out/bench.jsonl" ||
-        echo "gpu_slice: bench $name: exit code $?" >&2
+    within $(($(left) * (count - 1) / count + 15)) "$python" -m harness.cli bench "$name" --json --device "$device" \
+        ${BENCH---seconds 20} >> "$out/bench.jsonl" || { status=$?; echo "gpu_slice: bench $name: exit code $status" >&2; }
     count=$((count - 1))
 done
-jobs=$("$python" -c 'import json, sys
-found = [json.loads(line) for line in open(sys.argv[1])]
-print(*[line["jobs"] for line in found if line["bench"] == "nas" and line["device"] == sys.argv[2]][-1:])' \
-    "$out/bench.jsonl" "$device")
 
-count=$(echo "$work" | tr ';' '\n' | grep -c .) || true
-while [ -n "$work" ]; do
-    command=${work%%;*}
-    work=${work#"$command"}
-    work=${work#;}
-    share=$((($(left) - 10) / count)) # 10 s to pack
-    limit=$((share > 75 ? share - 45 : (share - 15) / 2)) # workers have 20 s to stop, then rows are written
-    echo "== harness $command --device $device --time-limit ${limit}s ${jobs:+--jobs $jobs}" | tee -a "$out/slice.log"
+if [ "$step" = run ]; then
+    if [ ! -d "$kept/runs" ]; then
+        mkdir "$kept/runs"
+        [ ! -d results/reference/gpu ] || cp -R results/reference/gpu/. "$kept/runs"
+    fi
+    touch "$kept/began"
+    limit=$(($(left) - 75)) # workers have 20 s to stop, then rows are written and packed
     # shellcheck disable=SC2086  # a command and its options
-    within "$share" "$python" -m harness.cli $command --out "$runs" --device "$device" --time-limit "${limit}s" \
-        ${jobs:+--jobs "$jobs"} >> "$out/slice.log" 2>&1 || code=$?
-    tail -n 3 "$out/slice.log"
-    case ${code:-0} in
-        0 | 3 | 4) ;; # done, units left, a number below the published one
-        124) echo "gpu_slice: $command: stopped by force, perhaps before it began" >&2 ;;
-        *) status=1 && echo "gpu_slice: $command: exit code $code" >&2 ;;
-    esac
-    code=0
-    count=$((count - 1))
+    within 25 "$python" -m harness.cli ${RUN-run cl --memory dm --orders 0 --nets 1} --out "$kept/runs" \
+        --data "${HARNESS_DATA:-$kept/data}" --device "$device" --jobs "${JOBS:-1}" --time-limit "$((limit > 1 ? limit : 1))s" \
+        >> "$out/run.log" 2>&1 || status=$?
+    tail -n 5 "$out/run.log"
     pack
-done
+    [ "$status" != 3 ] || status=0  # units are left, which the next call does
+fi
 exit "$status"

@@ -117,7 +117,7 @@ class SimulatedCuda(TorchDispatchMode):
         self._patch.setattr(torch, "tensor", _make_tensor(torch.tensor))
         self._patch.setattr(rng, "Generator", _make_generator)
         self._patch.setattr(costs, "_forward_one", self._with_meta(costs._forward_one))
-        self._patch.setattr(costs, "_without_data", self._with_meta(_copy_without_data))
+        self._patch.setattr(costs, "_copy_to_meta", self._with_meta(_copy_to_meta))
         super().__enter__()
         return self
 
@@ -225,7 +225,7 @@ def _make_tensor(make: Any) -> Any:
     return tensor
 
 
-def _copy_without_data(network: nn.Module) -> nn.Module:
+def _copy_to_meta(network: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for weight in network.parameters():
         memo[id(weight)] = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype, device="meta"))

@@ -1,4 +1,4 @@
-"""The script for a GPU that is lent for a while: the commands it runs, their time limits, and the files it leaves."""
+"""The script for a GPU that is lent for minutes: what its calls run, how long, and the files that they leave."""
 
 import os
 import re
@@ -13,66 +13,71 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "gpu_slice.sh"
 STUB = """#!/bin/sh
 if [ "$1" = -c ]; then exec {python} "$@"; fi
 echo "$*" >> {log}
-case "$*" in
-    *"bench nas"*) echo '{{"bench": "nas", "device": "cpu", "jobs": 4}}' ;;
-    *"run broken"*) exit 2 ;;
-    *"--out"*)
-        while [ "$1" != --out ]; do shift; done
-        mkdir -p "$2/units/ab" && echo new > "$2/units/ab/$$.safetensors"
-        exit 3 ;;
-esac
+case "$*" in *"$FAILS"*) exit 1 ;; esac
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the timeout and split of GNU")
 
 
 class Slice:
-    """A slice whose Python interpreter is a stub that logs its arguments."""
+    """Calls of the script, by default with a Python interpreter that is a stub and logs its arguments."""
 
-    def __init__(self, folder: Path) -> None:
-        self.log, self.out, self.stub = folder / "log.txt", folder / "out", folder / "python"
+    def __init__(self, directory: Path) -> None:
+        self.log, self.out, self.kept = directory / "log.txt", directory / "out", directory / "kept"
+        self.stub = directory / "python"
         self.stub.write_text(STUB.format(python=sys.executable, log=self.log))
         self.stub.chmod(0o755)
 
-    def run(self, minutes: int, **settings: str) -> int:
-        given = {"PYTHON": str(self.stub), "OUT": str(self.out), "DEVICE": "cpu", **settings}
-        done = subprocess.run(["sh", SCRIPT, str(minutes)], env={**os.environ, **given}, capture_output=True)
-        return done.returncode
+    def call(self, step: str, seconds: int = 540, **settings: str) -> subprocess.CompletedProcess[str]:
+        usual = {
+            "PYTHON": str(self.stub),
+            "OUT": str(self.out),
+            "KEPT": str(self.kept),
+            "DEVICE": "cpu",
+            "FAILS": "none",
+        }
+        environment = {**os.environ, **usual, **settings}
+        command = ["sh", str(SCRIPT), step, str(seconds)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
-    def calls(self, what: str) -> list[str]:
-        return [line for line in self.log.read_text().splitlines() if what in line]
+    def commands(self) -> list[str]:
+        return self.log.read_text().splitlines()
 
 
-def test_a_slice_runs_tests_benches_and_work(tmp_path: Path) -> None:
-    one = Slice(tmp_path)
-    assert one.run(10, WORK="reproduce nas-table;reproduce table1;run cl --memory dm") == 0
-    assert one.calls("pytest") == ["-m pytest -m gpu tests/test_gpu.py"]
-    named = [line.split("bench ")[1].split()[0] for line in one.calls(" bench ")]
-    assert sorted(named) == ["dc", "dcc", "dm", "dsa", "fit", "idc", "nas"]  # each once
-    done = one.calls("--time-limit")
-    assert [line.split("harness.cli ")[1].split(" --out")[0] for line in done] == [
-        "reproduce nas-table", "reproduce table1", "run cl --memory dm"
-    ]  # fmt: skip
-    assert all(line.endswith("--jobs 4") for line in done)  # as many as the bench found to be best
-    limits = [int(match[1]) for line in done if (match := re.search(r"--time-limit (\d+)s", line))]
-    # Nothing took any time: a third of 590 s, then half, then all, each less 45 s to stop in.
-    assert limits == pytest.approx([590 / 3 - 45, 590 / 2 - 45, 590 - 45], abs=8)
-    (archive,) = one.out.glob("runs.tar.*")
+def test_each_call_does_one_thing(tmp_path: Path) -> None:
+    calls = Slice(tmp_path)
+    for step in ("tests", "bench", "run"):
+        assert calls.call(step).returncode == 0
+    tests, fit, dm, dsa, run = calls.commands()
+    assert tests == "-m pytest -m gpu tests/test_gpu.py"
+    assert [re.sub(r" --json.*", "", bench) for bench in (fit, dm, dsa)] == [
+        f"-m harness.cli bench {name}" for name in ("fit", "dm", "dsa")
+    ]
+    assert run.startswith("-m harness.cli run cl --memory dm --orders 0 --nets 1 --out")
+    (limit,) = re.findall(r"--time-limit (\d+)s", run)
+    assert 540 - 75 - 10 <= int(limit) <= 540 - 75
+
+
+def test_a_failure_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
+    calls = Slice(tmp_path)
+    failed = calls.call("bench", FAILS="bench dm")
+    assert failed.returncode == 1
+    assert "bench dm: exit code 1" in failed.stderr
+    assert "bench dsa" in calls.commands()[1]
+    assert calls.call("tests", FAILS="pytest").returncode == 1
+    assert calls.call("other").returncode == 2
+
+
+def test_a_run_is_rehearsed_on_the_cpu_in_two_calls(tmp_path: Path) -> None:
+    calls = Slice(tmp_path)
+    work = "run condense --dataset digits --preset smoke --memory random --model convnet-d1-w4 --engine serial"
+    first = calls.call("run", PYTHON=sys.executable, RUN=work)
+    assert first.returncode == 0, first.stderr
+    (archive,) = calls.out.glob("runs.tar.*")
     with tarfile.open(archive) as tar:
-        names = tar.getnames()
-    assert len(names) == 3
-    assert all(name.startswith("./units/ab/") for name in names)
-    assert {path.name for path in one.out.iterdir()} == {"bench.jsonl", "runs.tar.00", "slice.log", "tests.log"}
-
-
-def test_a_failed_command_does_not_stop_the_others(tmp_path: Path) -> None:
-    one = Slice(tmp_path)
-    assert one.run(3, TESTS="", BENCHES="", WORK="run broken;run cl") == 1
-    assert len(one.calls("--time-limit")) == 2
-    assert not any("--jobs" in line for line in one.calls("--time-limit"))  # nothing was measured
-
-
-def test_a_slice_ends_in_time(tmp_path: Path) -> None:
-    one = Slice(tmp_path)
-    assert one.run(0, WORK="run cl") == 124  # the exit code of the tests, for which there was no time
-    assert not one.log.exists()
+        assert any(Path(name).name == "rows.csv" for name in tar.getnames())
+    units = {path: path.stat().st_mtime_ns for path in calls.kept.rglob("units/*/*.safetensors")}
+    assert calls.call("run", PYTHON=sys.executable, RUN=f"{work} --nets 2").returncode == 0
+    later = {path: path.stat().st_mtime_ns for path in calls.kept.rglob("units/*/*.safetensors")}
+    assert len(units) == 2
+    assert units.items() < later.items()  # they are kept, and one is added

@@ -53,7 +53,7 @@ def test_a_table_of_streams() -> None:
     ]
 
 
-@pytest.mark.parametrize("rows", ["cl-quick", "condense-quick", "nas-quick"])
+@pytest.mark.parametrize("rows", ["cl-quick", "condense-quick"])
 def test_narrow_terminals_break_no_number(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = tables_of(rowfiles.read(REFERENCE / rows))
     printed_at = {}
