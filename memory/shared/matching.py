@@ -125,6 +125,21 @@ class GradientMatchingConfig(MethodConfig):
         """Count the synthetic images that are matched in all updates, with `images` decoded images in each class."""
         return self.total * classes * images
 
+    @property
+    def network_recipe(self) -> TrainConfig:
+        """How the network is trained on the synthetic images between two updates."""
+        assert self.epochs is not None  # `with_loops` sets it
+        return TrainConfig(
+            epochs=self.epochs,
+            lr=self.network_lr,
+            momentum=0.0,
+            weight_decay=0.0,
+            batch_size=self.network_batch,
+            augment=self.augment,
+            schedule="constant",
+            compute=self.compute,
+        )
+
 
 def match_gradients(
     images: Tensor,
@@ -158,9 +173,8 @@ def match_gradients(
         FloatingPointError: the synthetic images or the loss of a network are no longer finite.
     """
     cfg = cfg.with_loops(budget.ipc)
-    updates, epochs = cfg.updates, cfg.epochs
-    assert updates is not None  # `with_loops` sets both
-    assert epochs is not None
+    updates, network_recipe = cfg.updates, cfg.network_recipe
+    assert updates is not None  # `with_loops` sets it
     synthetic = Synthetic(images, labels, budget, rng, form=form, start=cfg.init, lr=cfg.lr, momentum=cfg.momentum)
     draws = Draws.of(rng, images.device)
     network = models.scratch(cfg.model, shape_of(images), synthetic.classes, images.device, images.dtype)
@@ -171,16 +185,6 @@ def match_gradients(
         real_dtype=cfg.real_dtype,
         device=images.device,
         flop=models.forward_flop(network, shape_of(images)) * cfg.count_matched(synthetic.classes, synthetic.ipc),
-    )
-    network_recipe = TrainConfig(
-        epochs=epochs,
-        lr=cfg.network_lr,
-        momentum=0.0,
-        weight_decay=0.0,
-        batch_size=cfg.network_batch,
-        augment=cfg.augment,
-        schedule="constant",
-        compute=cfg.compute,
     )
 
     def update(number: int) -> None:

@@ -34,7 +34,7 @@ def test_two_units_that_miss_one_result_both_wait_for_it(tmp_path: Path) -> None
     assert schedule.make_outcome(None).left == ()
 
 
-def test_a_unit_that_misses_a_result_after_it_was_made_again_waits_too(tmp_path: Path) -> None:
+def test_missing_a_result_after_it_was_made_again_waits_too(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(NEED.key, {}, {})
     schedule = Schedule([NEED, *BOTH], store, lambda event: None)

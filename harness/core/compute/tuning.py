@@ -20,9 +20,9 @@ CPU_GRAPH = 256
 
 # Floating-point operations of the forward passes of synthetic images from which a method's second derivatives are
 # compiled, by kind of device. A graph takes 20 to 35 s of a core to compile the first time on a machine and some 3 s in
-# each later process. It then takes 0.6 to 0.75 of the eager time on one core of a Zen 3 (widths 32 and 128), where 1e11
-# take some 40 s eagerly with all that follows forward; a whole update gains 1.2x at width 32 and nothing at width 128.
-# Bench dsa. CUDA: UNMEASURED.
+# each later process. On one core of a Zen 3, 1e11 take 15 s eagerly at width 128 and 32 s at width 32, with all that
+# follows forward, and 0.6 to 0.75 of that compiled (beside other work). Whole updates gain 1.2x at width 32, with
+# quartiles that overlap, and nothing at width 128 (five pairs each). Bench dsa. CUDA: UNMEASURED.
 SECOND_ORDER_FROM = {"cpu": 1e11, "cuda": 1e13}
 
 # Synthetic images of a class from which a compiled second derivative takes each class alone; fewer are batched by vmap,

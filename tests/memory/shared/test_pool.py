@@ -167,7 +167,7 @@ def test_a_pool_lies_over_the_whole_band(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(stopped.values()) <= 20  # of 50, where a fifth is expected
 
 
-def test_a_network_that_leaps_over_its_value_is_taken_from_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leap_over_the_value_takes_the_last_one_in_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
     measured, some = Measured(monkeypatch, [10, 20.5, 90]), networks("trained:20-70", size=1)
     some.fill(SILENT, 1)
     assert len(measured.trained_on) == 2
