@@ -1,10 +1,10 @@
-"""What every memory builder promises, as tests that the author of one runs:
+"""Tests of what every memory builder has to satisfy, for the authors of builders:
 
-    pytest --pyargs harness.contract                              every builder that other packages offer
-    HARNESS_BUILDERS=mine,dm pytest --pyargs harness.contract     these
+    pytest --pyargs harness.contract                              all builders of other packages
+    HARNESS_BUILDERS=mine,dm pytest --pyargs harness.contract     the builders mine and dm
 
-A builder is tried with the configuration it has under the preset smoke. Where its defaults take long, let that say so:
-`presets: ClassVar[...] = {"smoke": {"iterations": 2}}`. Each `check_...` may be called on its own.
+A builder is tested with its configuration under the preset smoke. If its defaults take long, its configuration sets
+shorter ones: `presets: ClassVar[...] = {"smoke": {"iterations": 2}}`. Each `check_...` may be called on its own.
 """
 
 import json
@@ -39,26 +39,28 @@ HOW = (
 
 
 def toy() -> tuple[Tensor, Tensor]:
-    """Nine images (3, 8, 8) of each of three classes, taking turns, and their labels, global ids."""
+    """Return images (27, 3, 8, 8), nine of each of three classes in turn, and their labels (27,), global ids."""
     images = torch.randn(27, *SHAPE, generator=Generator().manual_seed(0))
     return images, torch.tensor([7, 2, 5]).repeat(9)
 
 
 def smoke_config(name: str) -> MethodConfig:
-    """A method's configuration under the preset smoke."""
+    """Return the configuration of a method under the preset smoke."""
     run, _ = resolve_form(assemble(CondenseRun, "smoke", {"memory": name}), torch.device("cpu"))
     return run.method
 
 
 def make(method: Method[MethodConfig], cfg: MethodConfig, ipc: int = 2, seed: int = 7, **more: Any) -> Memory:
-    """A memory of `toy`."""
+    """Build a memory of the images that `toy` returns."""
     return method(*toy(), Budget(ipc), Generator().manual_seed(seed), cfg, **more)
 
 
 def is_same(one: Memory, other: Memory) -> bool:
-    """Whether two memories hold the same, bit for bit."""
-    held = [{"images": made.images, "labels": made.labels, "soft": made.soft, **made.stored} for made in (one, other)]
-    first, second = ({name: part for name, part in parts.items() if part is not None} for parts in held)
+    """Return whether all tensors of two memories are equal, bit for bit."""
+    tensors = [
+        {"images": made.images, "labels": made.labels, "soft": made.soft, **made.stored} for made in (one, other)
+    ]
+    first, second = ({name: part for name, part in parts.items() if part is not None} for parts in tensors)
     return first.keys() == second.keys() and all(torch.equal(part, second[name]) for name, part in first.items())
 
 
@@ -66,18 +68,18 @@ def is_same(one: Memory, other: Memory) -> bool:
 
 
 def check_parameters(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """It is called as build(images, labels, budget, rng, cfg), and needs nothing else."""
+    """Check that build(images, labels, budget, rng, cfg) is a valid call, and that `cfg` has a default."""
     images, labels = toy()
     try:
         method(images=images, labels=labels, budget=Budget(2), rng=Generator().manual_seed(7), cfg=cfg)
     except TypeError as error:
-        raise AssertionError(f"it is to be called as build(images, labels, budget, rng, cfg): {error}") from error
-    assert type(method.config) is type(cfg), "cfg defaults to the builder's configuration"
+        raise AssertionError(f"build(images, labels, budget, rng, cfg) must be a valid call: {error}") from error
+    assert type(method.config) is type(cfg), "the default of cfg must be the builder's configuration"
 
 
 def check_config(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """Its configuration is a frozen dataclass of plain values and says whether classes are independent."""
-    assert is_dataclass(cfg), f"a configuration is a dataclass, got {type(cfg).__name__}"
+    """Check that the configuration is a frozen dataclass of JSON-able values with the attribute `per_class`."""
+    assert is_dataclass(cfg), f"a configuration must be a dataclass, got {type(cfg).__name__}"
     with pytest.raises(FrozenInstanceError):  # @dataclass(frozen=True)
         cfg.anything = 1  # type: ignore[attr-defined]
     assert isinstance(cfg.per_class, bool), (
@@ -85,64 +87,64 @@ def check_config(method: Method[MethodConfig], cfg: MethodConfig) -> None:
         f"per_class: ClassVar[bool] = True or False; got {cfg.per_class!r}"
     )
     back = restore(method.config, json.loads(json.dumps(to_plain(cfg), allow_nan=False)))
-    assert back == cfg, f"results are named by a configuration as JSON, from which {cfg} came back as {back}"
+    assert back == cfg, f"the configuration must survive JSON, which names results; {cfg} became {back}"
 
 
-# --- what it gives --------------------------------------------------------------------------------------------------
+# --- what it returns --------------------------------------------------------------------------------------------------
 
 
 def check_budget(method: Method[MethodConfig], cfg: MethodConfig, ipc: int = 2) -> None:
-    """As many images of each class, classes ascending, in no more numbers than ipc images of each class have."""
+    """Check that all classes have equally many images, in ascending order of classes, within the budget."""
     if not cfg.stored:
         return
     made = make(method, cfg, ipc)
     each = len(made.labels) // len(CLASSES)
     assert made.labels.tolist() == [c for c in CLASSES for _ in range(each)], (
-        f"as many images of each of the classes {CLASSES}, ascending, fit; got labels {made.labels.tolist()}"
+        f"expected equally many images of each of the classes {CLASSES}, ascending, got labels {made.labels.tolist()}"
     )
     assert made.league != "pixel" or each == ipc, f"the budget is {ipc} images of each class, the memory has {each}"
-    assert made.images.shape[1:] == SHAPE, f"images {SHAPE} fit, got {tuple(made.images.shape[1:])}"
+    assert made.images.shape[1:] == SHAPE, f"expected images {SHAPE}, got {tuple(made.images.shape[1:])}"
     most = ipc * len(CLASSES) * toy()[0][0].numel()
     assert made.scalars <= most, f"the budget is {most} numbers, the memory holds {made.scalars}"
 
 
 def check_types(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """Images and labels are of the data's types, on their device, detached and finite."""
+    """Check that images and labels have the types and the device of the data, and are detached and finite."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels = (part.to(device) for part in toy())
     made = method(images, labels, Budget(2), Generator().manual_seed(7), cfg)
-    told = [("images", made.images, images), ("labels", made.labels, labels)]
-    for name, ours, theirs in told + ([] if made.soft is None else [("soft", made.soft, images)]):
-        assert ours.dtype == theirs.dtype, f"{name} of {theirs.dtype} became {ours.dtype}"
-        assert ours.device == theirs.device, f"{name} on {theirs.device} came back on {ours.device}"
-        assert not ours.requires_grad, f"{name} still require gradients; detach them"
+    pairs = [("images", made.images, images), ("labels", made.labels, labels)]
+    for name, tensor, given in pairs + ([] if made.soft is None else [("soft", made.soft, images)]):
+        assert tensor.dtype == given.dtype, f"{name} of {given.dtype} became {tensor.dtype}"
+        assert tensor.device == given.device, f"{name} on {given.device} came back on {tensor.device}"
+        assert not tensor.requires_grad, f"{name} still require gradients; detach them"
     assert made.not_finite is None, f"{made.not_finite} is not finite"
 
 
 def check_real(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """A memory that says its images are real, which are kept in 8 bits, holds images of the data."""
+    """Check that a memory with `real=True`, which is stored in 8 bits, holds images of the data."""
     made, (images, labels) = make(method, cfg), toy()
     if not made.real:
         return
     for image, c in zip(made.images, made.labels.tolist(), strict=True):
         assert (images[labels == c] == image).flatten(1).all(1).any(), (
-            f"Memory(..., real=True) holds an image that is none of class {c}'s real ones; leave real out"
+            f"Memory(..., real=True) holds an image that is no real image of class {c}; leave real out"
         )
 
 
 def check_inputs(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """The data are left as they are, also when the memory is written to."""
+    """Check that the call leaves the data unchanged, and that writing to the memory does."""
     images, labels = toy()
     made = method(images, labels, Budget(2), Generator().manual_seed(7), cfg)
-    for name, ours, before in (("images", images, toy()[0]), ("labels", labels, toy()[1])):
-        assert torch.equal(ours, before), f"the {name} given to it have changed"
+    for name, tensor, before in (("images", images, toy()[0]), ("labels", labels, toy()[1])):
+        assert torch.equal(tensor, before), f"the call changed its argument {name}"
     if cfg.stored:
         made.images.zero_()
         assert torch.equal(images, toy()[0]), "the memory is a view of the data; index or clone them"
 
 
 def check_seed(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """The same seed gives the same memory, bit for bit, whatever the global generators stand at."""
+    """Check that the same seed gives the same memory, bit for bit, for any state of the global generators."""
     first = make(method, cfg)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -156,7 +158,7 @@ def check_seed(method: Method[MethodConfig], cfg: MethodConfig) -> None:
 
 
 def check_global_generators(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """Nothing is drawn from the generators of torch, NumPy or Python that everyone shares."""
+    """Check that the global generators of torch, NumPy and Python are not used."""
 
     def states() -> dict[str, object]:
         _, words, *more = np.random.get_state()
@@ -169,7 +171,7 @@ def check_global_generators(method: Method[MethodConfig], cfg: MethodConfig) -> 
 
 
 def check_too_few(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """A class with fewer images than the budget asks for is a ValueError."""
+    """Check that a class with fewer images than the budget raises a ValueError."""
     if not cfg.stored:
         return
     images, labels = toy()
@@ -178,12 +180,12 @@ def check_too_few(method: Method[MethodConfig], cfg: MethodConfig) -> None:
 
 
 def check_independence(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """Where per_class is True, other images of the last class leave the memory of the first ones alone."""
+    """Check, if per_class is True, that the memory of a class does not depend on images of another."""
     if not cfg.per_class:
         return
     images, labels = toy()
     others = torch.where((labels == CLASSES[-1]).view(-1, 1, 1, 1), images.flip(3) + 1, images)
-    one, other = (method(some, labels, Budget(2), Generator().manual_seed(7), cfg) for some in (images, others))
+    one, other = (method(batch, labels, Budget(2), Generator().manual_seed(7), cfg) for batch in (images, others))
     for part in ("images", "soft"):
         first, second = (getattr(made, part) for made in (one, other))
         if first is None and second is None:
@@ -193,15 +195,15 @@ def check_independence(method: Method[MethodConfig], cfg: MethodConfig) -> None:
         assert same, "per_class is True, but a class's memory depends on the images of another"
 
 
-# --- what it survives -----------------------------------------------------------------------------------------------
+# --- interruptions -----------------------------------------------------------------------------------------------
 
 
 class KilledError(Exception):
-    """The work is stopped here."""
+    """Stops a builder at a round."""
 
 
 class Rounds(Progress):
-    """Counts the rounds; at one of them keeps the state in a file and stops, to be resumed from there."""
+    """Count rounds, and at one of them save the state to a file and stop; another call resumes from the file."""
 
     def __init__(self, path: Path, kill_at: int | None = None) -> None:
         self.path, self.kill_at, self.count = path, kill_at, 0
@@ -219,7 +221,7 @@ class Rounds(Progress):
 
 
 def check_kill(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """Where it takes `progress`: killed after a round and called again, it ends as if it had never been killed."""
+    """Check, if it takes `progress`, that a builder that was killed and called again returns the same memory."""
     if "progress" not in method.takes:
         return
     with TemporaryDirectory() as folder:
@@ -232,24 +234,24 @@ def check_kill(method: Method[MethodConfig], cfg: MethodConfig) -> None:
                 make(method, cfg, progress=rounds)
             made = make(method, cfg, progress=rounds)
             assert is_same(made, undisturbed), (
-                f"killed after round {kill_at} of {whole.count} and resumed, it gives another memory; keep in the "
-                "state all that later rounds depend on, rng.get_state() too"
+                f"killed after round {kill_at} of {whole.count} and resumed, it returns another memory; the state "
+                "must hold all that later rounds depend on, including rng.get_state()"
             )
-            assert rounds.count <= whole.count, "resumed, it does again what was done before the kill"
+            assert rounds.count <= whole.count, "resumed, it repeats rounds that were done before the kill"
 
 
 def check_iterations(method: Method[MethodConfig], cfg: MethodConfig) -> None:
-    """Where it has `iterations` and takes `progress`: fewer of them are a beginning of more, as `--at` relies on."""
+    """Check, if it has `iterations`, that more of them continue fewer, as `--at` requires."""
     if "progress" not in method.takes or cfg.iterations is None or cfg.iterations < 2:
         return
     with TemporaryDirectory() as folder:
         path = Path(folder, "half")
         make(method, cfg.with_iterations(cfg.iterations // 2), progress=Rounds(path))
-        assert path.exists(), "with fewer iterations it never ticks its last round, done == total"
+        assert path.exists(), "with fewer iterations it never reports its last round, done == total"
         made = make(method, cfg, progress=Rounds(path))
         assert is_same(made, make(method, cfg)), (
-            f"{cfg.iterations // 2} iterations, gone on with up to {cfg.iterations}, give another memory than "
-            f"{cfg.iterations} at once; if a round depends on how many there will be, do not call them iterations"
+            f"{cfg.iterations // 2} iterations, continued up to {cfg.iterations}, give another memory than "
+            f"{cfg.iterations} at once; if a round depends on the number of rounds, name the field otherwise"
         )
 
 
@@ -257,12 +259,12 @@ def check_iterations(method: Method[MethodConfig], cfg: MethodConfig) -> None:
 
 
 def check_condense(name: str, out: Path) -> None:
-    """`harness run condense` judges it on digits."""
+    """Check that `harness run condense` evaluates it on digits."""
     _check_run(CondenseRun, {"memory": name}, "test_accuracy", out)
 
 
 def check_stream(name: str, out: Path) -> None:
-    """`harness run cl` judges it in a stream of digits in two steps."""
+    """Check that `harness run cl` evaluates it in a stream of digits in two steps."""
     _check_run(CLRun, {"memory": name, "steps": 2}, "last_accuracy", out)
 
 
@@ -297,14 +299,14 @@ RUNS: Mapping[str, Callable[[str, Path], None]] = {"run condense": check_condens
 
 
 def offered() -> list[str]:
-    """The builders to test: those HARNESS_BUILDERS names, or all that other packages offer."""
+    """Return the builders to test: those in HARNESS_BUILDERS, or all that other packages offer."""
     if named := os.environ.get("HARNESS_BUILDERS", ""):
         return [name.strip() for name in named.split(",")]
     return sorted(set(memory.names()) - memory.BUILDERS.keys())
 
 
 def cases(names: list[str]) -> list[Any]:
-    """A case for each builder and check; where there is no builder, one that says how to offer one."""
+    """Return a case for each builder and check, or a skipped one that says how to offer a builder."""
     if not names:
         return [pytest.param("", "", marks=pytest.mark.skip(reason=HOW), id="none")]
     return [pytest.param(name, what, id=f"{name}: {what}") for name in names for what in (*CHECKS, *RUNS)]
@@ -312,7 +314,7 @@ def cases(names: list[str]) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As the workers of a run have: small networks gain nothing from more."""
+    """Use one thread, as workers of a run do."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -322,7 +324,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained", "ignore:no QP solver found")  # Avalanche's imports
 @pytest.mark.parametrize(("name", "what"), cases(offered()))
 def test_builder(name: str, what: str, tmp_path: Path) -> None:
-    """The builder `name` keeps the promise `what`."""
+    """Run the check `what` on the builder `name`."""
     if what in RUNS:
         RUNS[what](name, tmp_path)
     else:

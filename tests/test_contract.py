@@ -214,13 +214,21 @@ GENERATOR = np.random.default_rng(0)
 @pytest.mark.parametrize(
     ("what", "build", "message"),
     [
-        ("parameters", asks_for_more, "it is to be called as build(images, labels, budget, rng, cfg)"),
-        ("2 images of each class", changed(lambda m: Memory(m.images[1:], m.labels[1:])), "as many images of each of"),
-        ("2 images of each class", changed(lambda m: Memory(m.images, m.labels.flip(0))), "as many images of each of"),
+        ("parameters", asks_for_more, "build(images, labels, budget, rng, cfg) must be a valid call"),
+        (
+            "2 images of each class",
+            changed(lambda m: Memory(m.images[1:], m.labels[1:])),
+            "expected equally many images of each of",
+        ),
+        (
+            "2 images of each class",
+            changed(lambda m: Memory(m.images, m.labels.flip(0))),
+            "expected equally many images of each of",
+        ),
         (
             "2 images of each class",
             changed(lambda m: Memory(m.images[..., ::2], m.labels)),
-            "images (3, 8, 8) fit, got",
+            "expected images (3, 8, 8), got",
         ),
         ("1 image of each class", changed(twice), "the budget is 1 images of each class, the memory has 2"),
         (
@@ -238,8 +246,8 @@ GENERATOR = np.random.default_rng(0)
         ("types", changed(lambda m: Memory(m.images / 0, m.labels)), "an image is not finite"),
         ("types", changed(soft(lambda: torch.ones(6, 3).double())), "soft of torch.float32 became torch.float64"),
         ("types", changed(soft(lambda: torch.ones(6, 3, requires_grad=True))), "soft still require gradients"),
-        ("real", changed(lambda m: replace(m, images=m.images + 1)), "holds an image that is none of class 2's real"),
-        ("inputs", writes, "the images given to it have changed"),
+        ("real", changed(lambda m: replace(m, images=m.images + 1)), "holds an image that is no real image of class 2"),
+        ("inputs", writes, "the call changed its argument images"),
         ("inputs", a_view, "the memory is a view of the data; index or clone them"),
         ("seed", unseeded(lambda: float(torch.rand(()))), "two calls with rng at the same seed differ"),
         ("seed", unseeded(np.random.default_rng(0).random), "two calls with rng at the same seed differ"),
@@ -250,9 +258,9 @@ GENERATOR = np.random.default_rng(0)
         ("too few", takes_what_there_is, "DID NOT RAISE"),
         ("independence", by_the_mean_of_all, "per_class is True, but a class's memory depends on the images of an"),
         ("kill", never_ticks, "it takes progress but never calls progress.tick"),
-        ("kill", starts_afresh, "resumed, it does again what was done before the kill"),
-        ("kill", forgets_its_generator, "killed after round 1 of 4 and resumed, it gives another memory"),
-        ("iterations", knows_its_end, "if a round depends on how many there will be, do not call them iterations"),
+        ("kill", starts_afresh, "resumed, it repeats rounds that were done before the kill"),
+        ("kill", forgets_its_generator, "killed after round 1 of 4 and resumed, it returns another memory"),
+        ("iterations", knows_its_end, "if a round depends on the number of rounds, name the field otherwise"),
     ],
 )
 def test_a_broken_promise_is_noticed(what: str, build: Any, message: str) -> None:

@@ -32,7 +32,7 @@ def write(runs: Sequence[Path], output: Path) -> Path:
         FileNotFoundError, ValueError: there are no rows, or `output` exists and is no report.
     """
     if output.exists() and page.GENERATOR.encode() not in output.read_bytes()[:1000]:
-        raise ValueError(f"{output}: is there and is no report of ours; name another file by --output")
+        raise ValueError(f"{output}: exists and is no report that harness wrote; choose another file with --output")
     rows, complaints = report_runs.read(runs)
     directories = [path for run in runs if run.is_dir() for path in _run_directories(run)]
     facts = []

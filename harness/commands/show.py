@@ -52,7 +52,7 @@ def show(name: str) -> str:
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ValueError(
-                f"{name}: no file of ours; sets of others are judged by `run condense --memory file:{name}`"
+                f"{name}: expected a file that harness wrote; `run condense --memory file:{name}` evaluates other files"
             )
         return json.dumps(files.load(path)[1], indent=2)
     pages = [

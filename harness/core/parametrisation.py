@@ -65,7 +65,7 @@ class LowRank:
     """Each channel is a product A B of (H, r) and (r, W) factors: LoDC, Yang et al., NeurIPS 2023.
 
     Noise makes both factors standard normal, as published, so that pixels start with variance r; real images start
-    from their best approximation of rank r, A = U sqrt(S), B = sqrt(S) V^T, which is ours.
+    from their best approximation of rank r, A = U sqrt(S), B = sqrt(S) V^T, which is not published.
     """
 
     rank: int = 2

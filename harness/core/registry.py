@@ -10,25 +10,25 @@ from harness.core.reading import join_lines
 Thing = TypeVar("Thing")
 
 
-def names(ours: Mapping[str, object], group: str) -> list[str]:
+def names(builtin: Mapping[str, object], group: str) -> list[str]:
     """Return all names, sorted, including those that other packages offer."""
-    return sorted({*ours, *(entry.name for entry in entry_points(group=group))})
+    return sorted({*builtin, *(entry.name for entry in entry_points(group=group))})
 
 
-def find(name: str, ours: Mapping[str, Thing], group: str, what: str, besides: Collection[str] = ()) -> Thing:
-    """Return the object called `name`, from `ours` or from the entry-point group of other packages.
+def find(name: str, builtin: Mapping[str, Thing], group: str, what: str, besides: Collection[str] = ()) -> Thing:
+    """Return the object called `name`, from `builtin` or from the entry-point group of other packages.
 
     Args:
         name: its name.
-        ours: the objects of this package, by name.
+        builtin: the objects of this package, by name.
         group: the entry-point group.
         what: the kind of object, for the message of an error.
         besides: further names to list in the message.
     Raises:
         ValueError: the name is unknown, and the message suggests the nearest; or the object cannot be imported.
     """
-    if name in ours:
-        return ours[name]
+    if name in builtin:
+        return builtin[name]
     for entry in entry_points(group=group, name=name):
         try:
             thing: Thing = entry.load()
@@ -36,7 +36,7 @@ def find(name: str, ours: Mapping[str, Thing], group: str, what: str, besides: C
         except Exception as error:  # whatever another package's module raises when it is imported
             reason = f"{type(error).__name__}: {join_lines(error)}"
             raise ValueError(f"{what}: {name!r} cannot be loaded from {entry.value} ({reason})") from error
-    raise unknown(name, dict.fromkeys((*names(ours, group), *besides)), what)
+    raise unknown(name, dict.fromkeys((*names(builtin, group), *besides)), what)
 
 
 def known(name: str, choices: Collection[str], what: str) -> str:

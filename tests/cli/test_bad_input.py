@@ -290,7 +290,9 @@ def test_showing_or_exporting_what_is_no_run(capsys: pytest.CaptureFixture[str])
     Path("there").mkdir()
     Path("res.pt").touch()
     said = complaint(["show", "res.pt"], capsys)
-    assert said == "res.pt: no file of ours; sets of others are judged by `run condense --memory file:res.pt`"
+    assert (
+        said == "res.pt: expected a file that harness wrote; `run condense --memory file:res.pt` evaluates other files"
+    )
     said = complaint(["show", "there"], capsys)
     assert said == "there: holds no config.json, so it is no run; name a directory inside --out"
     said = complaint(["export", "nowhere"], capsys)

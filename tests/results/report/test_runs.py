@@ -123,7 +123,7 @@ def test_another_file_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixt
     output.write_text("mine")
     assert main(["report", str(run), "-o", str(output)]) == 2
     assert output.read_text() == "mine"
-    assert "is there and is no report of ours; name another file by --output" in capsys.readouterr().err
+    assert "exists and is no report that harness wrote; choose another file with --output" in capsys.readouterr().err
 
 
 def test_a_run_without_a_result_yet_has_a_report(tmp_path: Path) -> None:
