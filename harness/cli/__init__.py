@@ -57,8 +57,8 @@ def _options(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    It is 0 for complete, 1 for a fault of ours, 2 for bad input, 3 for stopped with work left, 4 for a published number
-    that is not reached, and 141 where the reader of the output has left.
+    It is 0 for complete, 1 for an error of this program, 2 for bad input, 3 for stopped with work left, 4 for a
+    published number that is not reached, and 141 where the reader of the output has left.
     """
     warnings.showwarning = _warn
     command: Callable[..., object] = typer.main.get_command(app)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _usage_error(error: Exception) -> int | None:
-    """Exit code of an error that the option parser raised, which says what is wrong itself; None for any other."""
+    """Return the exit code of an error of the option parser, which has printed its message; None for other errors."""
     message = getattr(error, "format_message", None)
     if message is None:
         return None
@@ -96,7 +96,7 @@ def _usage_error(error: Exception) -> int | None:
 
 
 def _disk_error(error: OSError) -> int | None:
-    """Exit code of an error that the user's disk or directory is the cause of, which is said; None for any other."""
+    """Print an error of the user's disk or directory and return its exit code; None for other errors."""
     if error.errno in NO_ROOM:
         complain(f"{error.strerror}; once there is room, the same command continues")
         return UNFINISHED
@@ -112,5 +112,5 @@ def _warn(message: Warning | str, category: type[Warning], *_: object, **__: obj
 
 
 def entry() -> None:
-    """The console script."""
+    """Run the command line as the console script."""
     sys.exit(main())

@@ -16,7 +16,7 @@ LINE_SECONDS = 15.0  # between lines in a pipe
 
 
 class Watch:
-    """Follows the events of a run; knows how much of the work is done, weighed by each unit's cost.
+    """Follow the events of a run, and compute how much of the work is done, weighted by the cost of each unit.
 
     A unit that goes on from a checkpoint, or from the end of another, has only what is left of it to do.
     """
@@ -45,13 +45,13 @@ class Watch:
 
     @property
     def share(self) -> float:
-        """The part of this run's own work that is done."""
+        """Return the part of the work of this run that is done."""
         mine = {key: weight for key, weight in self.weights.items() if key not in self.found}
         total = sum(mine.values())
         return sum(weight * self.shares.get(key, 0.0) for key, weight in mine.items()) / total if total else 1.0
 
     def eta(self) -> str:
-        """How much longer, from the pace so far."""
+        """Return the time left, estimated from the pace so far."""
         if self.began is None or self.share < 0.01:
             return "..."
         elapsed = time.monotonic() - self.began
@@ -64,7 +64,7 @@ class Watch:
 
 @contextmanager
 def watching(units: list[Unit], quiet: bool) -> Iterator["Lines | Bars"]:
-    """A reporter of events for `engines.run`, on stderr."""
+    """Report the events of `engines.run` on stderr."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield Lines(units, quiet)
@@ -74,7 +74,7 @@ def watching(units: list[Unit], quiet: bool) -> Iterator["Lines | Bars"]:
 
 
 class Lines:
-    """A line for each unit done or failed, and now and then one for the whole."""
+    """Print a line for each unit that is done or has failed, and from time to time one for the whole run."""
 
     def __init__(self, units: list[Unit], quiet: bool) -> None:
         self.watch, self.quiet, self.last = Watch(units), quiet, 0.0
@@ -99,7 +99,7 @@ def _say(line: str) -> None:
 
 
 class Bars:
-    """A bar for the whole and one for each unit in hand."""
+    """Draw a bar for the whole run and one for each unit in work."""
 
     def __init__(self, units: list[Unit], console: Console) -> None:
         self.watch, self.tasks = Watch(units), dict[str, TaskID]()

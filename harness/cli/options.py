@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from harness.commands.run import Options
 
-# Exit codes. 1 is Python's own, for an error of ours; BELOW: a number is below the published one.
+# Exit codes. 1 is Python's own, for an error of this program; BELOW: a number is below the published one.
 COMPLETE, BAD_INPUT, UNFINISHED, BELOW = 0, 2, 3, 4
 
 Preset = Annotated[str | None, typer.Option(help="paper (the default), quick or smoke: `harness ls presets`.")]
@@ -193,7 +193,7 @@ def run_options(
     name: str | None = None,
     logger: str | None = None,
 ) -> "Options":
-    """The options of a command in the form that `harness.run` takes.
+    """Return the options of a command in the form that `harness.run` takes.
 
     Raises:
         ValueError: the shard or the time limit cannot be read.
@@ -214,7 +214,7 @@ def run_options(
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """The text i/n as (i, n).
+    """Parse the text i/n as (i, n).
 
     Raises:
         ValueError: the text has another form, or i is not from 1 to n.
@@ -249,5 +249,5 @@ def parse_seconds(text: str | None) -> float | None:
 
 
 def remaining_seconds(limit: float | None, start: float) -> float | None:
-    """The seconds that remain of a time limit which runs since `start`, by `time.monotonic()`; None for no limit."""
+    """Return the seconds left of a limit that began at `start`, by `time.monotonic()`; None for no limit."""
     return None if limit is None else max(0.0, limit - (time.monotonic() - start))

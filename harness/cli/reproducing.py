@@ -43,7 +43,7 @@ class TableOptions:
 
     @property
     def row_files(self) -> list[Path]:
-        """The runs and row files to judge; after `--rows RUN`, further ones are taken as arguments."""
+        """Return the runs and row files to judge: that of `--rows`, and those that follow as arguments."""
         if self.more_rows and not self.rows:
             raise ValueError(f"reproduce: {self.more_rows[0]} is unexpected; give runs by --rows RUN...")
         return [*(self.rows or []), *(self.more_rows or [])]

@@ -85,7 +85,7 @@ def _carry_out(run: "Run", options: "Options", execution: ExecutionOptions, star
 
 
 def read_configuration(track: str, own: RunOptions, others: SettingOptions) -> "Run":
-    """The configuration of a run: a file's settings, over them those of options, over these those of `--set`."""
+    """Read the configuration of a run; `--set` overrides options, and these override the settings in a file."""
     from harness.config import RUNS, assemble, flatten
 
     settings: dict[str, object] = {}
@@ -134,7 +134,7 @@ def _announce(prepared: "Prepared", options: "Options", *, configuration: bool, 
 
 
 def _quick_command(run: "Run", options: "Options") -> str:
-    """The command that asks the same in little: of the same data, memory, stream or space, and files."""
+    """Return the command that answers the same question under `quick`."""
     asked = {"dataset": run.dataset, "proxy" if run.track == "nas" else "memory": run.memory}
     asked |= {name: getattr(run, name) for name in ("steps", "space") if hasattr(run, name)}
     asked |= {name: value for name in ("ipc", "recipe") if (value := getattr(run, name)) != getattr(type(run)(), name)}
@@ -144,7 +144,7 @@ def _quick_command(run: "Run", options: "Options") -> str:
 
 
 def _print_each(prepared: "Prepared") -> None:
-    """How long each training that is left takes, longest first."""
+    """Print how long each training that is left takes, longest first."""
     from harness.results.wording import duration
 
     for unit in sorted(prepared.left, key=lambda unit: -unit.cost):
@@ -189,7 +189,7 @@ def _conclude(finished: "Finished", left: int, as_json: bool, quiet: bool) -> No
 
 
 def _as_json(finished: "Finished", left: int, tables: "list[Table]") -> dict[str, object]:
-    """What a program is told.
+    """Return the result as one JSON object for other programs.
 
     Args:
         finished: the run; left: the number of units of the whole run without a result, those of other shards included.

@@ -41,7 +41,7 @@ LEAGUES = {
 
 
 def show(name: str) -> str:
-    """The page about a run directory, a memory file, a network, or anything that `harness ls` lists.
+    """Return the page about a run directory, a memory file, a network, or anything that `harness ls` lists.
 
     Raises:
         ValueError: nothing has this name.
