@@ -43,7 +43,7 @@ VALUES = (
         "\0",
         "\n",
     ),
-    *("..", "/", "/dev/null", "/root/none", "folder:", "folder:.", "file:", "file:none.pt", "digits", "paper", "smoke"),
+    *("..", "/", "/dev/null", "/none/none", "folder:", "folder:.", "file:", "file:none.pt", "digits", "paper", "smoke"),
     *("convnet3", "convnet-d9", "resnet18-bn", "trained:20-30", "width=32", "width<=", "1/2", "0/0", "90s", "1h30m"),
 )
 OPTIONS = (

@@ -33,9 +33,8 @@ def bench_matching(name: str, preset: str, seconds: float, device: torch.device)
     run, _ = config.resolve_form(config.assemble(CondenseRun, preset, {"memory": name, "ipc": ipc}), device)
     assert isinstance(run.method, GradientMatchingConfig | IDCConfig)
     cfg = run.method if isinstance(run.method, IDCConfig) else run.method.with_loops(ipc)
-    cfg = replace(
-        cfg, iterations=cfg.total, updates=1
-    )  # the same number of updates, which decides the form; no training
+    # One update for each network trains none; as many updates in all decide for the same form.
+    cfg = replace(cfg, iterations=cfg.total, updates=1)
     if isinstance(cfg, DCCConfig):
         cfg = replace(cfg, from_iteration=0)  # the contrastive loss from the first iteration on
     class_images = max(cfg.real_batch, CLASS_IMAGES)
